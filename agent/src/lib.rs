@@ -1,0 +1,1 @@
+//! The agent: domain, adapters and the programs built from them.

@@ -1,0 +1,1 @@
+//! The media suite as it is described by its configuration.

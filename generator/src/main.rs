@@ -1,0 +1,2 @@
+//! `dagger-generator NORMAL EARLY LATE`: see systemd.generator(7).
+fn main() {}
