@@ -1,1 +1,5 @@
-//! The media suite as it is described by its configuration.
+//! The media suite as one configuration file describes it.
+pub mod diagnostic;
+pub mod model;
+pub mod names;
+pub mod probe;

@@ -1,0 +1,242 @@
+//! The suite, resolved: every value is there, parsed and checked. No later code sees a string that could still be wrong.
+
+use std::time::Duration;
+
+use crate::names::ServiceName;
+use crate::probe::Probe;
+
+/// The whole suite.
+#[derive(Debug, Clone)]
+pub struct Suite {
+    /// Services that can run, by name.
+    pub services: Vec<Service>,
+    /// Whether `dagger.target` is part of `multi-user.target`.
+    pub start_at_boot: bool,
+    /// The podman program, an absolute path.
+    pub podman: String,
+    /// Main file of the configuration, for units that stand for no file in particular.
+    pub source: String,
+}
+
+/// A service that cannot run: the unit that stands for it refuses to start and says why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broken {
+    /// The name, when it can be one; without it the message goes to `dagger-config-error.service`.
+    pub name: ServiceName,
+    /// One sentence a mistake, each with its place.
+    pub messages: Vec<String>,
+    /// File of the service, for `SourcePath=`.
+    pub source: String,
+}
+
+/// One service.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Service {
+    /// Its name.
+    pub name: ServiceName,
+    /// The catalogue entry it is made from, or its own name.
+    pub kind: String,
+    /// What people call it: "Sonarr".
+    pub title: String,
+    /// URLs for `Documentation=`.
+    pub documentation: Vec<String>,
+    /// File in which the user wrote it, for `SourcePath=`.
+    pub source: String,
+    /// Image reference, by tag or digest.
+    pub image: String,
+    /// When the image is fetched.
+    pub pull: Pull,
+    /// Who the application runs as.
+    pub identity: Identity,
+    /// Where the application listens.
+    pub network: Network,
+    /// Every port that it binds, the main one first.
+    pub ports: Vec<Claim>,
+    /// Where people find it: `http://localhost:8989/base`. None when it has no web page.
+    pub url: Option<String>,
+    /// How it is asked whether it is well.
+    pub probe: Probe,
+    /// How often the agent asks.
+    pub interval: Duration,
+    /// How many bad answers in a row make it unhealthy.
+    pub failures: u32,
+    /// How long a start may take before it is called failed.
+    pub start_budget: Duration,
+    /// Its own state, in the order in which they must be mounted.
+    pub state: Vec<Mount>,
+    /// Everything else that is mounted: media, volumes.
+    pub mounts: Vec<Mount>,
+    /// Paths of tmpfs inside, with podman's options (`/run:exec,mode=1777`).
+    pub tmpfs: Vec<String>,
+    /// Environment of the application, by name.
+    pub environment: Vec<(String, String)>,
+    /// Files in podman's own format (podman-run(1), `--env-file`).
+    pub environment_files: Vec<String>,
+    /// `--entrypoint`, one program.
+    pub entrypoint: Option<String>,
+    /// Words after the image.
+    pub command: Vec<String>,
+    /// Umask inside, four octal digits.
+    pub umask: Option<String>,
+    /// IANA name, or `local`.
+    pub timezone: Option<String>,
+    /// Device nodes, directories of them, or CDI names.
+    pub devices: Vec<Device>,
+    /// Further groups, by number or by a name inside the image.
+    pub groups: Vec<String>,
+    /// Capabilities that are left, upper case without `CAP_`; all others are dropped.
+    pub capabilities: Vec<String>,
+    /// `no-new-privileges`.
+    pub no_new_privileges: bool,
+    /// Root file system read-only.
+    pub read_only: bool,
+    /// An init (catatonit) as PID 1.
+    pub init: bool,
+    /// `--shm-size`.
+    pub shm_size: Option<String>,
+    /// Path of a seccomp profile.
+    pub seccomp_profile: Option<String>,
+    /// Name of an AppArmor profile.
+    pub apparmor_profile: Option<String>,
+    /// Limits by systemd: directive and value (`MemoryMax`, `2G`), in the order of systemd.resource-control(5).
+    pub limits: Vec<(&'static str, String)>,
+    /// Signal that asks the application to stop, `SIGTERM` and its like.
+    pub stop_signal: String,
+    /// How long it may take to stop before it is killed.
+    pub stop_timeout: Duration,
+    /// Native units that may own the same data.
+    pub native: Vec<NativeUnit>,
+    /// Services of the suite that should answer before this one starts.
+    pub wants: Vec<ServiceName>,
+    /// Words for `podman run`, just before the image. The escape hatch.
+    pub podman_args: Vec<String>,
+}
+
+/// When an image is fetched (podman-run(1), `--pull`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pull {
+    /// Only when it is not there.
+    Missing,
+    /// When the registry has another one.
+    Newer,
+    /// Before each start.
+    Always,
+    /// Never: somebody else brings it.
+    Never,
+}
+
+impl Pull {
+    /// All policies with their words.
+    pub const ALL: [(&'static str, Self); 4] = [
+        ("missing", Self::Missing),
+        ("newer", Self::Newer),
+        ("always", Self::Always),
+        ("never", Self::Never),
+    ];
+
+    /// The word for this policy.
+    pub fn word(self) -> &'static str {
+        Self::ALL
+            .iter()
+            .find(|(_, pull)| *pull == self)
+            .map_or("missing", |(word, _)| word)
+    }
+}
+
+/// Who the application runs as, and how its image is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// How the image learns of it.
+    pub style: IdentityStyle,
+    /// Numeric user.
+    pub uid: u32,
+    /// Numeric group.
+    pub gid: u32,
+    /// The service itself names them: state of another owner is a refusal, not something to adopt.
+    pub explicit: bool,
+}
+
+/// How an image learns which user to run as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IdentityStyle {
+    /// `PUID` and `PGID` in the environment; starts as root and drops (LinuxServer, hotio).
+    Puid,
+    /// `--user UID:GID`.
+    User,
+    /// The image's own user, whatever it is.
+    Image,
+}
+
+/// Where the application listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Network {
+    /// The host's own stack.
+    Host,
+    /// podman's bridge, ports published.
+    Bridge,
+    /// A named network namespace, by absolute path.
+    Namespace(String),
+}
+
+/// Transport of a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl Protocol {
+    /// `tcp` or `udp`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+/// A port that a service wants for itself, on every address of its network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// What it is for: `web`, `peer`.
+    pub name: String,
+    /// Transport.
+    pub protocol: Protocol,
+    /// Port outside (on the host, or in the namespace).
+    pub port: u16,
+    /// Port inside the container; differs from `port` only on a bridge.
+    pub inside: u16,
+}
+
+/// A directory or file of the host that is visible inside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// What it is: `config`, `data`, `media`, or a volume's number.
+    pub role: String,
+    /// Absolute path on the host.
+    pub source: String,
+    /// Absolute path inside.
+    pub target: String,
+    /// Writing is refused.
+    pub read_only: bool,
+}
+
+/// A device that is handed in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// Absolute path, or a CDI name (`nvidia.com/gpu=all`).
+    pub name: String,
+    /// The service starts without it.
+    pub optional: bool,
+}
+
+/// A native unit that may own the same service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NativeUnit {
+    /// Its name, with suffix.
+    pub name: String,
+    /// A unit file of that name is on this machine.
+    pub present: bool,
+}
