@@ -1,0 +1,1 @@
+//! Events: everything that the agent tells the journal, one row each.

@@ -1,0 +1,1 @@
+//! Verdicts: what a row of answers says about a service.

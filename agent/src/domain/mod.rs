@@ -1,0 +1,7 @@
+//! What the agent decides: values in, values out. Nothing here reads a file, a clock or a socket.
+
+pub mod observation;
+
+pub mod health;
+
+pub mod event;
