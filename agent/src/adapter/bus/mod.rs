@@ -1,1 +1,81 @@
 //! Our own interfaces on the system bus: served by the agent, called by the client, one text for both.
+//!
+//! | object | interfaces |
+//! |---|---|
+//! | `/org/nixarr/Dagger1` | [`manager`] `org.nixarr.Dagger1.Manager`, `org.freedesktop.DBus.ObjectManager` |
+//! | `/org/nixarr/Dagger1/service/<service>` | [`service`] `org.nixarr.Dagger1.Service` |
+//!
+//! An object holds two things: the end of a `watch` channel with what was last published (getters read it and never
+//! wait), and the beginning of the one queue of [`Request`]s (methods put their question there and await the answer).
+//! State has its one owner elsewhere. The documentation of every member is part of the introspection data.
+
+use tokio::sync::{mpsc, oneshot};
+
+pub mod error;
+
+pub mod view;
+
+pub mod service;
+
+pub mod manager;
+
+pub mod client;
+
+pub use error::BusError;
+pub use manager::{Manager, ManagerProxy};
+pub use service::{ServiceObject, ServiceObjectProxy as ServiceProxy};
+pub use view::{ManagerView, Owner, ServiceView};
+
+/// Name of the manager's interface.
+pub const MANAGER_INTERFACE: &str = "org.nixarr.Dagger1.Manager";
+/// Name of a service's interface.
+pub const SERVICE_INTERFACE: &str = "org.nixarr.Dagger1.Service";
+
+/// How many requests may wait for the agent's loop; more are told to come back later.
+pub const QUEUE: usize = 64;
+
+/// One checked service: name, health, detail.
+pub type Checked = (String, String, String);
+
+/// A question that a caller has put, on its way to the loop that owns the state.
+#[derive(Debug)]
+pub struct Request {
+    /// Unique bus name of the caller; empty on a connection without a bus.
+    pub caller: String,
+    /// What is asked.
+    pub ask: Ask,
+}
+
+/// What can be asked, each with the way back for the answer.
+#[derive(Debug)]
+pub enum Ask {
+    /// Probe one service (by name), or all of them, now.
+    Check(Option<String>, Answer<Vec<Checked>>),
+    /// Read the configuration again.
+    Reload(Answer<()>),
+}
+
+/// The way back to the caller.
+pub type Answer<T> = oneshot::Sender<Result<T, BusError>>;
+
+/// Puts a question into the queue and waits for its answer.
+async fn ask<T>(
+    queue: &mpsc::Sender<Request>,
+    header: &zbus::message::Header<'_>,
+    ask: impl FnOnce(Answer<T>) -> Ask,
+) -> Result<T, BusError> {
+    let (answer, answered) = oneshot::channel();
+    let request = Request {
+        caller: header.sender().map(ToString::to_string).unwrap_or_default(),
+        ask: ask(answer),
+    };
+    queue.try_send(request).map_err(|error| match error {
+        mpsc::error::TrySendError::Full(_) => {
+            BusError::Throttled("the agent has more to do than it can: ask again in a moment".into())
+        }
+        mpsc::error::TrySendError::Closed(_) => BusError::Failed("the agent is ending".into()),
+    })?;
+    answered
+        .await
+        .unwrap_or_else(|_| Err(BusError::Failed("the agent is ending".into())))
+}

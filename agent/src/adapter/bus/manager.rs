@@ -1,0 +1,74 @@
+//! `org.nixarr.Dagger1.Manager`: the suite as a whole.
+
+use tokio::sync::{mpsc, watch};
+use zbus::{OwnedObjectPath, interface, message::Header};
+
+use super::{Ask, BusError, Checked, ManagerView, Request, ask};
+
+/// The object at `/org/nixarr/Dagger1`.
+#[derive(Debug)]
+pub struct Manager {
+    view: watch::Receiver<ManagerView>,
+    queue: mpsc::Sender<Request>,
+}
+
+impl Manager {
+    /// An object that shows what `view` holds and puts its questions into `queue`.
+    pub fn new(view: watch::Receiver<ManagerView>, queue: mpsc::Sender<Request>) -> Self {
+        Self { view, queue }
+    }
+}
+
+#[interface(
+    name = "org.nixarr.Dagger1.Manager",
+    proxy(
+        default_service = "org.nixarr.Dagger1",
+        default_path = "/org/nixarr/Dagger1",
+        visibility = "pub"
+    )
+)]
+impl Manager {
+    /// Probes all services that run, now, and returns each service's name, its health and, in words, why. Calls that
+    /// come together share one round of probes.
+    /// Errors: org.nixarr.Dagger1.Error.Throttled.
+    #[zbus(out_args("services"))]
+    async fn check(&self, #[zbus(header)] header: Header<'_>) -> Result<Vec<Checked>, BusError> {
+        ask(&self.queue, &header, |answer| Ask::Check(None, answer)).await
+    }
+
+    /// Reads the configuration again. Services come and go accordingly; those that stay keep their verdict.
+    /// Errors: org.nixarr.Dagger1.Error.ConfigurationInvalid when there are mistakes in it: what is right is in force
+    /// all the same, and ConfigurationErrors has the list. org.nixarr.Dagger1.Error.Throttled.
+    async fn reload(&self, #[zbus(header)] header: Header<'_>) -> Result<(), BusError> {
+        ask(&self.queue, &header, Ask::Reload).await
+    }
+
+    /// Version of the agent.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn version(&self) -> String {
+        self.view.borrow().version.clone()
+    }
+
+    /// The worst health of all services: "failed", "unhealthy", "degraded", "starting", "unknown", "healthy" or
+    /// "inactive", in this order.
+    #[zbus(property)]
+    fn health(&self) -> String {
+        self.view.borrow().health.word().to_owned()
+    }
+
+    /// Object paths of all services.
+    #[zbus(property)]
+    fn services(&self) -> Vec<OwnedObjectPath> {
+        let view = self.view.borrow();
+        view.services
+            .iter()
+            .filter_map(|path| OwnedObjectPath::try_from(path.as_str()).ok())
+            .collect()
+    }
+
+    /// Mistakes in the configuration, one line each with file, line and column; empty when there are none.
+    #[zbus(property)]
+    fn configuration_errors(&self) -> Vec<String> {
+        self.view.borrow().configuration_errors.clone()
+    }
+}
