@@ -1,5 +1,9 @@
 //! The media suite as one configuration file describes it.
-pub mod diagnostic;
-pub mod model;
 pub mod names;
+pub mod diagnostic;
+pub mod node;
+pub mod source;
+pub mod schema;
+pub mod value;
 pub mod probe;
+pub mod model;
