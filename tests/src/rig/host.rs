@@ -1,0 +1,103 @@
+//! What the rig keeps on the host, and whether the host lets it boot a machine at all.
+//!
+//! ```text
+//! /var/cache/dagger-rig/          DAGGER_RIG_CACHE    kept: everything here is made again when it is missing
+//!   tree-trixie-<key>/            a Debian release, made by mmdebstrap
+//!   images-trixie-<key>/          a podman store, mounted read-only into machines
+//! /run/dagger-rig/<machine>/      a tmpfs that lives as long as its machine: overlay, container store, console
+//! /run/dagger-rig/<machine>.lock  locked by the process that owns the machine
+//! ```
+
+use anyhow::{Context, Result, bail};
+use nix::fcntl::{Flock, FlockArg};
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Where machines live while they run.
+pub const RUN: &str = "/run/dagger-rig";
+
+/// The cache directory: `DAGGER_RIG_CACHE`, else `/var/cache/dagger-rig`.
+pub fn cache() -> PathBuf {
+    std::env::var_os("DAGGER_RIG_CACHE").map_or_else(|| PathBuf::from("/var/cache/dagger-rig"), PathBuf::from)
+}
+
+/// Takes a lock file, waiting for whoever holds it; it is given back when the value is dropped.
+pub fn lock(path: &Path) -> Result<Flock<File>> {
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).with_context(|| format!("create {}", parent.display()))?;
+    }
+    let file = open_lock(path)?;
+    Flock::lock(file, FlockArg::LockExclusive)
+        .map_err(|(_, errno)| anyhow::anyhow!("lock {}: {errno}", path.display()))
+}
+
+/// Takes a lock file if nobody holds it.
+pub fn try_lock(path: &Path) -> Result<Option<Flock<File>>> {
+    Ok(Flock::lock(open_lock(path)?, FlockArg::LockExclusiveNonblock).ok())
+}
+
+fn open_lock(path: &Path) -> Result<File> {
+    OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path)
+        .with_context(|| format!("open {}", path.display()))
+}
+
+/// Says why no machine can be booted here, or `Ok` when the host has what it takes.
+/// It looks at rights, programs and mounts only; a machine that then fails to boot is a failure, not a skip.
+pub fn can_boot() -> Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!("not root");
+    }
+    for program in ["systemd-nspawn", "mmdebstrap", "nsenter"] {
+        if find_program(program).is_none() {
+            bail!("{program} is not installed (apt-get install systemd-container mmdebstrap util-linux)");
+        }
+    }
+    if super::cgroup::unified_root().is_none() {
+        bail!("no cgroup v2 hierarchy is mounted");
+    }
+    let probe = Command::new("unshare")
+        .args(["--mount", "--pid", "--fork", "--uts", "--ipc", "--net"])
+        .args(["sh", "-c", "mount -t tmpfs rig /mnt && mkdir /mnt/a /mnt/b /mnt/c /mnt/d && mount -t overlay -o lowerdir=/mnt/a,upperdir=/mnt/b,workdir=/mnt/c rig /mnt/d"])
+        .output()
+        .context("run unshare")?;
+    if !probe.status.success() {
+        bail!(
+            "no right to make namespaces and mounts: {}",
+            String::from_utf8_lossy(&probe.stderr).trim()
+        );
+    }
+    Ok(())
+}
+
+/// The first program of that name in PATH.
+pub fn find_program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|directory| directory.join(name))
+        .find(|candidate| candidate.is_file())
+}
+
+/// A short, stable name for what a cached thing was made from (FNV-1a, 64 bits): another recipe gets another name.
+pub fn key(parts: &[&str]) -> String {
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    for byte in parts.iter().flat_map(|part| part.bytes().chain([0])) {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    }
+    format!("{hash:016x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_recipe_gets_another_key() {
+        assert_eq!(key(&["trixie", "podman"]), key(&["trixie", "podman"]));
+        assert_ne!(key(&["trixie", "podman"]), key(&["trixiepod", "man"]));
+    }
+}

@@ -1,0 +1,15 @@
+//! Machines to test on. Modules in order: each uses only those above it.
+
+pub mod progress;
+pub mod host;
+pub mod tree;
+pub mod cgroup;
+pub mod exec;
+pub mod sweep;
+pub mod machine;
+pub mod journal;
+pub mod image;
+
+pub use exec::Output;
+pub use machine::{Machine, Spec};
+pub use tree::Suite;
