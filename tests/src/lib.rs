@@ -5,3 +5,4 @@
 //! less than a second, can lose its power at any moment and boot again from what was on its disk.
 
 pub mod rig;
+pub mod standin;

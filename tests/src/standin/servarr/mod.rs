@@ -1,0 +1,433 @@
+//! Sonarr, Radarr, Prowlarr, Lidarr, Readarr, Whisparr: one family, one program.
+//!
+//! In the order of the originals: state directory writable? pid file; `config.xml` read, unknown elements taken out;
+//! main database opened and migrated (**the port is closed all the while**); log database; port open, 503 "starting up";
+//! started. Whatever fails before the port is open leaves a process that waits for an hour and then exits with 3.
+
+pub mod api;
+pub mod config;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use self::api::Api;
+use self::config::Config;
+use super::console::{Console, Level, Style};
+use super::fault::Faults;
+use super::life::{End, Life};
+use super::options::{Environment, FailStart, Options};
+use super::server::{Server, bind};
+use super::store::{Layout, Store, StoreError, Versions};
+
+/// What tells one of the family from the others.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Application {
+    /// `Sonarr`.
+    pub name: &'static str,
+    /// The default of `<Port>`.
+    pub port: u16,
+    /// `v3` or `v1`.
+    pub api: &'static str,
+    /// The version shown unless told otherwise.
+    pub version: &'static str,
+    /// The highest schema number of that version.
+    pub schema: u32,
+    /// What the library table is called.
+    library: &'static str,
+    /// Whether `Basic` is rewritten to `Forms` (Radarr 6, Prowlarr 2).
+    pub basic_becomes_forms: bool,
+}
+
+/// The family. Ports, API versions and schema numbers are those of the originals; a version is a stand-in's own claim.
+pub const FAMILY: [Application; 6] = [
+    Application {
+        name: "Sonarr",
+        port: 8989,
+        api: "v3",
+        version: "4.0.19.2979",
+        schema: 217,
+        library: "Series",
+        basic_becomes_forms: false,
+    },
+    Application {
+        name: "Radarr",
+        port: 7878,
+        api: "v3",
+        version: "6.0.3.0",
+        schema: 242,
+        library: "Movies",
+        basic_becomes_forms: true,
+    },
+    Application {
+        name: "Prowlarr",
+        port: 9696,
+        api: "v1",
+        version: "2.3.6.0",
+        schema: 43,
+        library: "Indexers",
+        basic_becomes_forms: true,
+    },
+    Application {
+        name: "Lidarr",
+        port: 8686,
+        api: "v1",
+        version: "3.0.0.0",
+        schema: 80,
+        library: "Artists",
+        basic_becomes_forms: false,
+    },
+    Application {
+        name: "Readarr",
+        port: 8787,
+        api: "v1",
+        version: "0.4.18.0",
+        schema: 40,
+        library: "Authors",
+        basic_becomes_forms: false,
+    },
+    Application {
+        name: "Whisparr",
+        port: 6969,
+        api: "v3",
+        version: "2.0.0.0",
+        schema: 200,
+        library: "Series",
+        basic_becomes_forms: false,
+    },
+];
+
+const MAIN_DB: Layout = Layout {
+    create: r#"
+        CREATE TABLE "VersionInfo" ("Version" INTEGER NOT NULL, "AppliedOn" DATETIME, "Description" TEXT);
+        CREATE UNIQUE INDEX "UC_Version" ON "VersionInfo" ("Version" ASC);
+        CREATE TABLE "Config" ("Id" INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, "Key" TEXT NOT NULL UNIQUE, "Value" TEXT NOT NULL);
+        CREATE TABLE "RootFolders" ("Id" INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, "Path" TEXT NOT NULL UNIQUE);
+        CREATE TABLE "Users" ("Id" INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, "Identifier" TEXT NOT NULL, "Username" TEXT NOT NULL, "Password" TEXT NOT NULL);
+        CREATE TABLE "Library" ("Id" INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, "Title" TEXT NOT NULL, "Path" TEXT NOT NULL);
+        INSERT INTO "Config" ("Key", "Value") VALUES ('installed', 'stand-in'), ('backupfolder', 'Backups');
+        WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50)
+            INSERT INTO "Library" ("Title", "Path") SELECT 'Title ' || i, '/media/library/Title ' || i FROM n;
+    "#,
+    ledger: "History",
+    wal: true,
+    versions: Versions::VersionInfo,
+};
+
+const LOG_DB: Layout = Layout {
+    create: r#"CREATE TABLE "VersionInfo" ("Version" INTEGER NOT NULL, "AppliedOn" DATETIME, "Description" TEXT);"#,
+    ledger: "Logs",
+    ..MAIN_DB
+};
+
+/// Why a start ends before the application answers.
+enum Stopped {
+    /// "Non-recoverable failure": a long wait, then exit code 3.
+    Failed(String),
+    /// Ends at once with this code.
+    Exit(u8),
+}
+
+struct Run {
+    application: &'static Application,
+    state: PathBuf,
+    options: Options,
+    console: Console,
+    faults: Faults,
+    life: Life,
+    exit_immediately: bool,
+}
+
+/// Runs one of the family until it ends, and returns its exit code. `arguments` are those of the original.
+pub fn run(
+    application: &'static Application,
+    arguments: &[String],
+    environment: &Environment,
+) -> Result<u8, String> {
+    let state = arguments
+        .iter()
+        .find_map(|word| word.trim_start_matches(['-', '/']).strip_prefix("data="))
+        .map_or_else(
+            || {
+                Path::new(environment.get("HOME").unwrap_or("/"))
+                    .join(".config")
+                    .join(application.name)
+            },
+            PathBuf::from,
+        );
+    let faults = Faults::new(&state);
+    let options = Options::read(environment)?.with_faults(&faults);
+    let life = Life::begin(faults.clone()).map_err(|error| error.to_string())?;
+    let exit_immediately = arguments.iter().any(|word| {
+        word.trim_start_matches('-')
+            .eq_ignore_ascii_case("exitimmediately")
+    });
+    let run = Run {
+        application,
+        state,
+        options,
+        console: Console::new(Style::Servarr),
+        faults,
+        life,
+        exit_immediately,
+    };
+    let code = match run.serve(environment) {
+        Ok(End::Restart) => restart(&run.console),
+        Ok(_) => 0,
+        Err(Stopped::Exit(code)) => code,
+        Err(Stopped::Failed(message)) => run.non_recoverable(&message),
+    };
+    Ok(code)
+}
+
+/// The old process starts the new one and goes, as the originals do; a supervisor sees its main process end.
+fn restart(console: &Console) -> u8 {
+    let spawned = std::env::current_exe().and_then(|program| {
+        std::process::Command::new(program)
+            .args(std::env::args_os().skip(1))
+            .spawn()
+    });
+    match spawned {
+        Ok(child) => console.info(
+            "RestartService",
+            format_args!("Restarted as process {}", child.id()),
+        ),
+        Err(error) => console.line(Level::Error, "RestartService", error),
+    }
+    0
+}
+
+impl Run {
+    fn serve(&self, environment: &Environment) -> Result<End, Stopped> {
+        let (name, version) = (self.application.name, self.version());
+        self.console.info(
+            "Bootstrap",
+            format_args!("Starting {name} - {} - Version {version}", program()),
+        );
+        self.prepare()?;
+        let config = Config::load(self.application, &self.state, environment).map_err(Stopped::Failed)?;
+        self.console.info(
+            "AppFolderInfo",
+            format_args!("Data directory is being overridden to [{}]", self.state.display()),
+        );
+        let store = Arc::new(self.open_main()?);
+        let writer = store
+            .write(self.options.write_interval, event)
+            .map_err(|error| Stopped::Failed(error.to_string()))?;
+        let log = self
+            .open_log()?
+            .write(Duration::from_secs(5), event)
+            .map_err(|error| Stopped::Failed(error.to_string()))?;
+
+        let listener = bind(&config.listen_address, config.listen_port).map_err(|error| {
+            let text = format!(
+                "{error}. This can happen if another application is using the same port (default: {})",
+                self.application.port
+            );
+            self.console.line(Level::Fatal, "ConsoleApp", text);
+            Stopped::Exit(2)
+        })?;
+        let api = Arc::new(Api::new(
+            self.application,
+            version,
+            &self.state,
+            config,
+            Arc::clone(&store),
+            writer.failed(),
+            self.life.clone(),
+        ));
+        let handler = {
+            let api = Arc::clone(&api);
+            move |request: &_| api.answer(request)
+        };
+        let server = Server::start(listener, "Kestrel", self.faults.clone(), Arc::new(handler));
+        let server = server.map_err(|error| Stopped::Failed(error.to_string()))?;
+        let life = "Microsoft.Hosting.Lifetime";
+        self.console.info(
+            life,
+            format_args!("Now listening on: http://[::]:{}", api.config().listen_port),
+        );
+
+        let end = self.life.wait(self.options.slow_start).unwrap_or_else(|| {
+            api.started.store(true, Ordering::SeqCst);
+            self.console
+                .info(life, "Application started. Press Ctrl+C to shut down.");
+            self.life.await_end()
+        });
+        self.console.info(life, "Application is shutting down...");
+        std::thread::sleep(self.options.stop_time(&self.faults));
+        server.stop();
+        writer.stop();
+        log.stop();
+        if let Err(error) = api.config().save() {
+            self.console.line(Level::Error, "ConfigFileProvider", error);
+        }
+        Ok(end)
+    }
+
+    fn version(&self) -> String {
+        self.options
+            .version
+            .clone()
+            .unwrap_or_else(|| self.application.version.to_owned())
+    }
+
+    fn file(&self, extension: &str) -> PathBuf {
+        self.state
+            .join(format!("{}.{extension}", self.application.name.to_lowercase()))
+    }
+
+    /// Directories, pid file, and the small files that a state directory has.
+    fn prepare(&self) -> Result<(), Stopped> {
+        let failed = |error: std::io::Error| {
+            Stopped::Failed(format!(
+                "AppFolder {} is not writable: {error}",
+                self.state.display()
+            ))
+        };
+        for directory in ["asp", "logs", "Backups/scheduled", "MediaCover/1"] {
+            fs::create_dir_all(self.state.join(directory)).map_err(failed)?;
+        }
+        fs::write(self.file("pid"), std::process::id().to_string()).map_err(failed)?;
+        for (file, text) in [
+            (
+                "asp/key-stand-in.xml",
+                "<key id=\"stand-in\" version=\"1\"></key>\n",
+            ),
+            ("MediaCover/1/poster.jpg", "not really a picture\n"),
+        ] {
+            let path = self.state.join(file);
+            if !path.exists() {
+                fs::write(path, text).map_err(failed)?;
+            }
+        }
+        self.console.also_to(
+            self.state
+                .join(format!("logs/{}.txt", self.application.name.to_lowercase())),
+        );
+        match self.options.fail_start {
+            Some(FailStart::Exit(code)) => Err(Stopped::Exit(code)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts a waiting restore in place, opens the main database and migrates it.
+    fn open_main(&self) -> Result<Store, Stopped> {
+        let (path, restore) = (self.file("db"), self.file("restore"));
+        if restore.exists() {
+            for extension in ["db-wal", "db-shm", "db-journal"] {
+                // Not there is as good as removed.
+                let _ = fs::remove_file(self.file(extension));
+            }
+            fs::rename(&restore, &path).map_err(|error| Stopped::Failed(error.to_string()))?;
+        }
+        self.migrated(&path).map_err(|error| match error {
+            StoreError::Corrupt(_) => Stopped::Failed(corrupt(self.application, &path)),
+            StoreError::Ended(_) => Stopped::Exit(143),
+            StoreError::Other(error) => Stopped::Failed(error.to_string()),
+        })
+    }
+
+    fn migrated(&self, path: &Path) -> Result<Store, StoreError> {
+        let migrations = "MigrationController";
+        self.console.info(migrations, format_args!("*** Migrating data source={};cache size=-20000;datetimekind=Utc;journal mode=Wal;pooling=True;version=3;busytimeout=100 ***", path.display()));
+        let store = Store::open(path, MAIN_DB)?;
+        store.with(|connection| {
+            // The library has another name in each application; the rename is part of making the database.
+            let made: i64 = connection.query_row(
+                "SELECT count(*) FROM sqlite_master WHERE name = 'Library'",
+                [],
+                |row| row.get(0),
+            )?;
+            if made == 0 {
+                Ok(())
+            } else {
+                connection.execute_batch(&format!(
+                    "ALTER TABLE \"Library\" RENAME TO \"{}\"",
+                    self.application.library
+                ))
+            }
+        })?;
+        let have: u32 = store.schema()?.and_then(|text| text.parse().ok()).unwrap_or(0);
+        // A newer schema is not noticed: the migrator only looks upward.
+        let want = self
+            .options
+            .schema
+            .as_ref()
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(self.application.schema);
+        let steps: Vec<String> = (have + 1..=want).map(|number| number.to_string()).collect();
+        if have > 0 {
+            for step in &steps {
+                self.console.info(
+                    "FluentMigrator.Runner.MigrationRunner",
+                    format_args!("{step}: step_{step} migrating"),
+                );
+            }
+        }
+        store.migrate(&steps, self.options.migrate, &self.life)?;
+        if self.options.fail_start.is_some() {
+            return Err(StoreError::Corrupt(rusqlite::Error::InvalidQuery));
+        }
+        Ok(store)
+    }
+
+    /// The log database is made anew when it is damaged.
+    fn open_log(&self) -> Result<Store, Stopped> {
+        let path = self.state.join("logs.db");
+        let opened = Store::open(&path, LOG_DB).or_else(|error| {
+            self.console.line(
+                Level::Error,
+                "DbFactory",
+                format_args!("Logging database is corrupt, attempting to recreate it automatically: {error}"),
+            );
+            for name in ["logs.db", "logs.db-wal", "logs.db-shm"] {
+                // Not there is as good as removed.
+                let _ = fs::remove_file(self.state.join(name));
+            }
+            Store::open(&path, LOG_DB)
+        });
+        opened.map_err(|error| Stopped::Failed(error.to_string()))
+    }
+
+    fn non_recoverable(&self, message: &str) -> u8 {
+        self.console.line(Level::Fatal, "ConsoleApp", "EPIC FAIL!");
+        self.console.plain(message);
+        if self.exit_immediately {
+            self.console
+                .plain("Non-recoverable failure, but set to exit immediately");
+            return 3;
+        }
+        self.console
+            .plain("Non-recoverable failure, waiting for user intervention...");
+        match self
+            .life
+            .wait(self.options.fail_wait.unwrap_or(Duration::from_secs(3600)))
+        {
+            Some(End::Interrupt) => 130,
+            Some(_) => 143,
+            None => 3,
+        }
+    }
+}
+
+fn corrupt(application: &Application, path: &Path) -> String {
+    let name = application.name.to_lowercase();
+    format!(
+        "Database file: {} is corrupt, restore from backup if available. See: https://wiki.servarr.com/{name}/faq#i-am-getting-an-error-database-disk-image-is-malformed",
+        path.display()
+    )
+}
+
+fn program() -> String {
+    std::env::current_exe().map_or_else(|_| "?".to_owned(), |path| path.display().to_string())
+}
+
+fn event(number: i64) -> String {
+    format!(
+        "{{\"event\":\"grabbed\",\"title\":\"Title {}\",\"release\":{number}}}",
+        number % 50 + 1
+    )
+}
