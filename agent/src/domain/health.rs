@@ -1,4 +1,4 @@
-//! Verdicts: what a row of answers says about a service.
+//! Health: how a service is, in one word.
 
 use serde::{Deserialize, Serialize};
 
@@ -57,5 +57,26 @@ impl Health {
             .into_iter()
             .max_by_key(|health| rank(*health))
             .unwrap_or(Self::Inactive)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_part_is_shown_for_the_whole() {
+        assert_eq!(Health::worst([]), Health::Inactive);
+        assert_eq!(
+            Health::worst([Health::Healthy, Health::Inactive]),
+            Health::Healthy
+        );
+        assert_eq!(
+            Health::worst([Health::Failed, Health::Unhealthy, Health::Healthy]),
+            Health::Failed
+        );
+        for (word, health) in Health::ALL {
+            assert_eq!(Health::from_word(word), health);
+        }
     }
 }

@@ -4,4 +4,10 @@ pub mod observation;
 
 pub mod health;
 
+pub mod verdict;
+
+pub mod schedule;
+
+pub mod throttle;
+
 pub mod event;

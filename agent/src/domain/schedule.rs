@@ -1,0 +1,114 @@
+//! When each service is asked next: due times in order, spread so that services with one interval do not come at once.
+
+use std::collections::{BTreeSet, HashMap};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, Hash};
+use std::time::Duration;
+
+/// Due times are multiples of this, so that services that fall together cost one wake-up.
+const SLOT: Duration = Duration::from_millis(50);
+
+/// Due times (CLOCK_MONOTONIC) by service.
+#[derive(Debug)]
+pub struct Schedule<K> {
+    order: BTreeSet<(Duration, K)>,
+    due: HashMap<K, Duration>,
+}
+
+impl<K> Default for Schedule<K> {
+    fn default() -> Self {
+        Self {
+            order: BTreeSet::new(),
+            due: HashMap::new(),
+        }
+    }
+}
+
+impl<K: Clone + Ord + Hash> Schedule<K> {
+    /// Sets when `key` is due, in place of what was set before.
+    pub fn set(&mut self, key: &K, at: Duration) {
+        self.remove(key);
+        self.order.insert((at, key.clone()));
+        self.due.insert(key.clone(), at);
+    }
+
+    /// Forgets `key`.
+    pub fn remove(&mut self, key: &K) {
+        if let Some(at) = self.due.remove(key) {
+            self.order.remove(&(at, key.clone()));
+        }
+    }
+
+    /// The next due time of all.
+    pub fn next(&self) -> Option<Duration> {
+        self.order.first().map(|(at, _)| *at)
+    }
+
+    /// Takes out one key that is due at `now`.
+    pub fn pop(&mut self, now: Duration) -> Option<K> {
+        if self.next()? > now {
+            return None;
+        }
+        let (_, key) = self.order.pop_first()?;
+        self.due.remove(&key);
+        Some(key)
+    }
+}
+
+/// The first time after `now` that belongs to `key` on a grid of `interval`.
+///
+/// Each key has a phase of its own, the same at every start: intervals do not drift however late an answer was, and a
+/// thousand services are spread over the interval.
+pub fn after<K: Hash>(key: &K, interval: Duration, now: Duration) -> Duration {
+    let slots = u64::try_from(interval.as_millis() / SLOT.as_millis())
+        .unwrap_or(u64::MAX)
+        .max(1);
+    let phase = BuildHasherDefault::<DefaultHasher>::default().hash_one(key) % slots;
+    let slot_now = u64::try_from(now.as_millis() / SLOT.as_millis()).unwrap_or(u64::MAX);
+    let turn = slot_now / slots * slots + phase;
+    let turn = if turn > slot_now { turn } else { turn + slots };
+    SLOT * u32::try_from(turn).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn keys_come_in_order_and_once() {
+        let mut schedule = Schedule::default();
+        for (key, at) in [("b", 3), ("a", 1), ("c", 2), ("a", 4)] {
+            schedule.set(&key, s(at));
+        }
+        assert_eq!(schedule.next(), Some(s(2)));
+        assert_eq!(schedule.pop(s(1)), None);
+        assert_eq!(schedule.pop(s(9)), Some("c"));
+        schedule.remove(&"b");
+        assert_eq!(schedule.pop(s(9)), Some("a"));
+        assert_eq!(schedule.pop(s(9)), None);
+    }
+
+    #[test]
+    fn an_interval_never_drifts_and_is_never_skipped() {
+        let interval = s(10);
+        let mut at = after(&"sonarr", interval, s(1234));
+        for late in [0, 1, 49, 999, 9000] {
+            let next = after(&"sonarr", interval, at + Duration::from_millis(late));
+            assert_eq!(next - at, interval, "{late} ms late");
+            at = next;
+        }
+    }
+
+    #[test]
+    fn a_thousand_services_are_spread() {
+        let mut per_second = [0_u32; 10];
+        for n in 0..1000 {
+            let at = after(&format!("service-{n}"), s(10), s(500)) - s(500);
+            per_second[usize::try_from(at.as_secs()).unwrap().min(9)] += 1;
+        }
+        assert!(per_second.iter().all(|n| (60..160).contains(n)), "{per_second:?}");
+    }
+}

@@ -1,0 +1,461 @@
+//! Verdicts: what a row of answers says about a service.
+//!
+//! [`step`] is the whole of it: no clock, no I/O. What systemd says about the unit decides whether a service is judged by
+//! its answers at all; its answers decide the rest.
+
+use std::time::Duration;
+
+use super::health::Health;
+use super::observation::Observation;
+
+/// What the configuration says about judging one service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// How many bad answers in a row make it unhealthy, at least 1.
+    pub failures: u32,
+    /// How long after the start of its unit bad answers are no news.
+    pub budget: Duration,
+}
+
+/// What a unit is doing, as far as it matters here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// systemd knows no such unit, or it is masked.
+    Unloaded,
+    /// It does not run.
+    Stopped,
+    /// It is being started.
+    Activating,
+    /// It has ended by itself and systemd is about to start it again.
+    Restarting,
+    /// It runs.
+    Active,
+    /// It is being stopped.
+    Deactivating,
+    /// It has ended badly, and nobody starts it again.
+    Failed,
+}
+
+impl Phase {
+    /// The phase for systemd's own words.
+    pub fn of(load_state: &str, active_state: &str, sub_state: &str) -> Self {
+        match (active_state, sub_state) {
+            ("active" | "reloading" | "refreshing" | "maintenance", _) => Self::Active,
+            ("activating", "auto-restart" | "auto-restart-queued") => Self::Restarting,
+            ("activating", _) => Self::Activating,
+            ("deactivating", _) => Self::Deactivating,
+            ("failed", _) => Self::Failed,
+            _ if load_state == "loaded" || load_state.is_empty() => Self::Stopped,
+            _ => Self::Unloaded,
+        }
+    }
+
+    /// Whether the application is worth asking.
+    pub fn is_up(self) -> bool {
+        matches!(self, Self::Active | Self::Activating)
+    }
+}
+
+/// Where a service stands. Times are of CLOCK_MONOTONIC.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Its unit is not there.
+    Unloaded,
+    /// Its unit does not run.
+    Inactive,
+    /// It may still take its time.
+    Starting {
+        /// When the start began.
+        since: Duration,
+        /// Bad answers in a row.
+        bad: u32,
+    },
+    /// Its last answer was good, or too few have been bad since.
+    Healthy {
+        /// Bad answers in a row.
+        bad: u32,
+    },
+    /// It cannot be asked, for a reason that is not its own.
+    Blind,
+    /// It should answer and does not, or it ended and is started again.
+    Unhealthy,
+    /// systemd has given it up.
+    Failed,
+}
+
+impl State {
+    /// The verdict that people see.
+    pub fn health(self) -> Health {
+        match self {
+            Self::Unloaded | Self::Blind => Health::Unknown,
+            Self::Inactive => Health::Inactive,
+            Self::Starting { .. } => Health::Starting,
+            Self::Healthy { .. } => Health::Healthy,
+            Self::Unhealthy => Health::Unhealthy,
+            Self::Failed => Health::Failed,
+        }
+    }
+}
+
+/// What happened.
+#[derive(Debug, Clone)]
+pub enum Happened {
+    /// systemd says that the unit is in this phase.
+    Unit {
+        /// The phase.
+        phase: Phase,
+        /// When its last start began; zero when that is not known.
+        started: Duration,
+    },
+    /// A probe has ended.
+    Observed(Observation),
+}
+
+/// What is to be done about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// The verdict is another one: a line in the journal, a new `Since`.
+    Became(Health),
+    /// The reason for the verdict in words, as it is now.
+    Says(String),
+    /// The time a good answer took.
+    Took(Duration),
+}
+
+/// How many start budgets an application may take that says itself that it is still starting or migrating.
+///
+/// The same bound as the gate's, so that both give up on the same start.
+const PATIENCE: u32 = 6;
+
+/// One step: the state before, what happened, and the time; the state after, and what to do about it.
+pub fn step(policy: Policy, state: State, happened: &Happened, now: Duration) -> (State, Vec<Effect>) {
+    let (next, says) = match happened {
+        Happened::Unit { phase, started } => unit(state, *phase, *started, now),
+        Happened::Observed(observation) => match observed(policy, state, observation, now) {
+            Some(next) => next,
+            None => return (state, Vec::new()),
+        },
+    };
+    let mut effects = Vec::new();
+    if next.health() != state.health() {
+        effects.push(Effect::Became(next.health()));
+    }
+    effects.extend(says.map(Effect::Says));
+    if let Happened::Observed(Observation::Good { latency, .. }) = happened {
+        effects.push(Effect::Took(*latency));
+    }
+    (next, effects)
+}
+
+/// The unit changed. A unit that runs leaves the verdict to the probes.
+fn unit(state: State, phase: Phase, started: Duration, now: Duration) -> (State, Option<String>) {
+    let since = if started.is_zero() { now } else { started };
+    let says = |text: &str| Some(text.to_owned());
+    match phase {
+        Phase::Unloaded => (
+            State::Unloaded,
+            says("its unit is not loaded: run systemctl daemon-reload"),
+        ),
+        Phase::Stopped => (State::Inactive, says("not running")),
+        Phase::Deactivating => (State::Inactive, says("being stopped")),
+        Phase::Failed => (State::Failed, says("its unit failed: systemctl status says why")),
+        Phase::Restarting => (
+            State::Unhealthy,
+            says("it ended by itself; systemd starts it again"),
+        ),
+        Phase::Activating => (State::Starting { since, bad: 0 }, says("being started")),
+        Phase::Active => match state {
+            State::Starting { .. } | State::Healthy { .. } | State::Blind | State::Unhealthy => (state, None),
+            State::Unloaded | State::Inactive | State::Failed => {
+                (State::Starting { since, bad: 0 }, says("running; not asked yet"))
+            }
+        },
+    }
+}
+
+/// A probe ended. None: the unit does not run any more, so the answer is about the past.
+fn observed(
+    policy: Policy,
+    state: State,
+    observation: &Observation,
+    now: Duration,
+) -> Option<(State, Option<String>)> {
+    let before = match state {
+        State::Unloaded | State::Inactive | State::Failed => return None,
+        State::Starting { since, bad } => Before {
+            since: Some(since),
+            bad,
+            turned: false,
+        },
+        State::Healthy { bad } => Before {
+            since: None,
+            bad,
+            turned: false,
+        },
+        State::Blind | State::Unhealthy => Before {
+            since: None,
+            bad: policy.failures,
+            turned: true,
+        },
+    };
+    Some(match observation {
+        Observation::Good { detail, .. } => (State::Healthy { bad: 0 }, Some(detail.clone())),
+        Observation::Starting { detail } => {
+            let since = before.since.unwrap_or(now);
+            if now < since + policy.budget * PATIENCE {
+                (State::Starting { since, bad: 0 }, Some(detail.clone()))
+            } else {
+                (
+                    State::Unhealthy,
+                    Some(format!("still not started after all this time: {detail}")),
+                )
+            }
+        }
+        Observation::Unable { .. } => bad(policy, &before, State::Blind, observation, now),
+        Observation::Bad { .. } | Observation::Refused { .. } | Observation::TimedOut { .. } => {
+            bad(policy, &before, State::Unhealthy, observation, now)
+        }
+    })
+}
+
+/// What a bad answer is counted against.
+struct Before {
+    /// Since when it is starting, if it is.
+    since: Option<Duration>,
+    /// Bad answers in a row until now.
+    bad: u32,
+    /// They have been enough already.
+    turned: bool,
+}
+
+/// A bad answer: no news within the start budget, else counted, and with the last of them the state is `worst`.
+fn bad(
+    policy: Policy,
+    before: &Before,
+    worst: State,
+    observation: &Observation,
+    now: Duration,
+) -> (State, Option<String>) {
+    let count = before.bad.saturating_add(1);
+    if let Some(since) = before.since
+        && (now < since + policy.budget || count < policy.failures)
+    {
+        let says = format!("starting: {observation}");
+        return (State::Starting { since, bad: count }, Some(says));
+    }
+    if before.turned || count >= policy.failures {
+        return (worst, Some(observation.to_string()));
+    }
+    let says = format!("{observation} ({count} of {} before it counts)", policy.failures);
+    (State::Healthy { bad: count }, Some(says))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: Policy = Policy {
+        failures: 3,
+        budget: Duration::from_secs(60),
+    };
+
+    fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn good() -> Happened {
+        Happened::Observed(Observation::Good {
+            latency: Duration::from_millis(3),
+            detail: "HTTP 200".into(),
+        })
+    }
+
+    fn refused() -> Happened {
+        Happened::Observed(Observation::Refused {
+            address: "127.0.0.1:8989".into(),
+        })
+    }
+
+    fn migrating() -> Happened {
+        Happened::Observed(Observation::Starting {
+            detail: "migrating".into(),
+        })
+    }
+
+    fn unable() -> Happened {
+        Happened::Observed(Observation::Unable {
+            detail: "no such namespace".into(),
+        })
+    }
+
+    fn unit(phase: Phase) -> Happened {
+        Happened::Unit {
+            phase,
+            started: s(100),
+        }
+    }
+
+    /// Walks through a story and returns the verdict after each step.
+    fn walk(mut state: State, story: &[(u64, Happened)]) -> Vec<Health> {
+        story
+            .iter()
+            .map(|(at, happened)| {
+                let (next, effects) = step(POLICY, state, happened, s(*at));
+                let became = effects.contains(&Effect::Became(next.health()));
+                assert_eq!(
+                    became,
+                    next.health() != state.health(),
+                    "said exactly when it changes"
+                );
+                state = next;
+                next.health()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_start_that_takes_its_time() {
+        use Health::{Healthy, Inactive, Starting};
+        let story = [
+            (100, unit(Phase::Activating)),
+            (101, refused()),
+            (102, migrating()),
+            (103, unit(Phase::Active)),
+            (159, refused()),
+            (160, good()),
+            (170, unit(Phase::Deactivating)),
+            (171, good()),
+            (172, unit(Phase::Stopped)),
+        ];
+        let verdicts = walk(State::Inactive, &story);
+        assert_eq!(
+            verdicts,
+            [
+                Starting, Starting, Starting, Starting, Starting, Healthy, Inactive, Inactive, Inactive
+            ]
+        );
+    }
+
+    #[test]
+    fn it_takes_as_many_bad_answers_as_the_policy_says() {
+        use Health::{Healthy, Unhealthy};
+        let story = [
+            (200, refused()),
+            (210, refused()),
+            (220, good()),
+            (230, refused()),
+            (240, refused()),
+            (250, refused()),
+            (260, refused()),
+            (270, good()),
+        ];
+        let verdicts = walk(State::Healthy { bad: 0 }, &story);
+        assert_eq!(
+            verdicts,
+            [
+                Healthy, Healthy, Healthy, Healthy, Healthy, Unhealthy, Unhealthy, Healthy
+            ]
+        );
+    }
+
+    #[test]
+    fn a_start_budget_ends() {
+        let start = State::Starting {
+            since: s(100),
+            bad: 0,
+        };
+        let story: Vec<_> = [110, 120, 159, 160].map(|at| (at, refused())).into();
+        assert_eq!(
+            walk(start, &story),
+            [
+                Health::Starting,
+                Health::Starting,
+                Health::Starting,
+                Health::Unhealthy
+            ]
+        );
+        let story: Vec<_> = [159, 459, 460].map(|at| (at, migrating())).into();
+        assert_eq!(
+            walk(start, &story),
+            [Health::Starting, Health::Starting, Health::Unhealthy]
+        );
+    }
+
+    #[test]
+    fn one_bad_answer_after_a_long_start_is_not_enough() {
+        let start = State::Starting {
+            since: s(100),
+            bad: 0,
+        };
+        let story: Vec<_> = [500, 510, 520].map(|at| (at, refused())).into();
+        assert_eq!(
+            walk(start, &story),
+            [Health::Starting, Health::Starting, Health::Unhealthy]
+        );
+    }
+
+    #[test]
+    fn a_question_that_cannot_be_put_says_nothing_about_the_service() {
+        let story: Vec<_> = [500, 510, 520].map(|at| (at, unable())).into();
+        assert_eq!(
+            walk(State::Healthy { bad: 0 }, &story),
+            [Health::Healthy, Health::Healthy, Health::Unknown]
+        );
+    }
+
+    #[test]
+    fn never_healthy_without_a_good_answer_after_the_last_bad_one() {
+        let states = [
+            State::Unloaded,
+            State::Inactive,
+            State::Starting {
+                since: s(100),
+                bad: 0,
+            },
+            State::Blind,
+            State::Unhealthy,
+            State::Failed,
+        ];
+        let phases = [
+            Phase::Unloaded,
+            Phase::Stopped,
+            Phase::Activating,
+            Phase::Restarting,
+            Phase::Active,
+            Phase::Deactivating,
+            Phase::Failed,
+        ];
+        for state in states {
+            let others = [refused(), migrating(), unable()];
+            for happened in phases.map(unit).into_iter().chain(others) {
+                let (next, _) = step(POLICY, state, &happened, s(1000));
+                assert_ne!(next.health(), Health::Healthy, "{state:?} {happened:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn answers_of_a_unit_that_does_not_run_are_about_the_past() {
+        for state in [State::Unloaded, State::Inactive, State::Failed] {
+            for happened in [good(), refused(), migrating(), unable()] {
+                assert_eq!(step(POLICY, state, &happened, s(1)), (state, vec![]));
+            }
+        }
+    }
+
+    #[test]
+    fn systemds_words_are_phases() {
+        for (load, active, sub, phase) in [
+            ("loaded", "active", "running", Phase::Active),
+            ("loaded", "activating", "start-pre", Phase::Activating),
+            ("loaded", "activating", "auto-restart", Phase::Restarting),
+            ("loaded", "inactive", "dead", Phase::Stopped),
+            ("not-found", "inactive", "dead", Phase::Unloaded),
+            ("masked", "inactive", "dead", Phase::Unloaded),
+            ("loaded", "failed", "failed", Phase::Failed),
+            ("not-found", "active", "running", Phase::Active),
+        ] {
+            assert_eq!(Phase::of(load, active, sub), phase, "{load} {active} {sub}");
+        }
+    }
+}
