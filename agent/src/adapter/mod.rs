@@ -1,8 +1,12 @@
 //! Everything that is outside: the files here ask and tell, the domain decides.
 
-pub mod probe;
+pub mod disk;
+
+pub mod owner;
 
 pub mod sockets;
+
+pub mod probe;
 
 pub mod notify;
 

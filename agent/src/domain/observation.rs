@@ -70,10 +70,20 @@ impl fmt::Display for Observation {
             Self::Good { latency, detail } => write!(f, "{detail} in {}", Span(*latency)),
             Self::Starting { detail } | Self::Bad { detail } | Self::Unable { detail } => f.write_str(detail),
             Self::Refused { address } => write!(f, "nobody listens on {address}"),
-            Self::TimedOut { after, connected: true } => {
-                write!(f, "the connection is taken, but no answer comes within {}", Span(*after))
+            Self::TimedOut {
+                after,
+                connected: true,
+            } => {
+                write!(
+                    f,
+                    "the connection is taken, but no answer comes within {}",
+                    Span(*after)
+                )
             }
-            Self::TimedOut { after, connected: false } => write!(f, "no answer within {}", Span(*after)),
+            Self::TimedOut {
+                after,
+                connected: false,
+            } => write!(f, "no answer within {}", Span(*after)),
         }
     }
 }
@@ -111,11 +121,16 @@ mod tests {
             (good(1_540_000), "HTTP 200 in 1.5 s"),
             (good(30_000_000), "HTTP 200 in 30 s"),
             (
-                Observation::Refused { address: "127.0.0.1:8989".into() },
+                Observation::Refused {
+                    address: "127.0.0.1:8989".into(),
+                },
                 "nobody listens on 127.0.0.1:8989",
             ),
             (
-                Observation::TimedOut { after: Duration::from_secs(5), connected: true },
+                Observation::TimedOut {
+                    after: Duration::from_secs(5),
+                    connected: true,
+                },
                 "the connection is taken, but no answer comes within 5 s",
             ),
         ] {

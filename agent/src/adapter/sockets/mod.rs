@@ -1,0 +1,181 @@
+//! Ports and who holds them.
+//!
+//! Two questions, two means. *Is the port free?* is answered by the only authority: [`free`] binds it for a moment, which
+//! costs microseconds however many sockets there are. *Who has it?* is asked only after a no: [`holders`] reads sock_diag
+//! (with the port as the kernel's filter), follows the socket's cgroup to a unit and the unit's processes to the one that
+//! has the socket open.
+
+pub mod cgroup;
+
+pub mod netns;
+
+pub mod diag;
+
+pub mod process;
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use dagger_suite::model::Protocol;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, socket_with, sockopt};
+
+use cgroup::{Cgroups, Unit};
+use diag::{Found, State};
+
+/// A port that is asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Port {
+    /// Transport.
+    pub protocol: Protocol,
+    /// Number, never 0.
+    pub number: u16,
+}
+
+/// As the configuration writes it: `tcp:8989`.
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} port {}", self.protocol.word().to_uppercase(), self.number)
+    }
+}
+
+/// Whoever has a port. What is not known is `None`; nothing is guessed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// Local address of its socket.
+    pub address: SocketAddr,
+    /// What the socket does.
+    pub state: State,
+    /// The unit that the socket was made in.
+    pub unit: Option<Unit>,
+    /// A process that has the socket open.
+    pub process: Option<process::Process>,
+}
+
+/// Whether a server could take the port on every address of the calling thread's network namespace, right now.
+///
+/// Both families are tried, with `SO_REUSEADDR` for TCP as servers set it (so connections in TIME_WAIT do not count) and
+/// without it for UDP (where it would let two programs share the port).
+pub fn free(port: Port) -> io::Result<bool> {
+    for ip in [
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+    ] {
+        match try_bind(port, ip) {
+            Ok(()) => {}
+            Err(Errno::ADDRINUSE) => return Ok(false),
+            // No such family in this kernel or namespace: nothing can hold it there either.
+            Err(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(true)
+}
+
+fn try_bind(port: Port, ip: IpAddr) -> rustix::io::Result<()> {
+    let family = if ip.is_ipv6() {
+        AddressFamily::INET6
+    } else {
+        AddressFamily::INET
+    };
+    let (kind, protocol) = match port.protocol {
+        Protocol::Tcp => (SocketType::STREAM, ipproto::TCP),
+        Protocol::Udp => (SocketType::DGRAM, ipproto::UDP),
+    };
+    let socket = socket_with(family, kind, SocketFlags::CLOEXEC, Some(protocol))?;
+    if port.protocol == Protocol::Tcp {
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+    }
+    if ip.is_ipv6() {
+        // Each family on its own: a dual-stack bind would report the IPv4 holder as one of IPv6, and the other way round.
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    bind(&socket, &SocketAddr::new(ip, port.number))
+}
+
+/// Who has the port in the calling thread's network namespace, listeners first.
+pub fn holders(port: Port) -> io::Result<Vec<Holder>> {
+    let mut found = diag::ask(port)?;
+    found.sort_by_key(|found| (found.state, found.address.is_ipv6()));
+    found.dedup_by_key(|found| (found.inode, found.cgroup, found.state));
+    let groups = Cgroups::mounted()?;
+    Ok(found
+        .iter()
+        .take(HOLDERS_MAX)
+        .map(|found| name(&groups, found))
+        .collect())
+}
+
+/// More sockets of one port than this are not looked into: an agent's hundred connections tell no more than eight.
+const HOLDERS_MAX: usize = 8;
+
+fn name(groups: &Cgroups, found: &Found) -> Holder {
+    let path = found.cgroup.and_then(|id| groups.path_of(id));
+    let process = process::of_socket(groups, path.as_deref(), found.inode);
+    // Without the attribute (or when the group is gone) the process still knows its own group.
+    let unit = path.as_deref().and_then(cgroup::unit_of).or_else(|| {
+        process
+            .as_ref()
+            .and_then(|process| cgroup::unit_of(&process.cgroup))
+    });
+    Holder {
+        address: found.address,
+        state: found.state,
+        unit,
+        process,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, UdpSocket};
+
+    fn tcp(number: u16) -> Port {
+        Port {
+            protocol: Protocol::Tcp,
+            number,
+        }
+    }
+
+    #[test]
+    fn a_listener_is_seen_and_named() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = tcp(listener.local_addr().unwrap().port());
+        assert!(!free(port).unwrap());
+        let holders = holders(port).unwrap();
+        let holder = holders.first().unwrap();
+        assert_eq!(holder.state, State::Listening);
+        assert_eq!(holder.address, listener.local_addr().unwrap());
+        assert_eq!(holder.process.as_ref().unwrap().pid, std::process::id());
+        drop(listener);
+        assert!(free(port).unwrap());
+    }
+
+    #[test]
+    fn a_listener_of_one_family_is_seen_from_both_sides() {
+        for address in ["[::1]:0", "127.0.0.1:0", "[::]:0", "0.0.0.0:0"] {
+            let Ok(listener) = TcpListener::bind(address) else {
+                continue;
+            };
+            assert!(
+                !free(tcp(listener.local_addr().unwrap().port())).unwrap(),
+                "{address}"
+            );
+        }
+    }
+
+    #[test]
+    fn udp_is_a_world_of_its_own() {
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        let number = socket.local_addr().unwrap().port();
+        let port = Port {
+            protocol: Protocol::Udp,
+            number,
+        };
+        assert!(!free(port).unwrap());
+        assert_eq!(holders(port).unwrap().first().unwrap().state, State::Bound);
+        assert!(free(tcp(number)).unwrap());
+    }
+}
