@@ -5,5 +5,15 @@ pub mod node;
 pub mod source;
 pub mod schema;
 pub mod value;
+pub mod check;
 pub mod probe;
 pub mod model;
+pub mod catalog;
+pub mod layers;
+pub mod service;
+pub mod cross;
+pub mod load;
+pub mod unit;
+pub mod render;
+
+pub use load::{Loaded, load};

@@ -1,0 +1,218 @@
+//! `podman run` of one service.
+//!
+//! Every flag is one that podman 4.3 (Debian 12) and 5.4 (Debian 13) both know. Flags and values are one word each,
+//! `--flag=value`, so that a value can begin with anything. podman reads some of its values as CSV and splits others at
+//! colons; where that matters the form is chosen by the value.
+
+use std::borrow::Cow;
+
+use crate::model::{IdentityStyle, Mount, Network, Service, Suite};
+use crate::render::service::{CID_FILE, seconds};
+use crate::unit::{Exec, Part, Unit};
+
+/// podman's flags before the verb: its events would be journal lines of their own in every unit's log.
+pub(super) const GLOBAL: &str = "--events-backend=none";
+
+/// `ExecStart=`.
+pub(super) fn run(unit: &mut Unit, suite: &Suite, service: &Service) {
+    let mut exec = unit.exec("ExecStart", "", &suite.podman);
+    exec.raw(GLOBAL)
+        .raw("run")
+        .word(&[Part::Raw("--name=dagger-"), Part::Text(service.name.as_str())]);
+    exec.raw(CID_FILE).raw("--replace --rm --detach");
+    exec.next_line()
+        .raw("--cgroups=split --sdnotify=conmon --log-driver=passthrough --no-healthcheck --pull=never");
+    exec.next_line().flag("--stop-signal=", &service.stop_signal);
+    exec.word(&[
+        Part::Raw("--stop-timeout="),
+        Part::Number(seconds(service.stop_timeout)),
+    ]);
+    network(&mut exec, service);
+    identity(&mut exec, service);
+    confinement(&mut exec, service);
+    files(&mut exec, service);
+    environment(&mut exec, service);
+    for word in &service.podman_args {
+        exec.next_line().arg(word);
+    }
+    exec.next_line();
+    if let Some(program) = &service.entrypoint {
+        exec.flag("--entrypoint=", &entrypoint(program));
+    }
+    exec.arg(&service.image);
+    for word in &service.command {
+        exec.arg(word);
+    }
+}
+
+fn network(exec: &mut Exec<'_>, service: &Service) {
+    match &service.network {
+        Network::Host => {
+            exec.raw("--network=host");
+        }
+        Network::Namespace(path) => {
+            exec.flag("--network=ns:", path);
+        }
+        Network::Bridge => {
+            exec.raw("--network=bridge");
+            for claim in &service.ports {
+                exec.word(&[
+                    Part::Raw("--publish="),
+                    Part::Number(u64::from(claim.port)),
+                    Part::Raw(":"),
+                    Part::Number(u64::from(claim.inside)),
+                    Part::Raw("/"),
+                    Part::Raw(claim.protocol.word()),
+                ]);
+            }
+        }
+    }
+}
+
+fn identity(exec: &mut Exec<'_>, service: &Service) {
+    exec.next_line();
+    if service.identity.style == IdentityStyle::User {
+        exec.raw("--user=${DAGGER_UID}:${DAGGER_GID}");
+    }
+    for group in &service.groups {
+        exec.flag("--group-add=", group);
+    }
+    if let Some(umask) = &service.umask {
+        exec.flag("--umask=", umask);
+    }
+    if let Some(timezone) = &service.timezone {
+        exec.flag("--tz=", timezone);
+    }
+}
+
+fn confinement(exec: &mut Exec<'_>, service: &Service) {
+    exec.next_line().raw("--cap-drop=all");
+    for capability in &service.capabilities {
+        exec.flag("--cap-add=", capability);
+    }
+    if service.no_new_privileges {
+        exec.raw("--security-opt=no-new-privileges");
+    }
+    if let Some(profile) = &service.seccomp_profile {
+        exec.flag("--security-opt=seccomp=", profile);
+    }
+    if let Some(profile) = &service.apparmor_profile {
+        exec.flag("--security-opt=apparmor=", profile);
+    }
+    if service.read_only {
+        exec.raw("--read-only");
+    }
+    if service.init {
+        exec.raw("--init");
+    }
+    if let Some(size) = &service.shm_size {
+        exec.flag("--shm-size=", size);
+    }
+    if !service.devices.is_empty() {
+        // A word of its own: systemd splits what the gate found into arguments, nothing found is no argument.
+        exec.raw("$DAGGER_DEVICE_ARGS");
+    }
+}
+
+fn files(exec: &mut Exec<'_>, service: &Service) {
+    for options in &service.tmpfs {
+        exec.next_line().flag("--tmpfs=", options);
+    }
+    for mount in service.state.iter().chain(&service.mounts) {
+        exec.next_line();
+        bind(exec, mount);
+    }
+}
+
+/// `--volume` carries every byte but `:`, its separator. `--mount` carries that one, but is CSV (and before podman 4.4 not
+/// even that: a path with both `:` and `,` needs a newer one).
+fn bind(exec: &mut Exec<'_>, mount: &Mount) {
+    if mount.source.contains(':') || mount.target.contains(':') {
+        let source = csv_field("source=", &mount.source);
+        let target = csv_field(",target=", &mount.target);
+        let options = if mount.read_only { ",ro" } else { "" };
+        exec.word(&[
+            Part::Raw("--mount=type=bind,"),
+            Part::Text(&source),
+            Part::Text(&target),
+            Part::Raw(options),
+        ]);
+    } else {
+        let options = if mount.read_only { ":ro" } else { "" };
+        exec.word(&[
+            Part::Raw("--volume="),
+            Part::Text(&mount.source),
+            Part::Raw(":"),
+            Part::Text(&mount.target),
+            Part::Raw(options),
+        ]);
+    }
+}
+
+fn environment(exec: &mut Exec<'_>, service: &Service) {
+    for path in &service.environment_files {
+        exec.next_line()
+            .word(&[Part::Raw("--env-file="), Part::Text(&csv_field("", path))]);
+    }
+    for (name, value) in &service.environment {
+        exec.next_line().word(&[
+            Part::Raw("--env="),
+            Part::Text(name),
+            Part::Raw("="),
+            Part::Text(value),
+        ]);
+    }
+    if service.identity.style == IdentityStyle::Puid {
+        puid(exec, service);
+    }
+}
+
+/// What LinuxServer's and hotio's images take from the environment. They set umask and timezone themselves, to their own
+/// defaults, unless told here too. `PUID` comes last, so that nothing else decides who owns the data.
+fn puid(exec: &mut Exec<'_>, service: &Service) {
+    let given = |name: &str| service.environment.iter().any(|(key, _)| key == name);
+    exec.next_line();
+    if let Some(umask) = service.umask.as_ref().filter(|_| !given("UMASK")) {
+        exec.flag("--env=UMASK=", umask);
+    }
+    if let Some(zone) = service
+        .timezone
+        .as_ref()
+        .filter(|zone| *zone != "local" && !given("TZ"))
+    {
+        exec.flag("--env=TZ=", zone);
+    }
+    exec.raw("--env=PUID=${DAGGER_UID} --env=PGID=${DAGGER_GID}");
+}
+
+/// One field of a CSV record as Go reads it (encoding/csv).
+fn csv_field<'a>(name: &'static str, value: &'a str) -> Cow<'a, str> {
+    let special = value.contains([',', '"', '\n', '\r']);
+    match (name, special) {
+        ("", false) => Cow::Borrowed(value),
+        (_, false) => Cow::Owned(format!("{name}{value}")),
+        (_, true) => {
+            let (separator, name) = name.strip_prefix(',').map_or(("", name), |name| (",", name));
+            Cow::Owned(format!("{separator}\"{name}{}\"", value.replace('"', "\"\"")))
+        }
+    }
+}
+
+/// podman takes a value that is JSON as a list of words, anything else as one program.
+fn entrypoint(program: &str) -> Cow<'_, str> {
+    let word = program.trim_ascii_start();
+    if word.starts_with('[') || word.trim_ascii_end() == "null" {
+        let mut json = String::from("[\"");
+        for c in program.chars() {
+            match c {
+                '"' | '\\' => json.extend(['\\', c]),
+                '\0'..='\x1f' => json.push_str(&format!("\\u{:04x}", u32::from(c))),
+                _ => json.push(c),
+            }
+        }
+        json.push_str("\"]");
+        Cow::Owned(json)
+    } else {
+        Cow::Borrowed(program)
+    }
+}

@@ -1,0 +1,169 @@
+//! The suite as files: units, drop-ins and links. Pure: the same suite gives the same bytes.
+//!
+//! What is written, all of it in systemd's *normal* generator directory, so that a unit which the administrator puts
+//! below /etc wins over ours:
+//!
+//! | path | when |
+//! |---|---|
+//! | `dagger-<service>.service` | each service; one that cannot run gets a unit that refuses to start and says why |
+//! | `dagger-pull@<service>.service` | each service that can run: fetches the image, apart from the service's own start |
+//! | `<native>.service.d/50-dagger-owner.conf` | a native unit that may own the same data is on the machine |
+//! | `dagger-config-error.service` | a configuration file cannot be used as a whole |
+//! | `dagger.target.wants/*`, `multi-user.target.wants/dagger.target` | the links that start them |
+
+mod command;
+mod service;
+mod side;
+
+use std::path::Path;
+
+use crate::diagnostic::{Diagnostic, Severity};
+use crate::model::{Broken, Service, Suite};
+use crate::names;
+use crate::unit::Unfit;
+
+/// One thing to write below the generator directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// Where, relative to the directory: one name, or a directory and a name.
+    pub path: String,
+    /// What.
+    pub content: Content,
+}
+
+/// What an [`Output`] is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// A file with this text.
+    File(String),
+    /// A symbolic link to this target.
+    Link(String),
+}
+
+impl Output {
+    fn file(path: String, text: String) -> Self {
+        Self {
+            path,
+            content: Content::File(text),
+        }
+    }
+
+    fn link(path: String, target: String) -> Self {
+        Self {
+            path,
+            content: Content::Link(target),
+        }
+    }
+}
+
+/// Where the suite's own programs and static units are installed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Programs {
+    /// `dagger-gate`, an absolute path.
+    pub gate: String,
+    /// `dagger.target`, an absolute path.
+    pub target: String,
+}
+
+impl Programs {
+    /// Below an installation prefix: `/usr`, `/usr/local`, a store path.
+    pub fn below(prefix: &str) -> Self {
+        let prefix = prefix.trim_end_matches('/');
+        Self {
+            gate: format!("{prefix}/libexec/dagger/dagger-gate"),
+            target: format!("{prefix}/lib/systemd/system/{}", names::TARGET),
+        }
+    }
+
+    /// Found by the generator's own place, `<prefix>/lib/systemd/system-generators/<name>`; `/usr` when it lies elsewhere
+    /// (a build directory).
+    ///
+    /// ```
+    /// use dagger_suite::render::Programs;
+    /// let found = Programs::beside("/usr/local/lib/systemd/system-generators/dagger-generator".as_ref());
+    /// assert_eq!(found.gate, "/usr/local/libexec/dagger/dagger-gate");
+    /// assert_eq!(Programs::beside("/home/me/target/debug/dagger-generator".as_ref()), Programs::below("/usr"));
+    /// ```
+    pub fn beside(generator: &Path) -> Self {
+        let prefix = generator
+            .parent()
+            .and_then(|dir| dir.to_str())
+            .and_then(|dir| dir.strip_suffix("/lib/systemd/system-generators"))
+            // With a merged /usr, /lib is a link into it: the programs are below /usr then.
+            .filter(|prefix| !prefix.is_empty());
+        Self::below(prefix.unwrap_or("/usr"))
+    }
+}
+
+/// All that the suite becomes.
+///
+/// `file_errors` are the diagnostics that belong to no service; those that are errors become the unit that says so.
+/// Nothing in, nothing out: without any service and any mistake not even the target is linked.
+pub fn render(
+    suite: &Suite,
+    broken: &[Broken],
+    file_errors: &[Diagnostic],
+    programs: &Programs,
+) -> Vec<Output> {
+    let mut outputs = Vec::with_capacity(3 * suite.services.len() + 2 * broken.len() + 3);
+    for service in &suite.services {
+        match service::unit(suite, service, programs) {
+            Ok(text) => {
+                outputs.push(Output::file(service.name.unit(), text));
+                outputs.push(side::pull(suite, service, programs));
+                outputs.extend(side::owner_drop_ins(service));
+            }
+            Err(unfit) => {
+                outputs.push(side::refuse_service(&unfit_service(service, unfit), programs));
+            }
+        }
+        outputs.push(wanted(service.name.unit()));
+    }
+    for broken in broken {
+        outputs.push(side::refuse_service(broken, programs));
+        outputs.push(wanted(broken.name.unit()));
+    }
+    let errors: Vec<String> = file_errors
+        .iter()
+        .filter(|diagnostic| diagnostic.severity == Severity::Error)
+        .map(Diagnostic::one_line)
+        .collect();
+    if !errors.is_empty() {
+        outputs.push(side::refuse_files(&suite.source, &errors, programs));
+        outputs.push(wanted(names::CONFIG_ERROR_UNIT.to_owned()));
+    }
+    if suite.start_at_boot && !outputs.is_empty() {
+        let link = format!("multi-user.target.wants/{}", names::TARGET);
+        outputs.push(Output::link(link, programs.target.clone()));
+    }
+    outputs
+}
+
+/// A service whose values no unit file can carry.
+fn unfit_service(service: &Service, why: Unfit) -> Broken {
+    Broken {
+        name: service.name.clone(),
+        messages: vec![format!(
+            "{}: [services.{}]: {}",
+            service.source,
+            service.name,
+            why.sentence()
+        )],
+        source: service.source.clone(),
+    }
+}
+
+/// The link that makes a unit part of the suite.
+fn wanted(unit: String) -> Output {
+    let mut path = String::with_capacity(names::TARGET.len() + unit.len() + 7);
+    path.push_str(names::TARGET);
+    path.push_str(".wants/");
+    path.push_str(&unit);
+    let mut target = String::with_capacity(unit.len() + 3);
+    target.push_str("../");
+    target.push_str(&unit);
+    Output::link(path, target)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,252 @@
+//! `dagger-<service>.service`: one container under systemd's supervision.
+
+use std::time::Duration;
+
+use crate::model::{Network, Service, Suite};
+use crate::names::{self, ServiceName};
+use crate::render::side::{gate, owner_condition};
+use crate::render::{Programs, command};
+use crate::unit::{Exec, Part, Unfit, Unit};
+
+/// Room for one unit of the usual size.
+const CAPACITY: usize = 4096;
+
+/// A service that fails is started again this often, and so many times within [`RESTART_WINDOW`], before systemd leaves
+/// it failed.
+///
+/// systemd 252 knows no growing delay (`RestartSteps=` came with 254 and is a warning there), so one delay has to serve a
+/// crash (soon) and an outage of minutes (not a storm). Ten seconds is a gap that a user hardly notices and at most six
+/// starts a minute; a hundred starts are more than a quarter of an hour of instant failures (a port that is taken, a
+/// disk that is not mounted yet), and a service that crashes less than a hundred times an hour never reaches the limit.
+/// After it the unit stands still as `failed`, with its evidence, instead of filling the journal for days.
+const RESTART_DELAY: u64 = 10;
+/// See [`RESTART_DELAY`].
+const RESTART_BURST: u64 = 100;
+/// See [`RESTART_DELAY`], in seconds.
+const RESTART_WINDOW: u64 = 3600;
+
+/// Added to the budget of a start: podman's own part of it. The gate gives up first and says why.
+const START_MARGIN: u64 = 60;
+
+/// Added to the time an application has to stop: podman kills it then and cleans up. systemd must not do that in the
+/// middle (podman #26640: a container that is "stopping" for ever).
+const STOP_MARGIN: u64 = 30;
+
+/// The container's id, in the unit's own runtime directory: systemd removes that with every stop, so a stale file never
+/// keeps `podman run` from starting.
+pub(super) const CID_FILE: &str = "--cidfile=%t/%N/cid";
+
+/// The whole unit.
+pub(super) fn unit(suite: &Suite, service: &Service, programs: &Programs) -> Result<String, Unfit> {
+    let mut unit = Unit::with_capacity(CAPACITY);
+    header(&mut unit, &service.source);
+    relations(&mut unit, suite, service);
+    unit.section("Service");
+    supervision(&mut unit, service);
+    environment(&mut unit, service);
+    for (directive, value) in &service.limits {
+        unit.verbatim(directive, value);
+    }
+    before(&mut unit, service, programs);
+    command::run(&mut unit, suite, service);
+    after(&mut unit, service, programs);
+    stop(&mut unit, suite, service);
+    unit.finish()
+}
+
+/// The comment at the head of every file of ours.
+pub(super) fn header(unit: &mut Unit, source: &str) {
+    unit.comment(&["Written by dagger-generator from ", source, "."]);
+    unit.comment(&["Do not edit: change that file, then run `systemctl daemon-reload`."]);
+}
+
+fn relations(unit: &mut Unit, suite: &Suite, service: &Service) {
+    unit.section("Unit");
+    unit.free("Description", &[&service.title]);
+    documentation(unit, &service.documentation);
+    unit.path("SourcePath", &service.source);
+    unit.set("PartOf", &[names::TARGET]);
+    let pull = ["dagger-pull@", service.name.as_str(), ".service"];
+    let wanted = service
+        .wants
+        .iter()
+        .filter(|name| **name != service.name && exists(suite, name));
+    let wanted = wanted.map(|name| ["dagger-", name.as_str(), ".service"]);
+    unit.units("Wants", std::iter::once(pull).chain(wanted.clone()));
+    // Started after, stopped before: what is said at the end (to a tracker, to a client) still finds the network.
+    unit.units(
+        "After",
+        [["network.target", "", ""], pull].into_iter().chain(wanted),
+    );
+    let mounted = service
+        .state
+        .iter()
+        .chain(&service.mounts)
+        .map(|mount| mount.source.as_str());
+    let files = service
+        .environment_files
+        .iter()
+        .chain(&service.seccomp_profile)
+        .map(String::as_str);
+    let own = ["/run/containers", "/var/lib/containers", names::OWNER_DIR];
+    unit.paths("RequiresMountsFor", own.into_iter().chain(mounted).chain(files));
+    owner_condition(unit, service);
+    unit.number("StartLimitIntervalSec", RESTART_WINDOW);
+    unit.number("StartLimitBurst", RESTART_BURST);
+}
+
+/// Whether the suite has such a service; services are sorted by name.
+fn exists(suite: &Suite, name: &ServiceName) -> bool {
+    suite
+        .services
+        .binary_search_by(|service| service.name.cmp(name))
+        .is_ok()
+}
+
+/// Only what systemd takes as a URL (systemd.unit(5)): it warns about anything else.
+fn documentation(unit: &mut Unit, urls: &[String]) {
+    const SCHEMES: [&str; 5] = ["http://", "https://", "file:/", "info:", "man:"];
+    let fit = |url: &&String| {
+        SCHEMES
+            .iter()
+            .any(|scheme| url.len() > scheme.len() && url.starts_with(scheme))
+            && url
+                .bytes()
+                .all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\'' | b'\\'))
+    };
+    for url in urls.iter().filter(fit) {
+        unit.free("Documentation", &[url]);
+    }
+}
+
+fn supervision(unit: &mut Unit, service: &Service) {
+    unit.set("Type", &["notify"]);
+    unit.set("NotifyAccess", &["all"]);
+    unit.set("Slice", &[names::SLICE]);
+    unit.set("Delegate", &["yes"]);
+    unit.set("KillMode", &["mixed"]);
+    if let "SIGINT" | "SIGQUIT" = service.stop_signal.as_str() {
+        // conmon hands on SIGTERM, SIGINT and SIGQUIT: the way down after a start that failed, where no ExecStop= runs.
+        unit.set("KillSignal", &[&service.stop_signal]);
+    }
+    if let Some(status) = asked_to_stop(&service.stop_signal) {
+        unit.set("SuccessExitStatus", &[status]);
+    }
+    // A transcoder that runs out of memory ends alone, as it would natively; the application says so itself.
+    unit.set("OOMPolicy", &["continue"]);
+    unit.set("Restart", &["always"]);
+    unit.number("RestartSec", RESTART_DELAY);
+    unit.number(
+        "TimeoutStartSec",
+        seconds(service.start_budget).saturating_add(START_MARGIN),
+    );
+    unit.number(
+        "TimeoutStopSec",
+        seconds(service.stop_timeout).saturating_add(STOP_MARGIN),
+    );
+    unit.set("RuntimeDirectory", &["%N"]);
+    unit.set("SyslogIdentifier", &["%N"]);
+    unit.set("LogExtraFields", &["DAGGER_SERVICE=", service.name.as_str()]);
+}
+
+/// The exit status of an application that ends by the very signal that asks it to stop (128 + its number).
+fn asked_to_stop(signal: &str) -> Option<&'static str> {
+    Some(match signal {
+        "SIGTERM" => "143",
+        "SIGINT" => "130",
+        "SIGQUIT" => "131",
+        "SIGHUP" => "129",
+        "SIGUSR1" => "138",
+        "SIGUSR2" => "140",
+        _ => return None,
+    })
+}
+
+/// Who the application runs as, least binding first: the configuration, what the gate found, the owner marker.
+fn environment(unit: &mut Unit, service: &Service) {
+    let name = service.name.as_str();
+    unit.set("Environment", &["PODMAN_SYSTEMD_UNIT=%n"]);
+    let (uid, gid) = (service.identity.uid.to_string(), service.identity.gid.to_string());
+    unit.set("Environment", &["DAGGER_UID=", &uid, " DAGGER_GID=", &gid]);
+    unit.set("EnvironmentFile", &["-", names::GATE_DIR, "/", name, ".env"]);
+    unit.set("EnvironmentFile", &["-", names::OWNER_DIR, "/", name]);
+}
+
+/// Ports free, directories there, devices and identity found.
+fn before(unit: &mut Unit, service: &Service, programs: &Programs) {
+    let mut exec = gate(unit, "ExecStartPre", programs, "pre", service.name.as_str());
+    exec.next_line();
+    for claim in &service.ports {
+        exec.word(&[
+            Part::Raw("--claim="),
+            Part::Raw(claim.protocol.word()),
+            Part::Raw(":"),
+            Part::Number(u64::from(claim.port)),
+        ]);
+    }
+    if let Network::Namespace(path) = &service.network {
+        exec.flag("--netns=", path);
+    }
+    exec.word(&[
+        Part::Raw("--owner="),
+        Part::Number(u64::from(service.identity.uid)),
+        Part::Raw(":"),
+        Part::Number(u64::from(service.identity.gid)),
+    ]);
+    if service.identity.explicit {
+        exec.raw("--owner-explicit");
+    }
+    needs(&mut exec, service);
+}
+
+fn needs(exec: &mut Exec<'_>, service: &Service) {
+    for mount in &service.state {
+        exec.next_line().flag("--state=", &mount.source);
+    }
+    let files = service.environment_files.iter().chain(&service.seccomp_profile);
+    for path in service.mounts.iter().map(|mount| &mount.source).chain(files) {
+        exec.next_line().flag("--need=", path);
+    }
+    for device in &service.devices {
+        let optional = if device.optional { "-" } else { "" };
+        exec.next_line().word(&[
+            Part::Raw("--device="),
+            Part::Raw(optional),
+            Part::Text(&device.name),
+        ]);
+    }
+}
+
+/// The application really answers; the first good answer makes the container the owner where no native unit is.
+fn after(unit: &mut Unit, service: &Service, programs: &Programs) {
+    let mut exec = gate(unit, "ExecStartPost", programs, "post", service.name.as_str());
+    exec.word(&[
+        Part::Raw("--budget="),
+        Part::Number(seconds(service.start_budget)),
+    ]);
+    if !service.native.iter().any(|native| native.present) {
+        exec.raw("--write-marker");
+    }
+    exec.next_line();
+    for word in service.probe.to_args() {
+        exec.arg(&word);
+    }
+}
+
+fn stop(unit: &mut Unit, suite: &Suite, service: &Service) {
+    let time = Part::Number(seconds(service.stop_timeout));
+    unit.exec("ExecStop", "", &suite.podman)
+        .raw(command::GLOBAL)
+        .raw("stop --ignore")
+        .raw(CID_FILE)
+        .word(&[Part::Raw("--time="), time]);
+    unit.exec("ExecStopPost", "-", &suite.podman)
+        .raw(command::GLOBAL)
+        .raw("rm --force --ignore --volumes")
+        .raw(CID_FILE);
+}
+
+/// Whole seconds, rounded up.
+pub(super) fn seconds(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
+}

@@ -1,0 +1,161 @@
+//! The small units beside a service: the one that fetches its image, the condition on its native twin, and the unit
+//! that stands for a mistake.
+
+use crate::model::{Broken, Service, Suite};
+use crate::names;
+use crate::render::service::header;
+use crate::render::{Output, Programs};
+use crate::unit::{Exec, Part, Unit};
+
+/// Room for one of these units.
+const CAPACITY: usize = 1024;
+
+/// The longest message that a refusing unit carries: it is shown in one line of `systemctl status`, and the kernel takes
+/// no argument above 128 KiB.
+const MESSAGE_MAX: usize = 4096;
+
+/// `dagger-pull@<service>.service`: neither the minutes of a download nor the wait for the network stand in the start of
+/// a service whose image is there.
+pub(super) fn pull(suite: &Suite, service: &Service, programs: &Programs) -> Output {
+    let mut unit = Unit::with_capacity(CAPACITY);
+    let name = service.name.as_str();
+    header(&mut unit, &service.source);
+    unit.section("Unit");
+    unit.free("Description", &["Image of ", &service.title]);
+    unit.path("SourcePath", &service.source);
+    unit.set("PartOf", &[names::TARGET]);
+    // Each start of the service asks for this one again: its own limit must never be the one that is hit.
+    unit.set("StartLimitIntervalSec", &["0"]);
+    unit.paths(
+        "RequiresMountsFor",
+        ["/var/lib/containers", names::OWNER_DIR].into_iter(),
+    );
+    owner_condition(&mut unit, service);
+    unit.section("Service");
+    unit.set("Type", &["oneshot"]);
+    unit.set("NotifyAccess", &["all"]);
+    unit.set("TimeoutStartSec", &["infinity"]);
+    unit.set("Slice", &[names::SLICE]);
+    unit.set("SyslogIdentifier", &["dagger-", name]);
+    unit.set("LogExtraFields", &["DAGGER_SERVICE=", name]);
+    gate(&mut unit, "ExecStart", programs, "image", name)
+        .flag("--image=", &service.image)
+        .flag("--pull=", service.pull.word())
+        .flag("--podman=", &suite.podman);
+    Output::file(service.name.pull_unit(), unit.finish().unwrap_or_default())
+}
+
+/// `ConditionPathExists=` on our side of the pair; none where no native unit is on the machine.
+pub(super) fn owner_condition(unit: &mut Unit, service: &Service) {
+    if service.native.iter().any(|native| native.present) {
+        unit.set(
+            "ConditionPathExists",
+            &[names::OWNER_DIR, "/", service.name.as_str()],
+        );
+    }
+}
+
+/// The opposite condition, on each native unit that is there.
+///
+/// Never `Conflicts=` beside it: the stop job it brings runs even where the condition then skips the start.
+pub(super) fn owner_drop_ins(service: &Service) -> impl Iterator<Item = Output> + '_ {
+    service
+        .native
+        .iter()
+        .filter(|native| native.present)
+        .map(|native| {
+            let mut unit = Unit::with_capacity(CAPACITY);
+            header(&mut unit, &service.source);
+            unit.comment(&[
+                "While this path exists the container ",
+                &service.name.container(),
+                " owns the data of this service.",
+            ]);
+            unit.section("Unit");
+            unit.set(
+                "ConditionPathExists",
+                &["!", names::OWNER_DIR, "/", service.name.as_str()],
+            );
+            unit.paths("RequiresMountsFor", std::iter::once(names::OWNER_DIR));
+            Output::file(
+                format!("{}.d/50-dagger-owner.conf", native.name),
+                unit.finish().unwrap_or_default(),
+            )
+        })
+}
+
+/// The unit of a service that cannot run.
+pub(super) fn refuse_service(broken: &Broken, programs: &Programs) -> Output {
+    let name = broken.name.as_str();
+    refuse(
+        &broken.name.unit(),
+        name,
+        name,
+        &broken.source,
+        &broken.messages,
+        programs,
+    )
+}
+
+/// The unit that stands for files that cannot be used.
+pub(super) fn refuse_files(source: &str, messages: &[String], programs: &Programs) -> Output {
+    refuse(
+        names::CONFIG_ERROR_UNIT,
+        "config-error",
+        "dagger's configuration",
+        source,
+        messages,
+        programs,
+    )
+}
+
+fn refuse(
+    file: &str,
+    name: &str,
+    title: &str,
+    source: &str,
+    messages: &[String],
+    programs: &Programs,
+) -> Output {
+    let mut unit = Unit::with_capacity(CAPACITY);
+    header(&mut unit, source);
+    unit.section("Unit");
+    unit.free("Description", &[title, " (mistake in the configuration)"]);
+    unit.path("SourcePath", source);
+    unit.set("PartOf", &[names::TARGET]);
+    unit.set("StartLimitIntervalSec", &["0"]);
+    unit.section("Service");
+    unit.set("Type", &["oneshot"]);
+    unit.set("NotifyAccess", &["all"]);
+    unit.set("Slice", &[names::SLICE]);
+    unit.set("LogExtraFields", &["DAGGER_SERVICE=", name]);
+    let message = shown(messages);
+    gate(&mut unit, "ExecStart", programs, "refuse", name)
+        .raw("--")
+        .arg(&message);
+    Output::file(file.to_owned(), unit.finish().unwrap_or_default())
+}
+
+/// All messages in one argument that fits, without the one character that no argument can hold.
+fn shown(messages: &[String]) -> String {
+    let mut text = messages.join("; ").replace('\0', "\u{2400}");
+    if text.len() > MESSAGE_MAX {
+        text.truncate(text.floor_char_boundary(MESSAGE_MAX));
+        text.push_str(" ...");
+    }
+    text
+}
+
+/// The head of each of the gate's command lines.
+pub(super) fn gate<'a>(
+    unit: &'a mut Unit,
+    key: &'static str,
+    programs: &Programs,
+    verb: &'static str,
+    service: &str,
+) -> Exec<'a> {
+    let mut exec = unit.exec(key, "", &programs.gate);
+    exec.raw(verb)
+        .word(&[Part::Raw("--service="), Part::Text(service)]);
+    exec
+}
