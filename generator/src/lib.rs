@@ -15,5 +15,6 @@ pub mod cross;
 pub mod load;
 pub mod unit;
 pub mod render;
+pub mod output;
 
 pub use load::{Loaded, load};

@@ -231,12 +231,11 @@ impl Unit {
         let mut done = 0;
         for (at, c) in text.char_indices() {
             let escape = match c {
-                ' '..='!' | '#' | '&'..='[' | ']'..='~' => continue,
+                '$' if variables => "$$",
+                ' '..='!' | '#' | '$' | '&'..='[' | ']'..='~' => continue,
                 '"' => "\\\"",
                 '\\' => "\\\\",
                 '%' => "%%",
-                '$' if variables => "$$",
-                '$' => continue,
                 '\n' => "\\n",
                 '\t' => "\\t",
                 '\0' => {

@@ -5,6 +5,7 @@
 //! colons; where that matters the form is chosen by the value.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 use crate::model::{IdentityStyle, Mount, Network, Service, Suite};
 use crate::render::service::{CID_FILE, seconds};
@@ -206,7 +207,9 @@ fn entrypoint(program: &str) -> Cow<'_, str> {
         for c in program.chars() {
             match c {
                 '"' | '\\' => json.extend(['\\', c]),
-                '\0'..='\x1f' => json.push_str(&format!("\\u{:04x}", u32::from(c))),
+                '\0'..='\x1f' => {
+                    let _ = write!(json, "\\u{:04x}", u32::from(c));
+                }
                 _ => json.push(c),
             }
         }

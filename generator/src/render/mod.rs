@@ -22,6 +22,12 @@ use crate::model::{Broken, Service, Suite};
 use crate::names;
 use crate::unit::Unfit;
 
+/// How the first line of every file of ours goes on after `# `: what a later run may replace or remove.
+pub(crate) const HEADER: &str = "Written by dagger-generator from ";
+
+/// Name of the drop-in on a native unit.
+pub(crate) const OWNER_DROP_IN: &str = "50-dagger-owner.conf";
+
 /// One thing to write below the generator directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Output {
@@ -99,10 +105,10 @@ impl Programs {
 ///
 /// `file_errors` are the diagnostics that belong to no service; those that are errors become the unit that says so.
 /// Nothing in, nothing out: without any service and any mistake not even the target is linked.
-pub fn render(
+pub fn render<'a>(
     suite: &Suite,
     broken: &[Broken],
-    file_errors: &[Diagnostic],
+    file_errors: impl IntoIterator<Item = &'a Diagnostic>,
     programs: &Programs,
 ) -> Vec<Output> {
     let mut outputs = Vec::with_capacity(3 * suite.services.len() + 2 * broken.len() + 3);
@@ -117,20 +123,20 @@ pub fn render(
                 outputs.push(side::refuse_service(&unfit_service(service, unfit), programs));
             }
         }
-        outputs.push(wanted(service.name.unit()));
+        outputs.push(wanted(&service.name.unit()));
     }
     for broken in broken {
         outputs.push(side::refuse_service(broken, programs));
-        outputs.push(wanted(broken.name.unit()));
+        outputs.push(wanted(&broken.name.unit()));
     }
     let errors: Vec<String> = file_errors
-        .iter()
+        .into_iter()
         .filter(|diagnostic| diagnostic.severity == Severity::Error)
         .map(Diagnostic::one_line)
         .collect();
     if !errors.is_empty() {
         outputs.push(side::refuse_files(&suite.source, &errors, programs));
-        outputs.push(wanted(names::CONFIG_ERROR_UNIT.to_owned()));
+        outputs.push(wanted(names::CONFIG_ERROR_UNIT));
     }
     if suite.start_at_boot && !outputs.is_empty() {
         let link = format!("multi-user.target.wants/{}", names::TARGET);
@@ -154,14 +160,14 @@ fn unfit_service(service: &Service, why: Unfit) -> Broken {
 }
 
 /// The link that makes a unit part of the suite.
-fn wanted(unit: String) -> Output {
+fn wanted(unit: &str) -> Output {
     let mut path = String::with_capacity(names::TARGET.len() + unit.len() + 7);
     path.push_str(names::TARGET);
     path.push_str(".wants/");
-    path.push_str(&unit);
+    path.push_str(unit);
     let mut target = String::with_capacity(unit.len() + 3);
     target.push_str("../");
-    target.push_str(&unit);
+    target.push_str(unit);
     Output::link(path, target)
 }
 

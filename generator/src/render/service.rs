@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::model::{Network, Service, Suite};
 use crate::names::{self, ServiceName};
 use crate::render::side::{gate, owner_condition};
-use crate::render::{Programs, command};
+use crate::render::{HEADER, Programs, command};
 use crate::unit::{Exec, Part, Unfit, Unit};
 
 /// Room for one unit of the usual size.
@@ -56,7 +56,7 @@ pub(super) fn unit(suite: &Suite, service: &Service, programs: &Programs) -> Res
 
 /// The comment at the head of every file of ours.
 pub(super) fn header(unit: &mut Unit, source: &str) {
-    unit.comment(&["Written by dagger-generator from ", source, "."]);
+    unit.comment(&[HEADER, source, "."]);
     unit.comment(&["Do not edit: change that file, then run `systemctl daemon-reload`."]);
 }
 

@@ -4,13 +4,13 @@
 use crate::model::{Broken, Service, Suite};
 use crate::names;
 use crate::render::service::header;
-use crate::render::{Output, Programs};
+use crate::render::{OWNER_DROP_IN, Output, Programs};
 use crate::unit::{Exec, Part, Unit};
 
 /// Room for one of these units.
 const CAPACITY: usize = 1024;
 
-/// The longest message that a refusing unit carries: it is shown in one line of `systemctl status`, and the kernel takes
+/// The longest message that a refusing unit carries, in bytes: it is shown in one line of `systemctl status`, and the kernel takes
 /// no argument above 128 KiB.
 const MESSAGE_MAX: usize = 4096;
 
@@ -78,7 +78,7 @@ pub(super) fn owner_drop_ins(service: &Service) -> impl Iterator<Item = Output> 
             );
             unit.paths("RequiresMountsFor", std::iter::once(names::OWNER_DIR));
             Output::file(
-                format!("{}.d/50-dagger-owner.conf", native.name),
+                format!("{}.d/{OWNER_DROP_IN}", native.name),
                 unit.finish().unwrap_or_default(),
             )
         })
@@ -140,7 +140,7 @@ fn refuse(
 fn shown(messages: &[String]) -> String {
     let mut text = messages.join("; ").replace('\0', "\u{2400}");
     if text.len() > MESSAGE_MAX {
-        text.truncate(text.floor_char_boundary(MESSAGE_MAX));
+        text = text.chars().take(MESSAGE_MAX / 4).collect();
         text.push_str(" ...");
     }
     text

@@ -1,9 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::model::{
-    Claim, Identity, IdentityStyle, Mount, Network, Protocol, Pull, Service,
-};
+use crate::model::{Claim, Identity, IdentityStyle, Mount, Network, Protocol, Pull, Service};
 use crate::names::ServiceName;
 use crate::probe::{Kind, Probe};
 
@@ -136,6 +134,10 @@ fn the_unit_of_a_service_in_full() {
         assert!(unit.contains(&format!("\n{directive}\n")), "{directive}\n{unit}");
     }
     assert!(!unit.contains("network-online"), "{unit}");
-    holds(&unit, "ExecStart", " --env=PUID=${DAGGER_UID} --env=PGID=${DAGGER_GID} ");
+    holds(
+        &unit,
+        "ExecStart",
+        " --env=PUID=${DAGGER_UID} --env=PGID=${DAGGER_GID} ",
+    );
     holds(&unit, "ExecStartPre", "pre --service=sonarr ");
 }

@@ -1,0 +1,136 @@
+use super::*;
+
+/// A directory that goes with the value.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("dagger-output-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir(&dir).unwrap();
+        Self(dir)
+    }
+
+    fn tree(&self) -> Vec<String> {
+        fn walk(dir: &Path, base: &Path, found: &mut Vec<String>) {
+            for entry in fs::read_dir(dir).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() && !path.is_symlink() {
+                    walk(&path, base, found);
+                } else {
+                    found.push(path.strip_prefix(base).unwrap().to_str().unwrap().to_owned());
+                }
+            }
+        }
+        let mut found = Vec::new();
+        walk(&self.0, &self.0, &mut found);
+        found.sort();
+        found
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn file(path: &str, text: &str) -> Output {
+    Output {
+        path: path.into(),
+        content: Content::File(format!("# {HEADER}\n{text}\n")),
+    }
+}
+
+fn link(path: &str, target: &str) -> Output {
+    Output {
+        path: path.into(),
+        content: Content::Link(target.into()),
+    }
+}
+
+fn outputs() -> Vec<Output> {
+    vec![
+        file("dagger-a.service", "[Unit]"),
+        link("dagger.target.wants/dagger-a.service", "../dagger-a.service"),
+        file("x.service.d/50-dagger-owner.conf", "[Unit]"),
+        link(
+            "multi-user.target.wants/dagger.target",
+            "/usr/lib/systemd/system/dagger.target",
+        ),
+    ]
+}
+
+#[test]
+fn everything_is_written_and_a_second_time_nothing_changes() {
+    let dir = Scratch::new("twice");
+    let missing = dir.0.join("not/there/yet");
+    for _ in 0..2 {
+        assert!(write(&missing, &outputs()).is_empty());
+        assert_eq!(diff(&missing, &outputs()).0, "");
+    }
+    assert_eq!(dir.tree().len(), 4);
+}
+
+#[test]
+fn what_an_earlier_run_left_goes_and_what_is_others_stays() {
+    let dir = Scratch::new("stale");
+    write(&dir.0, &outputs());
+    fs::write(dir.0.join("dagger-foreign.service"), "[Unit]\n").unwrap();
+    fs::write(dir.0.join("x.service.d/other.conf"), "[Unit]\n").unwrap();
+    let shown = diff(&dir.0, &[]).0;
+    assert!(shown.contains("--- dagger-a.service\n+++ /dev/null\n"), "{shown}");
+    assert!(
+        shown.contains("--- dagger.target.wants/dagger-a.service\n+++ /dev/null\n@@ -1,1 +0,0 @@\n--> ../"),
+        "{shown}"
+    );
+    assert!(write(&dir.0, &[]).is_empty());
+    assert_eq!(dir.tree(), ["dagger-foreign.service", "x.service.d/other.conf"]);
+    assert!(!dir.0.join("dagger.target.wants").exists());
+}
+
+#[test]
+fn podman_29004_what_is_there_is_replaced_whole() {
+    let dir = Scratch::new("replace");
+    write(&dir.0, &outputs());
+    let before = File::open(dir.0.join("dagger-a.service")).unwrap();
+    let new = [
+        file("dagger-a.service", "new"),
+        link("dagger.target.wants/dagger-a.service", "elsewhere"),
+    ];
+    assert!(write(&dir.0, &new).is_empty());
+    let old_text = io::read_to_string(before).unwrap();
+    assert!(
+        old_text.ends_with("[Unit]\n"),
+        "a reader of the old file keeps it: {old_text}"
+    );
+    assert!(
+        fs::read_to_string(dir.0.join("dagger-a.service"))
+            .unwrap()
+            .ends_with("new\n")
+    );
+    assert_eq!(
+        fs::read_link(dir.0.join("dagger.target.wants/dagger-a.service")).unwrap(),
+        Path::new("elsewhere")
+    );
+    assert_eq!(dir.tree().len(), 2, "no temporary file is left: {:?}", dir.tree());
+}
+
+#[test]
+fn one_failure_does_not_stop_the_rest() {
+    let dir = Scratch::new("failure");
+    fs::create_dir_all(dir.0.join("dagger-a.service/in-the-way")).unwrap();
+    fs::write(dir.0.join("dagger.target.wants"), "a file in the way").unwrap();
+    let failures = write(&dir.0, &outputs());
+    let said: Vec<String> = failures.iter().map(ToString::to_string).collect();
+    assert!(
+        said.iter().any(|line| line.contains("/dagger-a.service: ")),
+        "{said:?}"
+    );
+    assert!(
+        said.iter().any(|line| line.contains("/dagger.target.wants")),
+        "{said:?}"
+    );
+    assert!(dir.0.join("multi-user.target.wants/dagger.target").is_symlink());
+    assert!(dir.0.join("x.service.d/50-dagger-owner.conf").is_file());
+}
