@@ -82,7 +82,7 @@ impl Document {
     }
 
     /// Adds `name` with `text` unless it is there.
-    pub fn default(&mut self, name: &str, text: &str) {
+    pub fn fill(&mut self, name: &str, text: &str) {
         if !self.elements.iter().any(|(known, _)| known == name) {
             self.set(name, text);
         }

@@ -108,13 +108,13 @@ impl Config {
         document.retain(|name| KNOWN.contains(&name));
         for (element, key, default) in PERSISTED {
             if variable(key).is_none() {
-                document.default(element, default);
+                document.fill(element, default);
             }
         }
         let mut setting = |element: &str, key: &str, default: &str| match variable(key) {
             Some(value) => value,
             None => {
-                document.default(element, default);
+                document.fill(element, default);
                 document.get(element).unwrap_or(default).to_owned()
             }
         };
