@@ -82,6 +82,11 @@ impl Table {
         }
     }
 
+    /// A table with one entry.
+    pub fn of(key: &str, entry: Entry) -> Self {
+        Self(BTreeMap::from([(key.to_owned(), entry)]))
+    }
+
     /// All keys in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Entry)> {
         self.0.iter().map(|(key, entry)| (key.as_str(), entry))

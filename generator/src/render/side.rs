@@ -140,7 +140,8 @@ fn refuse(
 fn shown(messages: &[String]) -> String {
     let mut text = messages.join("; ").replace('\0', "\u{2400}");
     if text.len() > MESSAGE_MAX {
-        text = text.chars().take(MESSAGE_MAX / 4).collect();
+        let end = (0..=MESSAGE_MAX).rev().find(|at| text.is_char_boundary(*at));
+        text.truncate(end.unwrap_or(0));
         text.push_str(" ...");
     }
     text
