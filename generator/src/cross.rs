@@ -107,16 +107,16 @@ fn native(order: &[&Service], places: &Places<'_>, checker: &mut Checker<'_>) {
 /// State of one service inside media, or inside the state of another.
 fn state(order: &[&Service], places: &Places<'_>, checker: &mut Checker<'_>) {
     let mut first: BTreeMap<&str, usize> = BTreeMap::new();
-    let mounts = || {
+    let every = || {
         order
             .iter()
             .enumerate()
             .flat_map(|(rank, it)| it.state.iter().map(move |mount| (rank, mount)))
     };
-    for (rank, mount) in mounts() {
+    for (rank, mount) in every() {
         first.entry(&mount.source).or_insert(rank);
     }
-    for (rank, mount) in mounts() {
+    for (rank, mount) in every() {
         let Some(service) = order.get(rank) else { continue };
         let media = service
             .mounts
@@ -146,12 +146,13 @@ fn state(order: &[&Service], places: &Places<'_>, checker: &mut Checker<'_>) {
 
 /// A path and all directories above it.
 fn ancestors(path: &str) -> impl Iterator<Item = &str> {
-    fn up(path: &str) -> Option<&str> {
-        path.rsplit_once('/')
-            .map(|(above, _)| above)
-            .filter(|above| !above.is_empty())
-    }
-    std::iter::successors(Some(path), |path| up(path))
+    std::iter::successors(Some(path), |path| above(path))
+}
+
+fn above(path: &str) -> Option<&str> {
+    path.rsplit_once('/')
+        .map(|(above, _)| above)
+        .filter(|above| !above.is_empty())
 }
 
 /// Unknown dependencies and circles. What the catalogue wants and the user does not have is left out.

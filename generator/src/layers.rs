@@ -25,11 +25,13 @@ impl<'a> Layers<'a> {
     }
 
     /// The layers below the user's.
+    #[must_use]
     pub fn catalog(self) -> Self {
         Self { user: None, ..self }
     }
 
     /// The layers of a table below a key.
+    #[must_use]
     pub fn below(self, key: &str) -> Self {
         let table = |layer: Option<&'a Table>| layer.and_then(|layer| layer.table(key));
         Self {

@@ -17,6 +17,9 @@ use crate::node::{self, Parsed};
 /// The largest file that is read. A thousand services need a tenth of it.
 pub const MAX_FILE: u64 = 4 * 1024 * 1024;
 
+/// A link that leads back to itself (`ErrorKind::FilesystemLoop` is not stable yet).
+const ELOOP: i32 = 40;
+
 /// Where systemd finds unit files that others install (systemd.unit(5)), without our own output.
 const UNIT_DIRS: [&str; 5] = [
     "etc/systemd/system",
@@ -185,8 +188,6 @@ fn cannot_read(root: &Root, path: &Path, error: &std::io::Error) -> Diagnostic {
         ErrorKind::NotFound => Some("the link points to nothing: mend or remove it".to_owned()),
         _ => None,
     };
-    // `ErrorKind::FilesystemLoop` is not stable yet.
-    const ELOOP: i32 = 40;
     let problem = match error.raw_os_error() {
         Some(ELOOP) => "the file cannot be read: a link leads back to itself".to_owned(),
         _ => format!("the file cannot be read: {error}"),

@@ -1,0 +1,148 @@
+//! What is run inside, and with what: environment, command, devices, rights and limits.
+
+use std::collections::BTreeMap;
+
+use super::Context;
+use crate::layers::{Layers, number, text};
+use crate::model::{Claim, Device, Mount};
+use crate::node::Table;
+use crate::value;
+
+/// Fills `{port}`, `{state.ROLE}` in a text of the catalogue. The user's own texts are taken literally.
+pub(super) fn filled(text: &str, ports: &[Claim], state: &[Mount]) -> String {
+    if !text.contains('{') {
+        return text.to_owned();
+    }
+    let mut filled = text.to_owned();
+    if let Some(main) = ports.first() {
+        filled = filled.replace("{port}", &main.inside.to_string());
+    }
+    for mount in state {
+        filled = filled.replace(&format!("{{state.{}}}", mount.role), &mount.target);
+    }
+    filled
+}
+
+pub(super) fn environment(
+    context: &Context<'_>,
+    layers: Layers<'_>,
+    ports: &[Claim],
+    state: &[Mount],
+    puid: bool,
+) -> Vec<(String, String)> {
+    let mut variables = BTreeMap::new();
+    if puid {
+        let umask = layers.text("umask").and_then(|it| value::umask(it).ok());
+        let umask = umask.unwrap_or_else(|| context.defaults.umask.clone());
+        // The images set it themselves, from three digits.
+        variables.insert("UMASK".to_owned(), umask.trim_start_matches('0').to_owned());
+        variables
+            .entry("UMASK".to_owned())
+            .and_modify(|mask| *mask = format!("{mask:0>3}"));
+    }
+    if let (Some(name), Some(main)) = (layers.below("port-by").text("environment"), ports.first()) {
+        variables.insert(name.to_owned(), main.inside.to_string());
+    }
+    let catalog = layers.catalog().below("environment");
+    for (key, entry) in catalog.each().rev().flat_map(Table::iter) {
+        if let Some(text) = text(&entry.node) {
+            variables.insert(key.to_owned(), filled(text, ports, state));
+        }
+    }
+    for (key, entry) in layers
+        .user
+        .and_then(|user| user.table("environment"))
+        .into_iter()
+        .flat_map(Table::iter)
+    {
+        if let Some(text) = text(&entry.node) {
+            variables.insert(key.to_owned(), text.to_owned());
+        }
+    }
+    variables.into_iter().collect()
+}
+
+pub(super) fn command(layers: Layers<'_>, ports: &[Claim], state: &[Mount]) -> Vec<String> {
+    if let Some(own) = layers.user.filter(|user| user.get("command").is_some()) {
+        return Layers {
+            user: Some(own),
+            ..Layers::default()
+        }
+        .texts("command")
+        .unwrap_or_default();
+    }
+    let mut words: Vec<_> = layers
+        .texts("command")
+        .unwrap_or_default()
+        .iter()
+        .map(|word| filled(word, ports, state))
+        .collect();
+    let by = layers.below("port-by");
+    if let (Some(word), Some(main)) = (by.text("argument"), ports.first()) {
+        words.push(word.replace("{}", &main.inside.to_string()));
+    }
+    if let (Some(word), Some(peer)) = (
+        by.text("peer-argument"),
+        ports.iter().find(|claim| claim.name == "peer"),
+    ) {
+        words.push(word.replace("{}", &peer.inside.to_string()));
+    }
+    words
+}
+
+pub(super) fn devices(layers: Layers<'_>) -> Vec<Device> {
+    let texts = layers.texts("devices").unwrap_or_default();
+    let device = |text: &String| Device {
+        name: text.trim_start_matches('-').to_owned(),
+        optional: text.starts_with('-'),
+    };
+    texts.iter().map(device).collect()
+}
+
+pub(super) fn groups(layers: Layers<'_>) -> Vec<String> {
+    let group = |node| {
+        text(node)
+            .map(str::to_owned)
+            .or_else(|| number::<u32>(node).map(|gid| gid.to_string()))
+    };
+    layers
+        .list("groups")
+        .unwrap_or_default()
+        .iter()
+        .filter_map(group)
+        .collect()
+}
+
+pub(super) fn capabilities(layers: Layers<'_>) -> Vec<String> {
+    let mut names: Vec<_> = layers
+        .texts("capabilities")
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|it| value::capability(it).ok())
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+pub(super) fn limits(layers: Layers<'_>) -> Vec<(&'static str, String)> {
+    let texts = [
+        ("memory-high", "MemoryHigh"),
+        ("memory-max", "MemoryMax"),
+        ("cpu-quota", "CPUQuota"),
+    ];
+    let numbers = [
+        ("cpu-weight", "CPUWeight"),
+        ("io-weight", "IOWeight"),
+        ("tasks-max", "TasksMax"),
+    ];
+    texts
+        .iter()
+        .filter_map(|(key, directive)| Some((*directive, layers.owned(key)?)))
+        .chain(
+            numbers
+                .iter()
+                .filter_map(|(key, directive)| Some((*directive, layers.number::<u32>(key)?.to_string()))),
+        )
+        .collect()
+}
