@@ -1,4 +1,21 @@
-//! The media suite as one configuration file describes it.
+//! The media suite as its configuration describes it, and the units that it becomes.
+//!
+//! ```text
+//! files --source--> texts --node--> values with places --check--> diagnostics
+//!                                        | merge
+//!                              catalogue + user's tables --service, cross--> model::Suite --render--> outputs
+//! ```
+//!
+//! [`load`] goes from files to the suite, [`render::render`] from the suite to units, [`output`] writes or compares
+//! them. The agent and the client use [`load`] and nothing below it.
+//!
+//! The modules stand in an order in which each uses only those above it. Only [`source`] reads the disk, only
+//! [`output`] writes it; everything between is a function of its arguments. No clock, no network, no other process:
+//! this runs before anything is mounted, at every boot and at every daemon-reload.
+//!
+//! To add an application, add a file to `catalog/`. To add a key, add it to [`schema`], read it in [`service`], write
+//! it in [`render`], and give it a golden case in `tests/golden/`.
+
 pub mod names;
 pub mod diagnostic;
 pub mod node;

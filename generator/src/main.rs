@@ -1,2 +1,163 @@
-//! `dagger-generator NORMAL EARLY LATE`: see systemd.generator(7).
-fn main() {}
+//! `dagger-generator NORMAL EARLY LATE`: run by systemd at boot and at every daemon-reload (systemd.generator(7)), or by
+//! hand with `--check` and `--dry-run`.
+
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use dagger_suite::diagnostic::{Diagnostic, Severity};
+use dagger_suite::names::{Root, exit};
+use dagger_suite::render::{Output, Programs, render};
+use dagger_suite::{Loaded, load, output};
+
+const USAGE: &str = "\
+Usage: dagger-generator NORMAL [EARLY LATE]   write units (systemd does this at boot and at daemon-reload)
+       dagger-generator --check               report every mistake in the configuration; exit 1 if there is one
+       dagger-generator --dry-run             show what would change, as a diff against the units that are there
+       dagger-generator --help | --version
+
+The configuration is /etc/dagger/dagger.toml and /etc/dagger/conf.d/*.toml (man dagger.toml).
+DAGGER_ROOT=DIR in the environment looks below DIR instead of /.
+";
+
+/// Where systemd keeps what the generators wrote.
+const WRITTEN: &str = "/run/systemd/generator";
+
+fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().skip(1).collect();
+    let root = Root::from_env();
+    match args.first().and_then(|arg| arg.to_str()) {
+        Some("--check") if args.len() == 1 => check(&root),
+        Some("--dry-run") if args.len() == 1 => dry_run(&root),
+        Some("--help" | "-h") => say(io::stdout(), USAGE),
+        Some("--version") => say(
+            io::stdout(),
+            &format!("dagger-generator {}\n", env!("CARGO_PKG_VERSION")),
+        ),
+        Some(flag) if flag.starts_with('-') => usage(&format!("unknown option {flag}")),
+        None if args.is_empty() => usage("no directory to write to"),
+        _ => {
+            if let Some(normal) = args.first() {
+                generate(&root, Path::new(normal));
+            }
+            // Whatever happened: a boot never fails because of us.
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn say(mut to: impl Write, text: &str) -> ExitCode {
+    match to.write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::from(exit::GOOD),
+        Err(_) => ExitCode::from(exit::FAILED),
+    }
+}
+
+fn usage(problem: &str) -> ExitCode {
+    say(io::stderr(), &format!("dagger-generator: {problem}\n{USAGE}"));
+    ExitCode::from(exit::USAGE)
+}
+
+fn outputs(loaded: &Loaded) -> Vec<Output> {
+    let programs =
+        std::env::current_exe().map_or_else(|_| Programs::below("/usr"), |exe| Programs::beside(&exe));
+    render(&loaded.suite, &loaded.broken, loaded.file_errors(), &programs)
+}
+
+/// Writes the units. Everything that goes wrong is said and passed over.
+fn generate(root: &Root, normal: &Path) {
+    // The initrd has neither podman nor the state; a user's manager is not ours.
+    let is = |name: &str, value: &str| std::env::var_os(name).is_some_and(|it| it == value);
+    if is("SYSTEMD_IN_INITRD", "1") || is("SYSTEMD_SCOPE", "user") {
+        return;
+    }
+    let loaded = load(root);
+    let failures = output::write(normal, &outputs(&loaded));
+    let mut log = Log::open();
+    for it in &loaded.diagnostics {
+        log.line(it.severity, &it.one_line());
+    }
+    for failure in failures {
+        log.line(Severity::Error, &failure.to_string());
+    }
+}
+
+fn report(diagnostics: &[Diagnostic]) -> bool {
+    let mut stderr = io::stderr().lock();
+    for it in diagnostics {
+        let _ = writeln!(stderr, "{it}\n");
+    }
+    diagnostics.iter().any(|it| it.severity == Severity::Error)
+}
+
+fn check(root: &Root) -> ExitCode {
+    let loaded = load(root);
+    if !loaded.configured {
+        say(
+            io::stderr(),
+            "dagger-generator: there is no configuration: write /etc/dagger/dagger.toml\n",
+        );
+        return ExitCode::from(exit::FAILED);
+    }
+    let wrong = report(&loaded.diagnostics);
+    let (good, bad) = (loaded.suite.services.len(), loaded.broken.len());
+    let word = |count: usize| if count == 1 { "service" } else { "services" };
+    let mut summary = format!("{good} {} can run", word(good));
+    if bad > 0 {
+        summary.push_str(&format!(", {bad} {} cannot", word(bad)));
+    }
+    say(io::stdout(), &format!("{summary}\n"));
+    ExitCode::from(if wrong { exit::FAILED } else { exit::GOOD })
+}
+
+fn dry_run(root: &Root) -> ExitCode {
+    let loaded = load(root);
+    let wrong = report(&loaded.diagnostics);
+    let (diff, failures) = output::diff(&root.join(WRITTEN), &outputs(&loaded));
+    for failure in &failures {
+        say(io::stderr(), &format!("dagger-generator: {failure}\n"));
+    }
+    say(io::stdout(), &diff);
+    ExitCode::from(if wrong || !failures.is_empty() {
+        exit::FAILED
+    } else {
+        exit::GOOD
+    })
+}
+
+/// The kernel's log when systemd runs us (there is no other yet), else standard error.
+enum Log {
+    Kernel(std::fs::File),
+    Terminal,
+}
+
+impl Log {
+    fn open() -> Self {
+        if std::env::var_os("SYSTEMD_SCOPE").is_none() {
+            return Self::Terminal;
+        }
+        OpenOptions::new()
+            .write(true)
+            .open("/dev/kmsg")
+            .map_or(Self::Terminal, Self::Kernel)
+    }
+
+    fn line(&mut self, severity: Severity, text: &str) {
+        // Levels of syslog(3); journald reads the prefix.
+        let level = match severity {
+            Severity::Error => 3,
+            Severity::Warning => 4,
+        };
+        // One write is one record, and the kernel cuts it at about a kilobyte (Documentation/ABI/testing/dev-kmsg).
+        let text: String = text.chars().take(800).collect();
+        let pid = std::process::id();
+        let _ = match self {
+            Self::Kernel(kmsg) => {
+                kmsg.write_all(format!("<{level}>dagger-generator[{pid}]: {text}\n").as_bytes())
+            }
+            Self::Terminal => io::stderr().write_all(format!("dagger-generator: {text}\n").as_bytes()),
+        };
+    }
+}
