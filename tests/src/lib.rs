@@ -6,3 +6,5 @@
 
 pub mod rig;
 pub mod standin;
+pub mod suite;
+pub mod harness;

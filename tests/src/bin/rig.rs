@@ -1,31 +1,43 @@
-//! The rig by hand.
-use anyhow::Result;
-use dagger_tests::rig::{Machine, Spec, Suite, host, sweep};
+//! The rig by hand: `rig demo [--once]`, `rig shell [trixie|bookworm]`, `rig clean`, `rig check`.
 
-fn main() -> Result<()> {
+use anyhow::{Result, bail};
+use dagger_tests::rig::{Machine, Suite, host, sweep};
+use dagger_tests::suite::Ground;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match run(&words) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("rig: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(words: &[&str]) -> Result<()> {
+    match words {
+        ["check"] => host::can_boot(),
+        ["shell"] => shell(Suite::Trixie),
+        ["shell", "trixie"] => shell(Suite::Trixie),
+        ["shell", "bookworm"] => shell(Suite::Bookworm),
+        ["clean"] => {
+            sweep::leftovers()?;
+            dagger_tests::rig::tree::remove(&host::cache())
+        }
+        _ => bail!("usage: rig demo [--once] | shell [trixie|bookworm] | check | clean"),
+    }
+}
+
+/// A machine with the product installed and no configuration, and a shell in it.
+fn shell(suite: Suite) -> Result<()> {
     host::can_boot()?;
     sweep::on_signals()?;
     sweep::leftovers()?;
-    for suite in [Suite::Trixie, Suite::Bookworm] {
-        let mut machine = Machine::boot(Spec::new("one", suite)?)?;
-        let other = Machine::boot(Spec::new("two", suite)?)?;
-        println!("{:?} {:?}", machine.boot_time(), other.boot_time());
-        print!("{}", machine.ok("systemctl --failed; cat /proc/self/cgroup; systemctl is-system-running || true; systemctl --version | head -1; podman --version; cat /proc/1/cgroup")?);
-        machine.write("/var/lib/keep", "kept")?;
-        machine.power_cut()?;
-        machine.power_on()?;
-        println!(
-            "{:?} {}",
-            machine.boot_time(),
-            machine.ok("cat /var/lib/keep; journalctl --list-boots; hostname")?
-        );
-        machine.shut_down()?;
-        machine.power_on()?;
-        println!(
-            "{:?} {}",
-            machine.boot_time(),
-            machine.ok("cat /var/lib/keep; journalctl --list-boots; systemd-cgls | head -30")?
-        );
-    }
-    Ok(())
+    Ground::built()?;
+    let ground = Ground::prepare(suite)?;
+    let machine = Machine::boot(ground.installed("dagger")?)?;
+    machine.shell()
 }

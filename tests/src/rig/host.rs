@@ -74,6 +74,14 @@ pub fn can_boot() -> Result<()> {
     Ok(())
 }
 
+/// Whether this process has CAP_SYS_RESOURCE (number 24), which virtual machines of some build services lack.
+pub fn may_raise_limits() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & (1 << 24) != 0)
+}
+
 /// The first program of that name in PATH.
 pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
@@ -82,13 +90,36 @@ pub fn find_program(name: &str) -> Option<PathBuf> {
         .find(|candidate| candidate.is_file())
 }
 
-/// A short, stable name for what a cached thing was made from (FNV-1a, 64 bits): another recipe gets another name.
+/// A short, stable name for what a cached thing was made from: another recipe gets another name.
 pub fn key(parts: &[&str]) -> String {
-    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-    for byte in parts.iter().flat_map(|part| part.bytes().chain([0])) {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    let bytes: Vec<u8> = parts.iter().flat_map(|part| part.bytes().chain([0])).collect();
+    key_of_bytes(&bytes)
+}
+
+/// The same for a file's contents (FNV-1a, 64 bits).
+pub fn key_of_bytes(bytes: &[u8]) -> String {
+    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    format!("{:016x}", bytes.iter().fold(0xcbf2_9ce4_8422_2325, step))
+}
+
+/// Marks a cached directory as used just now.
+pub fn touch(place: &Path) -> Result<()> {
+    let now = std::fs::FileTimes::new().set_modified(std::time::SystemTime::now());
+    File::open(place)
+        .and_then(|directory| directory.set_times(now))
+        .with_context(|| format!("touch {}", place.display()))
+}
+
+/// Removes cached directories whose name begins like this and that were not used for so long.
+pub fn forget_old(prefix: &str, kept: std::time::Duration) -> Result<()> {
+    for entry in std::fs::read_dir(cache()).context("read the cache")?.flatten() {
+        let modified = entry.metadata().and_then(|data| data.modified());
+        let old = modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > kept));
+        if old && entry.path().is_dir() && entry.file_name().to_string_lossy().starts_with(prefix) {
+            super::tree::remove(&entry.path())?;
+        }
     }
-    format!("{hash:016x}")
+    Ok(())
 }
 
 #[cfg(test)]

@@ -26,11 +26,16 @@ const MASKED: &[&str] = &[
 ];
 /// No pids controller reaches a machine on a hybrid host: podman must not try to use it. The rig's setting, never the product's.
 const CONTAINERS_CONF: &str = "[containers]\npids_limit = 0\n";
+/// Without CAP_SYS_RESOURCE on the host nobody can raise a limit: Debian 12's podman must be kept from it, and its crun,
+/// which gives up where runc goes on, must not be used.
+const WITHIN_LIMITS: &str =
+    "default_ulimits = [\"nofile=1024:16384\", \"nproc=4096:16384\"]\n[engine]\nruntime = \"runc\"\n";
 
 /// What a machine is made of.
 #[derive(Debug, Clone)]
 pub struct Spec {
     name: String,
+    suite: Suite,
     tree: PathBuf,
     layers: Vec<PathBuf>,
     binds: Vec<(PathBuf, String, bool)>,
@@ -48,6 +53,7 @@ impl Spec {
         let tree = tree::tree(suite, packages)?;
         Ok(Self {
             name: name.to_owned(),
+            suite,
             tree,
             layers: Vec::new(),
             binds: Vec::new(),
@@ -185,7 +191,7 @@ impl Machine {
             "/etc/hosts",
             &format!("127.0.0.1 localhost\n127.0.1.1 {}\n", self.spec.name),
         )?;
-        self.put("/etc/containers/containers.conf", CONTAINERS_CONF)?;
+        self.put("/etc/containers/containers.conf", &self.containers_conf())?;
         std::fs::create_dir_all(self.on_disk("/var/log/journal")).context("journal directory")?;
         for unit in MASKED {
             let link = self.on_disk(&format!("/etc/systemd/system/{unit}"));
@@ -197,6 +203,11 @@ impl Machine {
             self.put(path, text)?;
         }
         Ok(())
+    }
+
+    fn containers_conf(&self) -> String {
+        let limited = self.spec.suite == Suite::Bookworm && !host::may_raise_limits();
+        format!("{CONTAINERS_CONF}{}", if limited { WITHIN_LIMITS } else { "" })
     }
 
     /// Writes a file on the disk from outside; it need not be running.
@@ -375,6 +386,15 @@ impl Machine {
         let mut command = exec::enter(self.leader, &cgroup::of(self.leader)?);
         command.args(words);
         Ok(command)
+    }
+
+    /// A shell inside for a person at the terminal, until they leave it.
+    pub fn shell(&self) -> Result<()> {
+        let mut command = self.command(&["bash", "-l"])?;
+        command.env("TERM", std::env::var_os("TERM").unwrap_or_else(|| "dumb".into()));
+        // How a shell ends says how its last command ended: nothing about the machine.
+        command.status().context("start a shell")?;
+        Ok(())
     }
 
     /// Runs a command inside.

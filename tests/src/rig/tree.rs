@@ -23,6 +23,7 @@ const BASE: &[&str] = &[
     "nftables",
     "iptables",
     "catatonit",
+    "runc",
     "uidmap",
     "busybox-static",
     "sqlite3",
