@@ -1,18 +1,22 @@
 //! `podman run` of one service.
 //!
-//! Every flag is one that podman 4.3 (Debian 12) and 5.4 (Debian 13) both know. Flags and values are one word each,
-//! `--flag=value`, so that a value can begin with anything. podman reads some of its values as CSV and splits others at
-//! colons; where that matters the form is chosen by the value.
+//! Every flag is one that podman 4.3 (Debian 12) and 5.4 (Debian 13) both know and read the same way. Flags and values are
+//! one word each, `--flag=value`, so that a value can begin with anything. podman reads some of its values as CSV and
+//! splits others at colons; where that matters the form is chosen by the value.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use crate::model::{IdentityStyle, Mount, Network, Service, Suite};
-use crate::render::service::{CID_FILE, seconds};
+use crate::render::service::seconds;
 use crate::unit::{Exec, Part, Unit};
 
 /// podman's flags before the verb: its events would be journal lines of their own in every unit's log.
 pub(super) const GLOBAL: &str = "--events-backend=none";
+
+/// The container's id, in the unit's own runtime directory: systemd removes that with every stop, so that no stale file
+/// keeps `podman run` from starting (podman 4.3 leaves it behind, and every version refuses to write over it).
+const CID_FILE: &str = "--cidfile=%t/%N/cid";
 
 /// `ExecStart=`.
 pub(super) fn run(unit: &mut Unit, suite: &Suite, service: &Service) {
@@ -125,16 +129,16 @@ fn files(exec: &mut Exec<'_>, service: &Service) {
     }
 }
 
-/// `--volume` carries every byte but `:`, its separator. `--mount` carries that one, but is CSV (and before podman 4.4 not
-/// even that: a path with both `:` and `,` needs a newer one).
+/// `--volume` carries everything but `:`, its separator. `--mount` carries that too, but is CSV, and harder to read.
 fn bind(exec: &mut Exec<'_>, mount: &Mount) {
     if mount.source.contains(':') || mount.target.contains(':') {
-        let source = csv_field("source=", &mount.source);
-        let target = csv_field(",target=", &mount.target);
+        let source = csv_field("source", &mount.source);
+        let target = csv_field("target", &mount.target);
         let options = if mount.read_only { ",ro" } else { "" };
         exec.word(&[
             Part::Raw("--mount=type=bind,"),
             Part::Text(&source),
+            Part::Raw(","),
             Part::Text(&target),
             Part::Raw(options),
         ]);
@@ -152,8 +156,7 @@ fn bind(exec: &mut Exec<'_>, mount: &Mount) {
 
 fn environment(exec: &mut Exec<'_>, service: &Service) {
     for path in &service.environment_files {
-        exec.next_line()
-            .word(&[Part::Raw("--env-file="), Part::Text(&csv_field("", path))]);
+        exec.next_line().flag("--env-file=", path);
     }
     for (name, value) in &service.environment {
         exec.next_line().word(&[
@@ -186,16 +189,12 @@ fn puid(exec: &mut Exec<'_>, service: &Service) {
     exec.raw("--env=PUID=${DAGGER_UID} --env=PGID=${DAGGER_GID}");
 }
 
-/// One field of a CSV record as Go reads it (encoding/csv).
-fn csv_field<'a>(name: &'static str, value: &'a str) -> Cow<'a, str> {
-    let special = value.contains([',', '"', '\n', '\r']);
-    match (name, special) {
-        ("", false) => Cow::Borrowed(value),
-        (_, false) => Cow::Owned(format!("{name}{value}")),
-        (_, true) => {
-            let (separator, name) = name.strip_prefix(',').map_or(("", name), |name| (",", name));
-            Cow::Owned(format!("{separator}\"{name}{}\"", value.replace('"', "\"\"")))
-        }
+/// `name=value` as one field of a CSV record, as Go reads it (encoding/csv).
+fn csv_field(name: &str, value: &str) -> String {
+    if value.contains([',', '"']) {
+        format!("\"{name}={}\"", value.replace('"', "\"\""))
+    } else {
+        format!("{name}={value}")
     }
 }
 

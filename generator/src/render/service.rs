@@ -32,10 +32,6 @@ const START_MARGIN: u64 = 60;
 /// middle (podman #26640: a container that is "stopping" for ever).
 const STOP_MARGIN: u64 = 30;
 
-/// The container's id, in the unit's own runtime directory: systemd removes that with every stop, so a stale file never
-/// keeps `podman run` from starting.
-pub(super) const CID_FILE: &str = "--cidfile=%t/%N/cid";
-
 /// The whole unit.
 pub(super) fn unit(suite: &Suite, service: &Service, programs: &Programs) -> Result<String, Unfit> {
     let mut unit = Unit::with_capacity(CAPACITY);
@@ -233,17 +229,19 @@ fn after(unit: &mut Unit, service: &Service, programs: &Programs) {
     }
 }
 
+/// By name, not by the file with the container's id: where that file is missing (a start that failed early) or empty,
+/// podman 4.3 fails for all its `--ignore`, and says so in the unit's log.
 fn stop(unit: &mut Unit, suite: &Suite, service: &Service) {
-    let time = Part::Number(seconds(service.stop_timeout));
+    let container = service.name.container();
     unit.exec("ExecStop", "", &suite.podman)
         .raw(command::GLOBAL)
         .raw("stop --ignore")
-        .raw(CID_FILE)
-        .word(&[Part::Raw("--time="), time]);
+        .word(&[Part::Raw("--time="), Part::Number(seconds(service.stop_timeout))])
+        .arg(&container);
     unit.exec("ExecStopPost", "-", &suite.podman)
         .raw(command::GLOBAL)
         .raw("rm --force --ignore --volumes")
-        .raw(CID_FILE);
+        .arg(&container);
 }
 
 /// Whole seconds, rounded up.
