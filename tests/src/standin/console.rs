@@ -75,6 +75,16 @@ impl Console {
     }
 }
 
+/// Text on standard output from a process that has no log. Nobody may be reading, which is no reason to die.
+pub fn say(text: impl Display) {
+    let _ = writeln!(io::stdout().lock(), "{text}");
+}
+
+/// The same on standard error.
+pub fn complain(text: impl Display) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
 impl Style {
     fn line(self, level: Level, name: &str, text: &str, now: Civil) -> String {
         match self {

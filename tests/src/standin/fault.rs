@@ -218,12 +218,14 @@ impl Faults {
     /// Takes the lines of `fault` out, so that the next start does not meet it again.
     pub fn consume(&self, fault: Fault) -> io::Result<()> {
         let text = fs::read_to_string(&self.path)?;
-        let left: String = text
-            .lines()
-            .filter(|line| Fault::parse(line) != Ok(Some(fault)))
-            .map(|line| format!("{line}\n"))
-            .collect();
-        fs::write(&self.path, left)
+        let left = text.lines().filter(|line| Fault::parse(line) != Ok(Some(fault)));
+        // Replaced, not rewritten: whoever commands faults is often not who the application runs as.
+        super::replace(
+            &self.path,
+            left.map(|line| format!("{line}\n"))
+                .collect::<String>()
+                .as_bytes(),
+        )
     }
 }
 

@@ -9,6 +9,7 @@ use nix::sys::signal::{Signal, raise};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use super::console::complain;
 use super::fault::{Fault, Faults};
 
 /// Why the application is to end.
@@ -99,7 +100,7 @@ fn watch(faults: &Faults) {
         if set.mistakes != known {
             known.clone_from(&set.mistakes);
             for mistake in &known {
-                eprintln!("standin: fault file: {mistake}");
+                complain(format_args!("standin: fault file: {mistake}"));
             }
         }
         let elapsed = before.elapsed();
@@ -127,7 +128,7 @@ fn watch(faults: &Faults) {
 
 fn leave(faults: &Faults, fault: Fault, once: bool, go: impl FnOnce()) {
     if once && let Err(error) = faults.consume(fault) {
-        eprintln!("standin: fault file: {error}");
+        complain(format_args!("standin: fault file: {error}"));
     }
     go();
 }

@@ -47,6 +47,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use self::console::complain;
 use self::http::{Request, Response};
 use self::image::Image;
 use self::options::Environment;
@@ -71,13 +72,16 @@ pub fn run(words: &[String]) -> ExitCode {
         "verify" => verify::main(arguments),
         name => Image::of(name, &environment).and_then(|image| match image {
             Image::Supervised => image::supervise(name, &environment),
-            Image::Plain => application(name, arguments, &environment),
+            Image::Plain => {
+                image::drop_privileges(&environment)?;
+                application(name, arguments, &environment)
+            }
         }),
     };
     match result {
         Ok(code) => ExitCode::from(code),
         Err(message) => {
-            eprintln!("standin: {message}");
+            complain(format_args!("standin: {message}"));
             ExitCode::from(64)
         }
     }
@@ -86,7 +90,8 @@ pub fn run(words: &[String]) -> ExitCode {
 /// Runs the application itself, in this process.
 fn application(name: &str, arguments: &[String], environment: &Environment) -> Result<u8, String> {
     match name {
-        "bazarr" => bazarr::run(arguments, environment),
+        "bazarr" => bazarr::wrapper::run(arguments, environment),
+        bazarr::MAIN => bazarr::run(arguments, environment),
         "jellyfin" => jellyfin::run(arguments, environment),
         _ => match servarr::FAMILY
             .iter()

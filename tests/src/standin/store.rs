@@ -22,6 +22,7 @@ use std::time::Duration;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, TransactionBehavior, params};
 
 use super::clock::Civil;
+use super::console::complain;
 use super::life::{End, Life};
 
 /// How an application keeps its schema version.
@@ -55,6 +56,8 @@ pub enum StoreError {
     Corrupt(rusqlite::Error),
     /// Anything else.
     Other(rusqlite::Error),
+    /// The application does not want it.
+    Refused(String),
     /// The process is to end before the work is done.
     Ended(End),
 }
@@ -63,6 +66,7 @@ impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Corrupt(error) | Self::Other(error) => error.fmt(f),
+            Self::Refused(reason) => f.write_str(reason),
             Self::Ended(_) => f.write_str("interrupted"),
         }
     }
@@ -258,7 +262,7 @@ impl Writer {
             while !told.load(Ordering::SeqCst) {
                 let result = append(&mut connection, table, &writer, data);
                 if let Err(error) = &result {
-                    eprintln!("standin: {table}: {error}");
+                    complain(format_args!("standin: {table}: {error}"));
                 }
                 report.store(result.is_err(), Ordering::SeqCst);
                 thread::park_timeout(interval);

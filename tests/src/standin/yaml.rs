@@ -47,7 +47,9 @@ impl Settings {
     pub fn get(&self, section: &str, key: &str) -> Option<&str> {
         let (_, keys) = self.sections.iter().find(|(name, _)| name == section)?;
         let (_, value) = keys.iter().find(|(name, _)| name == key)?;
-        let bare = ['\'', '"'].iter().find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote));
+        let bare = ['\'', '"']
+            .iter()
+            .find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote));
         Some(bare.unwrap_or(value))
     }
 
@@ -56,7 +58,9 @@ impl Settings {
         if !self.sections.iter().any(|(name, _)| name == section) {
             self.sections.push((section.to_owned(), Vec::new()));
         }
-        let Some((_, keys)) = self.sections.iter_mut().find(|(name, _)| name == section) else { return };
+        let Some((_, keys)) = self.sections.iter_mut().find(|(name, _)| name == section) else {
+            return;
+        };
         match keys.iter_mut().find(|(name, _)| name == key) {
             Some((_, old)) => value.clone_into(old),
             None => keys.push((key.to_owned(), value.to_owned())),
@@ -77,7 +81,11 @@ impl std::fmt::Display for Settings {
         for (name, keys) in &self.sections {
             writeln!(f, "{name}:")?;
             for (key, value) in keys {
-                let gap = if value.is_empty() || value.starts_with('\n') { "" } else { " " };
+                let gap = if value.is_empty() || value.starts_with('\n') {
+                    ""
+                } else {
+                    " "
+                };
                 writeln!(f, "  {key}:{gap}{value}")?;
             }
         }
@@ -93,7 +101,13 @@ mod tests {
     fn round_trip_keeps_lists_and_quotes() {
         let text = "---\ngeneral:\n  base_url: ''\n  path_mappings:\n  - - /tv\n    - /shows\n  port: 6767\nsonarr:\n  apikey: ''\n";
         let settings = Settings::parse(text).unwrap();
-        assert_eq!((settings.get("general", "base_url"), settings.get("general", "port")), (Some(""), Some("6767")));
+        assert_eq!(
+            (
+                settings.get("general", "base_url"),
+                settings.get("general", "port")
+            ),
+            (Some(""), Some("6767"))
+        );
         assert_eq!(settings.to_string(), text);
     }
 
@@ -102,7 +116,10 @@ mod tests {
         let mut settings = Settings::parse("Auth:\n  ApiKey: abc\n").unwrap();
         settings.fill("auth", "apikey", "other");
         settings.fill("general", "port", "6767");
-        assert_eq!(settings.to_string(), "---\nauth:\n  apikey: abc\ngeneral:\n  port: 6767\n");
+        assert_eq!(
+            settings.to_string(),
+            "---\nauth:\n  apikey: abc\ngeneral:\n  port: 6767\n"
+        );
     }
 
     #[test]

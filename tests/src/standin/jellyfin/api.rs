@@ -65,8 +65,19 @@ impl Setup {
             "/startup/logger" => self.newest_log(),
             "/system/info/public" => self.public(),
             _ => {
-                let mode = if self.unhealthy.load(Ordering::SeqCst) { "The server could not start" } else { "The server is starting" };
-                retry_later(Response::new(503, "text/html", format!("<!doctype html><title>Jellyfin</title><p>{mode}")).chunked())
+                let mode = if self.unhealthy.load(Ordering::SeqCst) {
+                    "The server could not start"
+                } else {
+                    "The server is starting"
+                };
+                retry_later(
+                    Response::new(
+                        503,
+                        "text/html",
+                        format!("<!doctype html><title>Jellyfin</title><p>{mode}"),
+                    )
+                    .chunked(),
+                )
             }
         }
     }
@@ -78,15 +89,23 @@ impl Setup {
                 break;
             }
         }
-        if self.host.load(Ordering::SeqCst) { object(&self.shared.public(false)) } else { retry_later(Response::empty(503)) }
+        if self.host.load(Ordering::SeqCst) {
+            object(&self.shared.public(false))
+        } else {
+            retry_later(Response::empty(503))
+        }
     }
 
     fn newest_log(&self) -> Response {
         let newest = fs::read_dir(&self.log).ok().and_then(|entries| {
-            let files = entries.filter_map(Result::ok).filter(|entry| entry.file_name().to_string_lossy().starts_with("log_"));
+            let files = entries
+                .filter_map(Result::ok)
+                .filter(|entry| entry.file_name().to_string_lossy().starts_with("log_"));
             files.max_by_key(|entry| entry.metadata().and_then(|data| data.modified()).ok())
         });
-        let text = newest.and_then(|entry| fs::read(entry.path()).ok()).unwrap_or_default();
+        let text = newest
+            .and_then(|entry| fs::read(entry.path()).ok())
+            .unwrap_or_default();
         Response::new(200, "text/plain", text)
     }
 }
@@ -118,7 +137,12 @@ impl Real {
             return Response::redirect(302, &format!("{base}/web/"));
         }
         if !self.started.load(Ordering::SeqCst) && path != "/system/ping" {
-            return Response::new(503, "text/html", "<p>The Jellyfin server is loading. Please try again shortly.").chunked();
+            return Response::new(
+                503,
+                "text/html",
+                "<p>The Jellyfin server is loading. Please try again shortly.",
+            )
+            .chunked();
         }
         self.endpoint(request, path)
     }
@@ -128,7 +152,9 @@ impl Real {
         match path {
             "/health" if self.store.can_connect() => health(200, "Healthy"),
             "/health" => health(503, "Unhealthy"),
-            "/system/ping" => Response::new(200, "application/json; charset=utf-8", "\"Jellyfin Server\"").chunked(),
+            "/system/ping" => {
+                Response::new(200, "application/json; charset=utf-8", "\"Jellyfin Server\"").chunked()
+            }
             "/system/info/public" if get => object(&self.shared.public(self.wizard())),
             "/system/info" if get => self.info(request),
             "/web" if get => Response::new(200, "text/html", "<!doctype html><title>Jellyfin</title>"),
@@ -138,7 +164,11 @@ impl Real {
     }
 
     fn wizard(&self) -> bool {
-        self.shared.config.lock().unwrap_or_else(PoisonError::into_inner).wizard_completed()
+        self.shared
+            .config
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .wizard_completed()
     }
 
     /// Open while the wizard waits, then only with a key.
@@ -156,10 +186,22 @@ impl Real {
     }
 
     fn authorized(&self, request: &Request) -> bool {
-        let header = request.header("authorization").filter(|text| text.starts_with("MediaBrowser "));
-        let token = header.and_then(|text| text.split("Token=\"").nth(1)).and_then(|text| text.split('"').next());
-        let Some(token) = token.or_else(|| request.header("x-emby-token")) else { return false };
-        let found = self.store.with(|connection| connection.query_row("SELECT count(*) FROM ApiKeys WHERE AccessToken = ?", [token], |row| row.get::<_, i64>(0)));
+        let header = request
+            .header("authorization")
+            .filter(|text| text.starts_with("MediaBrowser "));
+        let token = header
+            .and_then(|text| text.split("Token=\"").nth(1))
+            .and_then(|text| text.split('"').next());
+        let Some(token) = token.or_else(|| request.header("x-emby-token")) else {
+            return false;
+        };
+        let found = self.store.with(|connection| {
+            connection.query_row(
+                "SELECT count(*) FROM ApiKeys WHERE AccessToken = ?",
+                [token],
+                |row| row.get::<_, i64>(0),
+            )
+        });
         found.is_ok_and(|count| count > 0)
     }
 
@@ -169,9 +211,13 @@ impl Real {
             return Response::empty(401);
         }
         match (method, path) {
-            ("GET", "/startup/configuration") => object(&json!({ "UICulture": "en-US", "MetadataCountryCode": "US", "PreferredMetadataLanguage": "en" })),
+            ("GET", "/startup/configuration") => object(
+                &json!({ "UICulture": "en-US", "MetadataCountryCode": "US", "PreferredMetadataLanguage": "en" }),
+            ),
             ("GET", "/startup/user" | "/startup/firstuser") => object(&json!({ "Name": "root" })),
-            ("POST", "/startup/configuration" | "/startup/user" | "/startup/remoteaccess") => Response::empty(204),
+            ("POST", "/startup/configuration" | "/startup/user" | "/startup/remoteaccess") => {
+                Response::empty(204)
+            }
             ("POST", "/startup/complete") => match config.complete_wizard() {
                 Ok(()) => Response::empty(204),
                 Err(_) => Response::empty(500),
@@ -182,7 +228,10 @@ impl Real {
 }
 
 fn health(status: u16, word: &str) -> Response {
-    Response::new(status, "text/plain", word).with("Cache-Control", "no-store, no-cache").with("Pragma", "no-cache").chunked()
+    Response::new(status, "text/plain", word)
+        .with("Cache-Control", "no-store, no-cache")
+        .with("Pragma", "no-cache")
+        .chunked()
 }
 
 fn object(value: &Value) -> Response {

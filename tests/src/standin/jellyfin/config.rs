@@ -35,9 +35,18 @@ const SYSTEM: [(&str, &str); 6] = [
 ];
 
 const OTHERS: [(&str, &str); 3] = [
-    ("encoding.xml", "<EncodingOptions>\n  <TranscodingTempPath></TranscodingTempPath>\n  <EncoderAppPath></EncoderAppPath>\n</EncodingOptions>\n"),
-    ("database.xml", "<DatabaseConfigurationOptions>\n  <DatabaseType>Jellyfin-SQLite</DatabaseType>\n  <LockingBehavior>NoLock</LockingBehavior>\n</DatabaseConfigurationOptions>\n"),
-    ("logging.default.json", "{\"Serilog\": {\"MinimumLevel\": {\"Default\": \"Information\"}}}\n"),
+    (
+        "encoding.xml",
+        "<EncodingOptions>\n  <TranscodingTempPath></TranscodingTempPath>\n  <EncoderAppPath></EncoderAppPath>\n</EncodingOptions>\n",
+    ),
+    (
+        "database.xml",
+        "<DatabaseConfigurationOptions>\n  <DatabaseType>Jellyfin-SQLite</DatabaseType>\n  <LockingBehavior>NoLock</LockingBehavior>\n</DatabaseConfigurationOptions>\n",
+    ),
+    (
+        "logging.default.json",
+        "{\"Serilog\": {\"MinimumLevel\": {\"Default\": \"Information\"}}}\n",
+    ),
 ];
 
 /// The settings in memory; what is on disk is overwritten when they are saved.
@@ -54,7 +63,9 @@ impl Config {
         let read = |file: &str, root: &str, defaults: &[(&str, &str)]| {
             let text = fs::read_to_string(directory.join(file)).unwrap_or_default();
             let mut document = Document::parse(root, &text).unwrap_or_else(|_| Document::new(root));
-            defaults.iter().for_each(|(name, value)| document.fill(name, value));
+            defaults
+                .iter()
+                .for_each(|(name, value)| document.fill(name, value));
             document
         };
         let mut config = Self {
@@ -76,14 +87,20 @@ impl Config {
     /// Writes both files.
     pub fn save(&self) -> io::Result<()> {
         for (file, document) in [("network.xml", &self.network), ("system.xml", &self.system)] {
-            replace(&self.directory.join(file), format!("<?xml version=\"1.0\" encoding=\"utf-8\"?>\n{document}").as_bytes())?;
+            replace(
+                &self.directory.join(file),
+                format!("<?xml version=\"1.0\" encoding=\"utf-8\"?>\n{document}").as_bytes(),
+            )?;
         }
         Ok(())
     }
 
     /// The HTTP port.
     pub fn port(&self) -> u16 {
-        self.network.get("InternalHttpPort").and_then(|text| text.parse().ok()).unwrap_or(8096)
+        self.network
+            .get("InternalHttpPort")
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(8096)
     }
 
     /// `/x`, or empty.
@@ -105,7 +122,8 @@ impl Config {
     /// The server's name, the machine's unless it was given one.
     pub fn server_name(&self) -> String {
         match self.system.get("ServerName") {
-            Some("") | None => fs::read_to_string("/proc/sys/kernel/hostname").map_or_else(|_| "jellyfin".to_owned(), |name| name.trim().to_owned()),
+            Some("") | None => fs::read_to_string("/proc/sys/kernel/hostname")
+                .map_or_else(|_| "jellyfin".to_owned(), |name| name.trim().to_owned()),
             Some(name) => name.to_owned(),
         }
     }
@@ -120,13 +138,23 @@ mod tests {
     fn defaults_are_written_and_settings_are_kept() {
         let directory = Directory::new();
         let config = Config::load(directory.path(), "10.11.0").unwrap();
-        assert_eq!((config.port(), config.base_url(), config.wizard_completed()), (8096, String::new(), false));
-        let text = directory.read("network.xml").replace(">8096<", ">9000<").replace("<BaseUrl></BaseUrl>", "<BaseUrl>video</BaseUrl>");
+        assert_eq!(
+            (config.port(), config.base_url(), config.wizard_completed()),
+            (8096, String::new(), false)
+        );
+        let text = directory
+            .read("network.xml")
+            .replace(">8096<", ">9000<")
+            .replace("<BaseUrl></BaseUrl>", "<BaseUrl>video</BaseUrl>");
         directory.write("network.xml", &text);
         let mut config = Config::load(directory.path(), "10.11.0").unwrap();
         assert_eq!((config.port(), config.base_url().as_str()), (9000, "/video"));
         config.complete_wizard().unwrap();
-        assert!(Config::load(directory.path(), "10.11.0").unwrap().wizard_completed());
+        assert!(
+            Config::load(directory.path(), "10.11.0")
+                .unwrap()
+                .wizard_completed()
+        );
     }
 
     #[test]

@@ -19,7 +19,7 @@ use self::api::{Real, Setup, Shared};
 use self::config::Config;
 use self::paths::Paths;
 use super::clock::Civil;
-use super::console::{Console, Level, Style};
+use super::console::{Console, Level, Style, complain};
 use super::fault::Faults;
 use super::life::{End, Life};
 use super::options::{Environment, FailStart, Options};
@@ -30,8 +30,12 @@ use super::store::{Layout, Store, StoreError, Versions};
 const CRASH: u8 = 134;
 
 /// The migrations that this version knows; ids sort by time.
-const MIGRATIONS: [&str; 4] =
-    ["20200514181226_AddActivityLog", "20230923170422_UserCastReceiver", "20241020103111_LibraryDbMigration", "20250609115616_DetachUserDataInsteadOfDelete"];
+const MIGRATIONS: [&str; 4] = [
+    "20200514181226_AddActivityLog",
+    "20230923170422_UserCastReceiver",
+    "20241020103111_LibraryDbMigration",
+    "20250609115616_DetachUserDataInsteadOfDelete",
+];
 
 const LAYOUT: Layout = Layout {
     create: r#"
@@ -63,44 +67,73 @@ struct Run {
 pub fn run(arguments: &[String], environment: &Environment) -> Result<u8, String> {
     let paths = Paths::resolve(arguments, environment);
     if let Err(error) = paths.create() {
-        eprintln!("Error whilst attempting to create folder\n{error}");
+        complain(format_args!("Error whilst attempting to create folder\n{error}"));
         return Ok(1);
     }
     if let Err(text) = paths.mark() {
-        eprintln!("Unhandled exception. System.InvalidOperationException: {text}");
+        complain(format_args!(
+            "Unhandled exception. System.InvalidOperationException: {text}"
+        ));
         return Ok(CRASH);
     }
     let faults = Faults::new(&paths.data);
     let options = Options::read(environment)?.with_faults(&faults);
     let life = Life::begin(faults.clone()).map_err(|error| error.to_string())?;
     let version = options.version.clone().unwrap_or_else(|| "10.11.5".to_owned());
-    let run = Run { paths, options, console: Console::new(Style::Jellyfin), faults, life, version };
+    let run = Run {
+        paths,
+        options,
+        console: Console::new(Style::Jellyfin),
+        faults,
+        life,
+        version,
+    };
     run.begin(arguments)
 }
 
 impl Run {
     fn begin(&self, arguments: &[String]) -> Result<u8, String> {
         let day = Civil::now().date().replace('-', "");
-        self.console.also_to(self.paths.log.join(format!("log_{day}.log")));
+        self.console
+            .also_to(self.paths.log.join(format!("log_{day}.log")));
         let main = "Main";
-        self.console.info(main, format_args!("Jellyfin version: {}", self.version));
-        for (name, path) in [("Program data", &self.paths.data), ("Config directory", &self.paths.config), ("Cache", &self.paths.cache), ("Log directory", &self.paths.log)] {
-            self.console.info(main, format_args!("{name} path: {}", path.display()));
+        self.console
+            .info(main, format_args!("Jellyfin version: {}", self.version));
+        for (name, path) in [
+            ("Program data", &self.paths.data),
+            ("Config directory", &self.paths.config),
+            ("Cache", &self.paths.cache),
+            ("Log directory", &self.paths.log),
+        ] {
+            self.console
+                .info(main, format_args!("{name} path: {}", path.display()));
         }
         if let Some(FailStart::Exit(code)) = self.options.fail_start {
             return Ok(code);
         }
-        if !arguments.iter().any(|word| word == "--nowebclient") && self.paths.web.as_deref().is_some_and(is_empty) {
+        if !arguments.iter().any(|word| word == "--nowebclient")
+            && self.paths.web.as_deref().is_some_and(is_empty)
+        {
             self.console.line(Level::Fatal, main, "The server is expected to host the web client, but the provided content directory is either invalid or empty");
             return Ok(1);
         }
         let id = server_id(&self.paths.data).map_err(|error| error.to_string())?;
         let config = Config::load(&self.paths.config, &self.version).map_err(|error| error.to_string())?;
-        let shared = Arc::new(Shared { port: config.port(), base: config.base_url(), id, version: self.version.clone(), config: Mutex::new(config) });
+        let shared = Arc::new(Shared {
+            port: config.port(),
+            base: config.base_url(),
+            id,
+            version: self.version.clone(),
+            config: Mutex::new(config),
+        });
         match self.serve(&shared) {
             Ok(code) => Ok(code),
             Err(error) => {
-                self.console.line(Level::Fatal, main, format_args!("Error while starting server: {error}"));
+                self.console.line(
+                    Level::Fatal,
+                    main,
+                    format_args!("Error while starting server: {error}"),
+                );
                 Ok(1)
             }
         }
@@ -111,8 +144,17 @@ impl Run {
     }
 
     fn serve(&self, shared: &Arc<Shared>) -> std::io::Result<u8> {
-        let setup = Arc::new(Setup { shared: Arc::clone(shared), unhealthy: AtomicBool::new(false), host: AtomicBool::new(false), life: self.life.clone(), log: self.paths.log.clone() });
-        let handler = { let setup = Arc::clone(&setup); move |request: &_| setup.answer(request) };
+        let setup = Arc::new(Setup {
+            shared: Arc::clone(shared),
+            unhealthy: AtomicBool::new(false),
+            host: AtomicBool::new(false),
+            life: self.life.clone(),
+            log: self.paths.log.clone(),
+        });
+        let handler = {
+            let setup = Arc::clone(&setup);
+            move |request: &_| setup.answer(request)
+        };
         let first = self.listen(shared, Arc::new(handler))?;
         let store = match self.migrated(&setup) {
             Ok(store) => Arc::new(store),
@@ -124,8 +166,15 @@ impl Run {
             Ok(writer) => writer,
             Err(error) => return Err(std::io::Error::other(error.to_string())),
         };
-        let real = Arc::new(Real { shared: Arc::clone(shared), store: Arc::clone(&store), started: AtomicBool::new(false) });
-        let handler = { let real = Arc::clone(&real); move |request: &_| real.answer(request) };
+        let real = Arc::new(Real {
+            shared: Arc::clone(shared),
+            store: Arc::clone(&store),
+            started: AtomicBool::new(false),
+        });
+        let handler = {
+            let real = Arc::clone(&real);
+            move |request: &_| real.answer(request)
+        };
         let second = self.listen(shared, Arc::new(handler))?;
         self.console.info("Main", "Kestrel is listening on 0.0.0.0");
         if self.life.wait(self.options.slow_start).is_none() {
@@ -133,11 +182,15 @@ impl Run {
             self.console.info("Main", "Startup complete");
             self.life.await_end();
         }
-        self.console.info("Main", "Received a SIGTERM signal, shutting down");
+        self.console
+            .info("Main", "Received a SIGTERM signal, shutting down");
         std::thread::sleep(self.options.stop_time(&self.faults));
         second.stop();
         writer.stop();
-        self.console.info("Main", "Running query planner optimizations in the database... This might take a while");
+        self.console.info(
+            "Main",
+            "Running query planner optimizations in the database... This might take a while",
+        );
         if let Err(error) = store.with(|connection| connection.execute_batch("PRAGMA optimize")) {
             self.console.line(Level::Error, "Main", error);
         }
@@ -149,9 +202,16 @@ impl Run {
 
     /// Keeps the setup server up, unhealthy, for ten minutes; no exit code is set on that path.
     fn failed_start(&self, setup: &Setup, error: &StoreError) -> u8 {
-        self.console.line(Level::Fatal, "Main", format_args!("Error while starting server: {error}"));
+        self.console.line(
+            Level::Fatal,
+            "Main",
+            format_args!("Error while starting server: {error}"),
+        );
         setup.unhealthy.store(true, Ordering::SeqCst);
-        match self.life.wait(self.options.fail_wait.unwrap_or(Duration::from_secs(600))) {
+        match self
+            .life
+            .wait(self.options.fail_wait.unwrap_or(Duration::from_secs(600)))
+        {
             Some(End::Interrupt) => 130,
             Some(_) => 143,
             None => 0,
@@ -165,11 +225,23 @@ impl Run {
         let have = store.schema()?;
         let own = self.options.schema.clone().into_iter();
         // Rows of a newer version are not noticed.
-        let known = MIGRATIONS.iter().map(|id| (*id).to_owned()).chain(own).filter(|id| self.options.schema.as_ref().is_none_or(|last| id <= last));
-        let mut steps: Vec<String> = known.filter(|id| have.as_ref().is_none_or(|have| id > have)).collect();
+        let known = MIGRATIONS
+            .iter()
+            .map(|id| (*id).to_owned())
+            .chain(own)
+            .filter(|id| self.options.schema.as_ref().is_none_or(|last| id <= last));
+        let mut steps: Vec<String> = known
+            .filter(|id| have.as_ref().is_none_or(|have| id > have))
+            .collect();
         steps.dedup();
         let name = "Jellyfin.Server.Migrations.JellyfinMigrationService";
-        self.console.info(name, format_args!("There are {} migrations for stage CoreInitialisation.", steps.len()));
+        self.console.info(
+            name,
+            format_args!(
+                "There are {} migrations for stage CoreInitialisation.",
+                steps.len()
+            ),
+        );
         let backup = self.backup(&path, !new && !steps.is_empty());
         for step in &steps {
             self.console.info(name, format_args!("Perform migration {step}"));
@@ -182,7 +254,7 @@ impl Run {
         setup.host.store(true, Ordering::SeqCst);
         store.migrate(&steps, self.options.migrate.saturating_sub(before), &self.life)?;
         if self.options.fail_start.is_some() {
-            return Err(StoreError::Corrupt(rusqlite::Error::InvalidQuery));
+            return Err(StoreError::Refused("A migration failed".to_owned()));
         }
         if let Some(backup) = backup {
             // A copy that cannot be removed is left, as any file that nobody needs.
@@ -203,7 +275,8 @@ impl Run {
         match fs::create_dir_all(&directory).and_then(|()| fs::copy(path, &copy)) {
             Ok(_) => Some(copy),
             Err(error) => {
-                self.console.line(Level::Error, "Main", format_args!("{}: {error}", copy.display()));
+                self.console
+                    .line(Level::Error, "Main", format_args!("{}: {error}", copy.display()));
                 None
             }
         }
@@ -220,7 +293,11 @@ fn server_id(data: &Path) -> std::io::Result<String> {
     if let Ok(id) = fs::read_to_string(&path) {
         return Ok(id.trim().to_owned());
     }
-    for file in ["metadata/library/poster.jpg", "root/default/Movies/movies.mblink", "plugins/configurations/stand-in.xml"] {
+    for file in [
+        "metadata/library/poster.jpg",
+        "root/default/Movies/movies.mblink",
+        "plugins/configurations/stand-in.xml",
+    ] {
         let path = data.join(file);
         fs::create_dir_all(path.parent().unwrap_or(data))?;
         fs::write(path, "/media/library/movies\n")?;
@@ -231,5 +308,8 @@ fn server_id(data: &Path) -> std::io::Result<String> {
 }
 
 fn event(number: i64) -> String {
-    format!("{{\"event\":\"VideoPlayback\",\"item\":{},\"position\":{number}}}", number % 50 + 1)
+    format!(
+        "{{\"event\":\"VideoPlayback\",\"item\":{},\"position\":{number}}}",
+        number % 50 + 1
+    )
 }

@@ -34,20 +34,36 @@ impl Paths {
     /// Flags beat the environment, that beats XDG.
     pub fn resolve(arguments: &[String], environment: &Environment) -> Self {
         let named = |long: &str, short: &str, variable: &str| {
-            flag(arguments, long, short).or_else(|| environment.get(variable).filter(|text| !text.is_empty()).map(str::to_owned)).map(PathBuf::from)
+            flag(arguments, long, short)
+                .or_else(|| {
+                    environment
+                        .get(variable)
+                        .filter(|text| !text.is_empty())
+                        .map(str::to_owned)
+                })
+                .map(PathBuf::from)
         };
         let xdg = |variable: &str, fallback: &str| {
             let home = Path::new(environment.get("HOME").unwrap_or("/"));
-            environment.get(variable).map_or_else(|| home.join(fallback), PathBuf::from).join("jellyfin")
+            environment
+                .get(variable)
+                .map_or_else(|| home.join(fallback), PathBuf::from)
+                .join("jellyfin")
         };
         let portable = flag(arguments, "datadir", "d").is_some();
-        let data = named("datadir", "d", "JELLYFIN_DATA_DIR").unwrap_or_else(|| xdg("XDG_DATA_HOME", ".local/share"));
+        let data = named("datadir", "d", "JELLYFIN_DATA_DIR")
+            .unwrap_or_else(|| xdg("XDG_DATA_HOME", ".local/share"));
         let config = named("configdir", "c", "JELLYFIN_CONFIG_DIR").unwrap_or_else(|| {
             let below = data.join("config");
-            if portable || below.is_dir() { below } else { xdg("XDG_CONFIG_HOME", ".config") }
+            if portable || below.is_dir() {
+                below
+            } else {
+                xdg("XDG_CONFIG_HOME", ".config")
+            }
         });
         Self {
-            cache: named("cachedir", "C", "JELLYFIN_CACHE_DIR").unwrap_or_else(|| xdg("XDG_CACHE_HOME", ".cache")),
+            cache: named("cachedir", "C", "JELLYFIN_CACHE_DIR")
+                .unwrap_or_else(|| xdg("XDG_CACHE_HOME", ".cache")),
             log: named("logdir", "l", "JELLYFIN_LOG_DIR").unwrap_or_else(|| data.join("log")),
             web: named("webdir", "w", "JELLYFIN_WEB_DIR"),
             data,
@@ -62,7 +78,9 @@ impl Paths {
 
     /// Makes the main directories.
     pub fn create(&self) -> io::Result<()> {
-        [&self.data, &self.log, &self.config, &self.cache].into_iter().try_for_each(fs::create_dir_all)
+        [&self.data, &self.log, &self.config, &self.cache]
+            .into_iter()
+            .try_for_each(fs::create_dir_all)
     }
 
     /// Checks and writes the markers, in the original's order; `Err` is the text of its exception.
@@ -82,7 +100,10 @@ impl Paths {
             let own = format!(".jellyfin-{role}");
             fs::create_dir_all(&path).map_err(broken)?;
             if let Some(other) = foreign(&path, &own, deep).map_err(broken)? {
-                return Err(format!("Expected to find only {own} but found marker for {}.", other.display()));
+                return Err(format!(
+                    "Expected to find only {own} but found marker for {}.",
+                    other.display()
+                ));
             }
             let marker = path.join(own);
             if !marker.exists() {
@@ -115,7 +136,10 @@ fn foreign(directory: &Path, own: &str, deep: bool) -> io::Result<Option<PathBuf
         if name.starts_with(".jellyfin-") && name != own {
             return Ok(Some(entry.path()));
         }
-        if deep && entry.file_type()?.is_dir() && let Some(found) = foreign(&entry.path(), own, true)? {
+        if deep
+            && entry.file_type()?.is_dir()
+            && let Some(found) = foreign(&entry.path(), own, true)?
+        {
             return Ok(Some(found));
         }
     }
@@ -133,24 +157,59 @@ mod tests {
 
     #[test]
     fn flags_beat_environment_beat_xdg() {
-        let environment = Environment::from([("JELLYFIN_DATA_DIR", "/e"), ("JELLYFIN_CACHE_DIR", "/c"), ("HOME", "/h"), ("XDG_CONFIG_HOME", "/x")]);
+        let environment = Environment::from([
+            ("JELLYFIN_DATA_DIR", "/e"),
+            ("JELLYFIN_CACHE_DIR", "/c"),
+            ("HOME", "/h"),
+            ("XDG_CONFIG_HOME", "/x"),
+        ]);
         let paths = Paths::resolve(&words("--cachedir=/f"), &environment);
-        assert_eq!((paths.data.to_str(), paths.cache.to_str(), paths.config.to_str()), (Some("/e"), Some("/f"), Some("/x/jellyfin")));
+        assert_eq!(
+            (paths.data.to_str(), paths.cache.to_str(), paths.config.to_str()),
+            (Some("/e"), Some("/f"), Some("/x/jellyfin"))
+        );
         let portable = Paths::resolve(&words("--datadir /d"), &environment);
-        assert_eq!((portable.config.to_str(), portable.log.to_str()), (Some("/d/config"), Some("/d/log")));
+        assert_eq!(
+            (portable.config.to_str(), portable.log.to_str()),
+            (Some("/d/config"), Some("/d/log"))
+        );
     }
 
     #[test]
     fn jellyfin_17900_native_data_mounted_as_configuration_is_refused() {
         let directory = Directory::new();
         let at = |name: &str| directory.path().join(name);
-        let native = Paths { data: at("data"), config: at("config"), cache: at("cache"), log: at("log"), web: None };
+        let native = Paths {
+            data: at("data"),
+            config: at("config"),
+            cache: at("cache"),
+            log: at("log"),
+            web: None,
+        };
         native.create().unwrap();
         native.mark().unwrap();
         native.mark().unwrap();
-        let error = Paths { config: at("data"), data: at("data/data"), ..native.clone() }.mark().unwrap_err();
-        assert_eq!(error, format!("Expected to find only .jellyfin-config but found marker for {}.", at("data/.jellyfin-data").display()));
-        let one = Paths { data: at("one"), config: at("one"), cache: at("two"), log: at("three"), web: None };
+        let error = Paths {
+            config: at("data"),
+            data: at("data/data"),
+            ..native.clone()
+        }
+        .mark()
+        .unwrap_err();
+        assert_eq!(
+            error,
+            format!(
+                "Expected to find only .jellyfin-config but found marker for {}.",
+                at("data/.jellyfin-data").display()
+            )
+        );
+        let one = Paths {
+            data: at("one"),
+            config: at("one"),
+            cache: at("two"),
+            log: at("three"),
+            web: None,
+        };
         assert!(one.mark().is_err(), "data and configuration in one directory");
     }
 
@@ -158,7 +217,13 @@ mod tests {
     fn transcodes_are_searched_deeply() {
         let directory = Directory::new();
         let at = |name: &str| directory.path().join(name);
-        let paths = Paths { data: at("data"), config: at("config"), cache: at("cache"), log: at("log"), web: None };
+        let paths = Paths {
+            data: at("data"),
+            config: at("config"),
+            cache: at("cache"),
+            log: at("log"),
+            web: None,
+        };
         directory.write("cache/transcodes/a/b/.jellyfin-log", "");
         assert!(paths.mark().is_err());
     }

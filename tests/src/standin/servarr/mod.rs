@@ -326,7 +326,7 @@ impl Run {
         self.migrated(&path).map_err(|error| match error {
             StoreError::Corrupt(_) => Stopped::Failed(corrupt(self.application, &path)),
             StoreError::Ended(_) => Stopped::Exit(143),
-            StoreError::Other(error) => Stopped::Failed(error.to_string()),
+            other => Stopped::Failed(other.to_string()),
         })
     }
 
