@@ -59,7 +59,7 @@ impl Arguments {
                 "--list" => arguments.list = true,
                 "--skip" => arguments.skips.extend(words.next()),
                 "--test-threads" => {
-                    arguments.threads = words.next().and_then(|n| n.parse().ok()).unwrap_or(2).max(1)
+                    arguments.threads = words.next().and_then(|n| n.parse().ok()).unwrap_or(2).max(1);
                 }
                 // What libtest knows besides (--nocapture and its kin) makes no difference here.
                 flag if flag.starts_with('-') => {}

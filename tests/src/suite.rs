@@ -181,9 +181,9 @@ fn files_below(directories: &[PathBuf]) -> Result<Vec<PathBuf>> {
             std::fs::read_dir(&directory).with_context(|| format!("read {}", directory.display()))?;
         for path in entries.flatten().map(|entry| entry.path()) {
             if path.is_dir() {
-                left.push(path)
+                left.push(path);
             } else {
-                files.push(path)
+                files.push(path);
             }
         }
     }

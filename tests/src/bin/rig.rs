@@ -20,8 +20,7 @@ fn main() -> ExitCode {
 fn run(words: &[&str]) -> Result<()> {
     match words {
         ["check"] => host::can_boot(),
-        ["shell"] => shell(Suite::Trixie),
-        ["shell", "trixie"] => shell(Suite::Trixie),
+        ["shell"] | ["shell", "trixie"] => shell(Suite::Trixie),
         ["shell", "bookworm"] => shell(Suite::Bookworm),
         ["clean"] => {
             sweep::leftovers()?;

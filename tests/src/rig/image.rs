@@ -17,7 +17,7 @@ const RECIPE: &str = "1";
 const STORAGE_CONF: &str = "[storage]\ndriver = \"overlay\"\nrunroot = \"/run/containers/storage\"\n\
     graphroot = \"/var/lib/containers/storage\"\n[storage.options]\nadditionalimagestores = [\"/var/lib/rig-images\"]\n";
 /// What nobody has used for so long is removed when a new one is made.
-pub const KEPT: std::time::Duration = std::time::Duration::from_secs(14 * 24 * 3600);
+pub const KEPT: std::time::Duration = std::time::Duration::from_hours(14 * 24);
 
 /// What an image is made from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

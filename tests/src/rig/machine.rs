@@ -13,9 +13,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// A command inside that has not ended by then is taken for hung.
-const COMMAND_LIMIT: Duration = Duration::from_secs(60);
+const COMMAND_LIMIT: Duration = Duration::from_mins(1);
 /// So long may a machine take from power to a finished boot.
-const BOOT_LIMIT: Duration = Duration::from_secs(120);
+const BOOT_LIMIT: Duration = Duration::from_mins(2);
 /// Units that cannot work in any container, or that would do things by themselves in the middle of a test.
 const MASKED: &[&str] = &[
     "systemd-modules-load.service",
@@ -363,7 +363,7 @@ impl Machine {
         while let Some(nspawn) = self.nspawn.as_mut() {
             if nspawn.try_wait().context("wait for systemd-nspawn")?.is_some() {
                 self.nspawn = None;
-            } else if began.elapsed() > Duration::from_secs(120) {
+            } else if began.elapsed() > Duration::from_mins(2) {
                 bail!("no end of the shutdown within 120 s:\n{}", self.console());
             }
             std::thread::sleep(Duration::from_millis(10));
