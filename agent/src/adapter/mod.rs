@@ -1,14 +1,18 @@
 //! Everything that is outside: the files here ask and tell, the domain decides.
 
+pub mod clock;
+
 pub mod disk;
 
 pub mod owner;
 
+pub mod image;
+
 pub mod sockets;
 
-pub mod probe;
-
 pub mod notify;
+
+pub mod probe;
 
 pub mod journal;
 

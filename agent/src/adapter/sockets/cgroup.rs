@@ -99,6 +99,13 @@ pub struct Unit {
     pub container: Option<(&'static str, String)>,
 }
 
+impl Unit {
+    /// A scope holds processes that somebody else started: a login, a container engine. There is nothing to disable.
+    pub fn is_scope(&self) -> bool {
+        is_unit(&self.name, ".scope")
+    }
+}
+
 impl fmt::Display for Unit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)?;

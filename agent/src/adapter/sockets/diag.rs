@@ -78,9 +78,9 @@ pub fn ask(port: Port) -> io::Result<Vec<Found>> {
         send(&socket, &request(family, port), SendFlags::empty())?;
         loop {
             let (length, _) = recv(&socket, reply.as_mut_slice(), RecvFlags::empty())?;
-            let part = decode(reply.get(..length).unwrap_or_default())?;
-            found.extend(part.found);
-            if part.last {
+            let answer = decode(reply.get(..length).unwrap_or_default())?;
+            found.extend(answer.found);
+            if answer.last {
                 break;
             }
         }

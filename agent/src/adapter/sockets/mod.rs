@@ -63,10 +63,9 @@ pub fn free(port: Port) -> io::Result<bool> {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED),
     ] {
         match try_bind(port, ip) {
-            Ok(()) => {}
             Err(Errno::ADDRINUSE) => return Ok(false),
-            // No such family in this kernel or namespace: nothing can hold it there either.
-            Err(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) => {}
+            // Without the family in this kernel or namespace, nothing can hold the port there either.
+            Ok(()) | Err(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL) => {}
             Err(error) => return Err(error.into()),
         }
     }

@@ -1,0 +1,146 @@
+//! Images in podman's store: what is asked, what the answers mean, and the record `/run/dagger/image/<service>` that the gate
+//! leaves for the agent.
+
+use std::io;
+
+use dagger_suite::names::{IMAGE_DIR, Root, ServiceName};
+use serde::{Deserialize, Serialize};
+
+use super::disk::{self, DiskError, Over};
+
+/// What is known of a service's image. The record is this as JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// As the configuration names it.
+    pub reference: String,
+    /// Id of the image in podman's store.
+    pub id: String,
+    /// Digest of its manifest, `sha256:...`; empty for an image that came from no registry.
+    pub digest: String,
+    /// Label `org.opencontainers.image.version`; empty without one.
+    pub version: String,
+    /// When it was built, as podman prints it (RFC 3339).
+    pub created: String,
+}
+
+/// Label that carries an application's version (OCI image specification, annotations).
+const VERSION_LABEL: &str = "org.opencontainers.image.version";
+
+/// Words after `podman` that ask for one image.
+pub fn inspect_argv(reference: &str) -> Vec<&str> {
+    vec!["image", "inspect", "--format", "json", "--", reference]
+}
+
+/// Words after `podman` that fetch one image. Its events are the journal's noise, not its news.
+pub fn pull_argv(reference: &str) -> Vec<&str> {
+    vec!["--events-backend", "none", "pull", "--", reference]
+}
+
+/// Reads the answer to [`inspect_argv`].
+pub fn decode(reference: &str, json: &[u8]) -> Result<Image, String> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Inspected {
+        id: String,
+        #[serde(default)]
+        digest: String,
+        #[serde(default)]
+        created: String,
+        /// `null` when the image has none.
+        labels: Option<std::collections::BTreeMap<String, String>>,
+    }
+    let images: Vec<Inspected> = serde_json::from_slice(json)
+        .map_err(|error| format!("podman's answer is not understood: {error}"))?;
+    let image = images
+        .into_iter()
+        .next()
+        .ok_or("podman's answer names no image")?;
+    Ok(Image {
+        reference: reference.to_owned(),
+        id: image.id,
+        digest: image.digest,
+        version: image
+            .labels
+            .and_then(|mut labels| labels.remove(VERSION_LABEL))
+            .unwrap_or_default(),
+        created: image.created,
+    })
+}
+
+/// Whether another try makes sense after podman said this: a name that is not there is not there in ten seconds either.
+pub fn is_final(message: &str) -> bool {
+    let message = message.to_lowercase();
+    [
+        "manifest unknown",
+        "name unknown",
+        "invalid reference",
+        "unauthorized",
+        "access to the resource is denied",
+    ]
+    .iter()
+    .any(|sign| message.contains(sign))
+}
+
+/// Writes the record of a service's image.
+pub fn record(root: &Root, service: &ServiceName, image: &Image) -> Result<(), DiskError> {
+    let mut json = serde_json::to_vec_pretty(image).unwrap_or_default();
+    json.push(b'\n');
+    disk::write(&root.join(format!("{IMAGE_DIR}/{service}")), &json, Over::Replace).map(drop)
+}
+
+/// Reads the record back; none when the gate has not seen the image since boot.
+pub fn recorded(root: &Root, service: &ServiceName) -> io::Result<Option<Image>> {
+    match std::fs::read(root.join(format!("{IMAGE_DIR}/{service}"))) {
+        Ok(json) => Ok(Some(serde_json::from_slice(&json)?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Shortened from podman 5.4.2.
+    const ANSWER: &str = r#"[{
+        "Id": "3f57d9401f8d42f986df300f0c69192fc41da28ccc8d797829467780db3dd741",
+        "Digest": "sha256:9a839e63dad54c3a6d1834e29692c8492d93f90c59c978c1ed79109ea4fb9a54",
+        "RepoTags": ["localhost/sonarr:1"], "Created": "2026-11-24T07:39:00.123Z", "Size": 12,
+        "Labels": {"org.opencontainers.image.version": "4.0.15.2941", "build_version": "x"}
+    }]"#;
+
+    #[test]
+    fn podmans_answer_is_read() {
+        let image = decode("localhost/sonarr:1", ANSWER.as_bytes()).unwrap();
+        assert_eq!(image.version, "4.0.15.2941");
+        assert!(image.digest.starts_with("sha256:9a839e"));
+        let bare = decode("x", br#"[{"Id": "a", "Labels": null}]"#).unwrap();
+        assert_eq!((bare.version.as_str(), bare.digest.as_str()), ("", ""));
+        for bad in ["", "[]", "{}", "[{}]", "\u{0}"] {
+            assert!(decode("x", bad.as_bytes()).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_record_survives_its_file() {
+        let dir = std::env::temp_dir().join(format!("dagger-image-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir(&dir).unwrap();
+        let root = Root::new(dir.canonicalize().unwrap());
+        let service = ServiceName::parse("sonarr").unwrap();
+        assert_eq!(recorded(&root, &service).unwrap(), None);
+        let image = decode("localhost/sonarr:1", ANSWER.as_bytes()).unwrap();
+        record(&root, &service, &image).unwrap();
+        assert_eq!(recorded(&root, &service).unwrap(), Some(image));
+    }
+
+    #[test]
+    fn what_will_not_get_better_is_not_tried_again() {
+        assert!(is_final(
+            "Error: initializing source docker://x: reading manifest 9 in x: manifest unknown"
+        ));
+        assert!(!is_final(
+            "Error: pinging container registry: dial tcp: lookup: no such host"
+        ));
+    }
+}

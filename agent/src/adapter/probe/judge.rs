@@ -1,0 +1,210 @@
+//! What an answer means, in each application's own tongue. Plain values in and out; each rule says where it comes from.
+
+use dagger_suite::probe::{Kind, Probe};
+
+/// As much of an HTTP answer as any rule looks at.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// Status code.
+    pub status: u16,
+    /// `Location`, of a redirect.
+    pub location: Option<String>,
+    /// `Server`.
+    pub server: Option<String>,
+    /// `WWW-Authenticate`.
+    pub challenge: Option<String>,
+    /// `X-Transmission-Session-Id` is there.
+    pub session: bool,
+    /// `Retry-After` is there.
+    pub retry_after: bool,
+    /// The body, up to the limit; empty where no rule needs it ([`wants_body`]).
+    pub body: Vec<u8>,
+}
+
+/// What it means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Judgement {
+    /// As it should be.
+    Good(String),
+    /// The application says that it is not ready yet.
+    Starting(String),
+    /// Anything else.
+    Bad(String),
+    /// Ask again there (a `Location`, not checked yet).
+    Follow(String),
+}
+
+use Judgement::{Bad, Follow, Good, Starting};
+
+/// Whether the rules need the body of an answer with this status; a page of megabytes is not read for its status alone.
+pub fn wants_body(probe: &Probe, status: u16) -> bool {
+    match probe.kind {
+        Kind::Http => status != probe.expect || probe.body.is_some(),
+        Kind::Transmission => status == 200,
+        Kind::Servarr | Kind::Bazarr | Kind::Jellyfin => !is_redirect(status),
+        Kind::Tcp | Kind::Exec => false,
+    }
+}
+
+/// Judges an answer by the rules of the probe's kind.
+pub fn judge(probe: &Probe, answer: &Answer) -> Judgement {
+    match probe.kind {
+        Kind::Servarr => servarr(answer),
+        Kind::Bazarr => bazarr(probe, answer),
+        Kind::Jellyfin => jellyfin(answer),
+        Kind::Transmission => transmission(answer),
+        Kind::Http | Kind::Tcp | Kind::Exec => http(probe, answer),
+    }
+}
+
+fn is_redirect(status: u16) -> bool {
+    matches!(status, 301 | 302 | 303 | 307 | 308)
+}
+
+fn redirect(answer: &Answer) -> Option<Judgement> {
+    let location = answer.location.clone().filter(|_| is_redirect(answer.status))?;
+    Some(Follow(location))
+}
+
+/// Sonarr's `PingController.cs` and `StartingUpMiddleware.cs`, the same in Radarr, Prowlarr, Lidarr, Readarr, Whisparr.
+fn servarr(answer: &Answer) -> Judgement {
+    match answer.status {
+        200 if says_ok(&answer.body) => Good("HTTP 200".into()),
+        200 => Bad("HTTP 200, but not the answer of /ping: is another application on this port?".into()),
+        500 if holds(&answer.body, "\"status\"") => {
+            Bad("HTTP 500: the application cannot read its database".into())
+        }
+        503 if holds(&answer.body, "starting up") => Starting("HTTP 503: the application is starting".into()),
+        _ => redirect(answer).unwrap_or_else(|| unexpected(answer)),
+    }
+}
+
+/// Bazarr's `api/system/ping.py` (since 1.5.2). Its web page catches every other path and redirects to the base URL
+/// (`app/ui.py`), which is where the ping then lives.
+fn bazarr(probe: &Probe, answer: &Answer) -> Judgement {
+    match answer.status {
+        200 if says_ok(&answer.body) => Good("HTTP 200".into()),
+        200 => Bad(
+            "HTTP 200, but not Bazarr's ping: is another application, or one before 1.5.2, on this port?"
+                .into(),
+        ),
+        503 if answer.retry_after => Starting("HTTP 503: the application is starting".into()),
+        _ => match redirect(answer) {
+            Some(Follow(to)) if !to.ends_with(BAZARR_PING) && probe.path.ends_with(BAZARR_PING) => {
+                Follow(format!("{}{BAZARR_PING}", to.trim_end_matches('/')))
+            }
+            Some(other) => other,
+            None => unexpected(answer),
+        },
+    }
+}
+
+const BAZARR_PING: &str = "/api/system/ping";
+
+/// Jellyfin's `SetupServer.cs`, `ServerStartupMessageMiddleware.cs` and `DbContextFactoryHealthCheck.cs`: the body counts.
+fn jellyfin(answer: &Answer) -> Judgement {
+    match (answer.status, answer.body.as_slice()) {
+        (200, b"Healthy") => Good("Healthy".into()),
+        (200, b"Degraded") => Starting("Degraded: Jellyfin is starting or migrating its data".into()),
+        (200, _) => {
+            Bad("HTTP 200, but neither Healthy nor Degraded: is another application on this port?".into())
+        }
+        (503, b"Unhealthy") => {
+            Bad("Unhealthy: the start failed, or Jellyfin cannot open its database".into())
+        }
+        (503, body) if answer.retry_after || holds(body, "<html") || holds(body, "<!doctype html") => {
+            Starting("HTTP 503: Jellyfin is starting".into())
+        }
+        _ => redirect(answer).unwrap_or_else(|| unexpected(answer)),
+    }
+}
+
+/// Transmission's `rpc-server.cc`, `handle_request`, in the order of its checks.
+///
+/// The probe never sends credentials: with `anti-brute-force-enabled` wrong ones lock everybody out.
+fn transmission(answer: &Answer) -> Judgement {
+    let ours = answer
+        .server
+        .as_deref()
+        .is_none_or(|server| server.contains("Transmission"));
+    match answer.status {
+        409 if answer.session => Good("RPC answers".into()),
+        200 if holds(&answer.body, "\"result\"") => Good("RPC answers".into()),
+        401 if answer
+            .challenge
+            .as_deref()
+            .is_some_and(|text| text.contains("Transmission")) =>
+        {
+            Good("RPC answers, authentication is on".into())
+        }
+        403 if ours => Good("HTTP 403: alive, but this address is not in rpc-whitelist".into()),
+        421 if ours => Good("HTTP 421: alive, but this host name is not in rpc-host-whitelist".into()),
+        // `rpc-url` is not ours: the redirect goes to its web page, and the RPC is that page's neighbour.
+        _ => match redirect(answer) {
+            Some(Follow(to)) => match to.trim_end_matches('/').strip_suffix("/web") {
+                Some(base) => Follow(format!("{base}/rpc")),
+                None => Follow(to),
+            },
+            Some(other) => other,
+            None => unexpected(answer),
+        },
+    }
+}
+
+fn http(probe: &Probe, answer: &Answer) -> Judgement {
+    if answer.status == probe.expect {
+        return match &probe.body {
+            Some(text) if !holds_exactly(&answer.body, text) => Bad(format!(
+                "HTTP {}, but the body does not hold {text:?}",
+                answer.status
+            )),
+            _ => Good(format!("HTTP {}", answer.status)),
+        };
+    }
+    if let Some(follow) = redirect(answer) {
+        return follow;
+    }
+    if answer.status == 503 && answer.retry_after {
+        return Starting("HTTP 503: the application says to try again later".into());
+    }
+    match unexpected(answer) {
+        Bad(text) => Bad(format!("{text} (expected: {})", probe.expect)),
+        other => other,
+    }
+}
+
+/// The status, and what a short plain body says about it: "Authentication failure" helps more than 400.
+fn unexpected(answer: &Answer) -> Judgement {
+    let text = String::from_utf8_lossy(&answer.body);
+    let first = text
+        .lines()
+        .map(str::trim)
+        .find(|line| !line.is_empty())
+        .unwrap_or("");
+    if first.is_empty() || first.starts_with('<') {
+        return Bad(format!("HTTP {}", answer.status));
+    }
+    let short: String = first.chars().take(TEXT_MAX).collect();
+    Bad(format!("HTTP {}: {short}", answer.status))
+}
+
+/// How much of an application's own words is shown.
+const TEXT_MAX: usize = 120;
+
+/// `{"status":"OK"}`, with whatever white space.
+fn says_ok(body: &[u8]) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Ping {
+        status: String,
+    }
+    serde_json::from_slice::<Ping>(body).is_ok_and(|ping| ping.status == "OK")
+}
+
+fn holds(body: &[u8], text: &str) -> bool {
+    body.windows(text.len())
+        .any(|window| window.eq_ignore_ascii_case(text.as_bytes()))
+}
+
+fn holds_exactly(body: &[u8], text: &str) -> bool {
+    text.is_empty() || body.windows(text.len()).any(|window| window == text.as_bytes())
+}

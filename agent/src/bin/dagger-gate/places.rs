@@ -1,0 +1,166 @@
+//! Paths before the start: what must be there, the service's own directories, and device nodes with their groups.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use dagger_agent::adapter::disk::{self, DiskError, Leaf};
+use dagger_agent::adapter::owner::Owner;
+use dagger_suite::names::{Root, ServiceName};
+
+/// A sentence for each path that must be there and is not.
+pub fn missing(root: &Root, service: &ServiceName, needs: &[String]) -> Vec<String> {
+    needs
+        .iter()
+        .filter_map(|path| match fs::metadata(root.join(path)) {
+            Ok(_) => None,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Some(format!(
+                "{path}, which {service} needs, is not there: make it, or mount what belongs there (systemctl list-units \
+                 --failed '*.mount' shows mounts that failed)"
+            )),
+            Err(error) => Some(format!("{path}, which {service} needs, cannot be looked at: {error}")),
+        })
+        .collect()
+}
+
+/// Owner of a state directory that is there and holds something.
+pub fn owner_of(root: &Root, path: &str) -> Result<Option<Owner>, String> {
+    let state = |error: &dyn std::fmt::Display| format!("the state directory {path} cannot be used: {error}");
+    let Some(dir) = disk::open_dir(&root.join(path)).map_err(|error| state(&error))? else {
+        return Ok(None);
+    };
+    if disk::is_empty(dir.as_fd()).map_err(|error| state(&error))? {
+        return Ok(None);
+    }
+    let stat = rustix::fs::fstat(&dir).map_err(|error| state(&error))?;
+    Ok(Some(Owner {
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+    }))
+}
+
+/// What happened to a state directory.
+#[derive(Debug, PartialEq, Eq)]
+pub enum State {
+    /// It was there.
+    There,
+    /// It was made, for the owner.
+    Made,
+    /// It was there, empty and root's; it is the owner's now.
+    Given,
+}
+
+/// Makes a state directory where there is none. One with content is never touched.
+///
+/// An empty one of root's is given to the owner: somebody made the place and left the rest to us.
+pub fn state(root: &Root, path: &str, owner: Option<Owner>) -> Result<State, String> {
+    let leaf = Leaf {
+        mode: 0o750,
+        owner: owner.map(|owner| (owner.uid, owner.gid)),
+    };
+    let failed = |error: DiskError| format!("the state directory {path} cannot be made: {error}");
+    let made = disk::make_dir(&root.join(path), leaf).map_err(failed)?;
+    if made.new {
+        return Ok(State::Made);
+    }
+    let Some(owner) = owner.filter(|owner| owner.uid != 0) else {
+        return Ok(State::There);
+    };
+    let given = || -> io::Result<bool> {
+        if rustix::fs::fstat(&made.dir)?.st_uid != 0 || !disk::is_empty(made.dir.as_fd())? {
+            return Ok(false);
+        }
+        disk::chown(&made.dir, owner.uid, owner.gid)?;
+        Ok(true)
+    };
+    match given() {
+        Ok(true) => Ok(State::Given),
+        Ok(false) => Ok(State::There),
+        Err(error) => Err(format!(
+            "the empty state directory {path} cannot be given to {owner}: {error}"
+        )),
+    }
+}
+
+/// What the devices of a service come to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Devices {
+    /// Words for `podman run`.
+    pub words: Vec<String>,
+    /// One sentence for each device that must be there and is not, or cannot be handed on.
+    pub problems: Vec<String>,
+    /// Optional devices that are not there.
+    pub absent: Vec<String>,
+}
+
+/// Looks at the nodes and takes their groups: the number of `render` differs from machine to machine.
+pub fn devices(root: &Root, service: &ServiceName, specs: &[String]) -> Devices {
+    let mut devices = Devices::default();
+    let mut groups = BTreeSet::new();
+    for spec in specs {
+        let (name, optional) = spec
+            .strip_prefix('-')
+            .map_or((spec.as_str(), false), |name| (name, true));
+        if let Some(bad) = name.chars().find(|c| !plain(*c)) {
+            devices.problems.push(format!(
+                "the device {name:?} of {service} cannot be handed on: {bad:?} stands in it"
+            ));
+            continue;
+        }
+        // A CDI name (`nvidia.com/gpu=all`): podman resolves it.
+        if !name.starts_with('/') {
+            devices.words.push(format!("--device={name}"));
+            continue;
+        }
+        match nodes(&root.join(name)) {
+            Ok(found) => {
+                devices.words.push(format!("--device={name}"));
+                groups.extend(found.into_iter().filter(|group| *group != 0));
+            }
+            Err(_) if optional => devices.absent.push(name.to_owned()),
+            Err(error) => devices.problems.push(format!(
+                "the device {name} of {service} cannot be used ({error}): is its driver loaded? In the configuration \
+                 `optional = true` lets {service} start without it"
+            )),
+        }
+    }
+    devices
+        .words
+        .extend(groups.iter().map(|group| format!("--group-add={group}")));
+    devices
+}
+
+/// systemd splits the variable at blanks and podman the word at colons; no device has either in its name.
+fn plain(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '/' | '_' | '.' | '-' | '=' | ',' | '+' | '@')
+}
+
+/// Groups of the node, or of all nodes below the directory.
+fn nodes(path: &Path) -> io::Result<Vec<u32>> {
+    let meta = fs::metadata(path)?;
+    if !meta.is_dir() {
+        let kind = meta.file_type();
+        return if kind.is_char_device() || kind.is_block_device() {
+            Ok(vec![meta.gid()])
+        } else {
+            Err(io::Error::other("it is not a device"))
+        };
+    }
+    let mut groups = Vec::new();
+    let mut dirs: Vec<PathBuf> = vec![path.to_owned()];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            let kind = entry.file_type()?;
+            if kind.is_dir() {
+                dirs.push(entry.path());
+            } else if kind.is_char_device() || kind.is_block_device() {
+                groups.push(entry.metadata()?.gid());
+            }
+        }
+    }
+    Ok(groups)
+}
