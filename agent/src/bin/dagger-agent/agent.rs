@@ -1,0 +1,230 @@
+//! The state, and the loop that owns it.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use dagger_agent::adapter::bus::Request;
+use dagger_agent::adapter::systemd::{News, Systemd};
+use dagger_agent::adapter::{clock, notify};
+use dagger_agent::domain::health::Health;
+use dagger_agent::domain::observation::Observation;
+use dagger_agent::domain::schedule::Schedule;
+use dagger_agent::domain::throttle::Throttle;
+use dagger_suite::names::{BUS_NAME, Root};
+use sd_notify::NotifyState;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use zbus::Connection;
+
+use crate::config::Configuration;
+use crate::entry::Entry;
+use crate::publish::{Bus, summary};
+use crate::requests::Round;
+
+/// Name of a service, shared between the places that mention it.
+pub type Key = Arc<str>;
+
+/// Everything that the agent knows.
+pub struct Agent {
+    /// Where files are looked for.
+    pub root: Root,
+    /// The way to systemd.
+    pub systemd: Systemd,
+    /// Where systemd's news are sent.
+    pub news: mpsc::UnboundedSender<News>,
+    /// Our side of the bus.
+    pub bus: Bus,
+    /// The configuration in force, without its services.
+    pub configuration: Configuration,
+    /// Services by name.
+    pub services: BTreeMap<Key, Entry>,
+    /// Which service a unit belongs to.
+    pub units: HashMap<String, Key>,
+    /// When each service is asked next.
+    pub schedule: Schedule<Key>,
+    /// Services that are to be asked as soon as there is room.
+    pub queue: VecDeque<Key>,
+    /// Probes that have not ended.
+    pub in_flight: usize,
+    /// Where probes send what they saw.
+    pub answers: mpsc::UnboundedSender<(Key, Observation)>,
+    /// Rounds of `Check()` that are not complete, by number.
+    pub rounds: HashMap<u64, Round>,
+    /// Number of the last round.
+    pub last_round: u64,
+    /// How often callers may ask.
+    pub throttle: Throttle,
+    /// Something that the suite as a whole shows may have changed.
+    pub stale: bool,
+    /// Our own `STATUS=` as it was last sent.
+    pub said: String,
+    /// Our own watchdog.
+    pub watchdog: Watchdog,
+}
+
+/// The ends of all channels, and the signals.
+struct Inputs {
+    news: mpsc::UnboundedReceiver<News>,
+    answers: mpsc::UnboundedReceiver<(Key, Observation)>,
+    requests: mpsc::Receiver<Request>,
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+/// Runs until it is told to end; the error is one sentence.
+pub async fn run(root: Root) -> Result<(), String> {
+    let connection = Connection::system()
+        .await
+        .map_err(|error| format!("the system bus cannot be reached: {error}"))?;
+    let ended = connection.clone();
+    let (mut agent, mut inputs) = start(root, connection).await?;
+    loop {
+        agent.settle().await.map_err(lost)?;
+        let wake = agent.wake().saturating_sub(clock::monotonic());
+        tokio::select! {
+            news = inputs.news.recv() => match news {
+                Some(News::Ended) | None => return Err(lost("its signals have ended")),
+                Some(news) => agent.news(news).await.map_err(lost)?,
+            },
+            Some((key, observation)) = inputs.answers.recv() => agent.answer(&key, &observation).await.map_err(lost)?,
+            Some(request) = inputs.requests.recv() => agent.request(request).await.map_err(lost)?,
+            _ = inputs.hangup.recv() => agent.reload_by_systemd().await.map_err(lost)?,
+            _ = inputs.terminate.recv() => break,
+            _ = inputs.interrupt.recv() => break,
+            () = ended.closed() => return Err(lost("the connection was closed")),
+            () = tokio::time::sleep(wake) => {}
+        }
+    }
+    own(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
+    Ok(())
+}
+
+/// The sentence for a bus that has gone: systemd starts us again, on a new one.
+fn lost(reason: impl std::fmt::Display) -> String {
+    format!("the system bus is lost: {reason}")
+}
+
+/// Builds everything up in an order in which nobody can see half of it: signals, state, objects, name, `READY=1`.
+async fn start(root: Root, connection: Connection) -> Result<(Agent, Inputs), String> {
+    let on = |kind| signal(kind).map_err(|error| format!("signals cannot be received: {error}"));
+    let (hangup, terminate, interrupt) = (
+        on(SignalKind::hangup())?,
+        on(SignalKind::terminate())?,
+        on(SignalKind::interrupt())?,
+    );
+    let (news, news_in) = mpsc::unbounded_channel();
+    let (answers, answers_in) = mpsc::unbounded_channel();
+    let (requests, requests_in) = mpsc::channel(dagger_agent::adapter::bus::QUEUE);
+    let systemd = Systemd::watch(&connection, news.clone())
+        .await
+        .map_err(|error| format!("systemd does not answer on the bus: {error}"))?;
+    let bus = Bus::serve(connection, requests).await.map_err(lost)?;
+    let mut agent = Agent {
+        root,
+        systemd,
+        news,
+        bus,
+        configuration: Configuration::default(),
+        services: BTreeMap::new(),
+        units: HashMap::new(),
+        schedule: Schedule::default(),
+        queue: VecDeque::new(),
+        in_flight: 0,
+        answers,
+        rounds: HashMap::new(),
+        last_round: 0,
+        throttle: Throttle::default(),
+        stale: true,
+        said: String::new(),
+        watchdog: Watchdog::from_env(),
+    };
+    agent.load_first().await?;
+    agent
+        .bus
+        .take_name()
+        .await
+        .map_err(|error| format!("the name {BUS_NAME} cannot be taken: {error}"))?;
+    own(&[NotifyState::Ready]);
+    let inputs = Inputs {
+        news: news_in,
+        answers: answers_in,
+        requests: requests_in,
+        hangup,
+        terminate,
+        interrupt,
+    };
+    Ok((agent, inputs))
+}
+
+impl Agent {
+    /// What is due is begun, and the suite as a whole is published where it changed.
+    async fn settle(&mut self) -> zbus::Result<()> {
+        self.begin_due();
+        if std::mem::take(&mut self.stale) {
+            let health = Health::worst(self.services.values().map(|entry| entry.state.health()));
+            self.bus.manager(|view| view.health = health).await?;
+            let said = summary(self.services.values().map(|entry| entry.state.health()));
+            if said != self.said {
+                own(&[NotifyState::Status(&said)]);
+                self.said = said;
+            }
+        }
+        let now = clock::monotonic();
+        if self.watchdog.is_due(now) && self.makes_progress(now) {
+            own(&[NotifyState::Watchdog]);
+            self.watchdog.fed(now);
+        }
+        Ok(())
+    }
+
+    /// When the loop has something to do although nothing comes in.
+    fn wake(&self) -> Duration {
+        let due = self.schedule.next().unwrap_or(Duration::MAX);
+        due.min(self.watchdog.next)
+    }
+}
+
+/// Tells our own unit's manager.
+pub fn own(states: &[NotifyState<'_>]) {
+    if let Err(error) = notify::own(states) {
+        log::debug!("systemd took no notification: {error}");
+    }
+}
+
+/// When systemd's watchdog wants to be fed.
+pub struct Watchdog {
+    /// Half of `WatchdogSec=`; none: it is off.
+    period: Option<Duration>,
+    /// When to look again.
+    next: Duration,
+}
+
+impl Watchdog {
+    /// As systemd asks for it in the environment.
+    fn from_env() -> Self {
+        let period = sd_notify::watchdog_enabled().map(|limit| limit / 2);
+        Self {
+            next: if period.is_some() {
+                Duration::ZERO
+            } else {
+                Duration::MAX
+            },
+            period,
+        }
+    }
+
+    /// Looks at most once a second when there is no progress to report.
+    fn is_due(&mut self, now: Duration) -> bool {
+        let due = now >= self.next;
+        if due {
+            self.next = now + Duration::from_secs(1);
+        }
+        due
+    }
+
+    fn fed(&mut self, now: Duration) {
+        self.next = self.period.map_or(Duration::MAX, |period| now + period);
+    }
+}

@@ -1,0 +1,80 @@
+//! The configuration, cut down to what is watched.
+
+use std::time::Duration;
+
+use dagger_agent::domain::verdict::Policy;
+use dagger_suite::diagnostic::Severity;
+use dagger_suite::model::Service;
+use dagger_suite::names::{Root, ServiceName};
+use dagger_suite::probe::Probe;
+
+/// What the agent needs to know of one service.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Watched {
+    /// Its name.
+    pub name: ServiceName,
+    /// The catalogue entry it is made from.
+    pub kind: String,
+    /// Image reference.
+    pub image: String,
+    /// Where people find it, or empty.
+    pub url: String,
+    /// Services that it would like to find answering.
+    pub wants: Vec<String>,
+    /// The native unit on this machine that may own the same data.
+    pub native: Option<String>,
+    /// How it is asked.
+    pub probe: Probe,
+    /// How often.
+    pub interval: Duration,
+    /// How its answers are judged.
+    pub policy: Policy,
+}
+
+/// Everything that one reading of the configuration gives.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Configuration {
+    /// Services that can run, by name.
+    pub services: Vec<Watched>,
+    /// Mistakes, one line each.
+    pub errors: Vec<String>,
+    /// The podman program.
+    pub podman: String,
+}
+
+/// Reads the configuration below `root`. Mistakes are part of the result.
+pub fn load(root: &Root) -> Configuration {
+    let loaded = dagger_suite::load(root);
+    let errors = loaded
+        .diagnostics
+        .iter()
+        .filter(|diagnostic| diagnostic.severity == Severity::Error)
+        .map(dagger_suite::diagnostic::Diagnostic::one_line)
+        .collect();
+    Configuration {
+        services: loaded.suite.services.into_iter().map(watched).collect(),
+        errors,
+        podman: loaded.suite.podman,
+    }
+}
+
+fn watched(service: Service) -> Watched {
+    Watched {
+        native: service
+            .native
+            .into_iter()
+            .find(|unit| unit.present)
+            .map(|unit| unit.name),
+        policy: Policy {
+            failures: service.failures.max(1),
+            budget: service.start_budget,
+        },
+        wants: service.wants.iter().map(ToString::to_string).collect(),
+        url: service.url.unwrap_or_default(),
+        name: service.name,
+        kind: service.kind,
+        image: service.image,
+        probe: service.probe,
+        interval: service.interval.max(Duration::from_secs(1)),
+    }
+}

@@ -1,0 +1,209 @@
+//! News of units and answers of applications, in.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use dagger_agent::adapter::bus::ServiceView;
+use dagger_agent::adapter::systemd::News;
+use dagger_agent::adapter::{clock, image, probe};
+use dagger_agent::domain::health::Health;
+use dagger_agent::domain::observation::Observation;
+use dagger_agent::domain::schedule;
+use dagger_agent::domain::verdict::{Effect, Happened, Phase, step};
+
+use crate::agent::{Agent, Key};
+use crate::publish;
+
+/// Probes at once: enough for a thousand services that answer, few enough that those which do not cost little.
+const IN_FLIGHT: usize = 32;
+/// How much longer than its own limit a probe may take before it is given up from outside.
+const GRACE: Duration = Duration::from_secs(5);
+
+impl Agent {
+    /// systemd has something to say.
+    pub async fn news(&mut self, news: News) -> zbus::Result<()> {
+        match news {
+            News::Unit(name, change) => {
+                let Some(key) = self.units.get(&name).cloned() else {
+                    return Ok(());
+                };
+                let unit = self
+                    .services
+                    .get_mut(&key)
+                    .and_then(|entry| entry.unit_mut(&name));
+                if unit.is_some_and(|unit| unit.merge(change)) {
+                    self.judge_unit(&key).await?;
+                }
+                Ok(())
+            }
+            News::Reloaded => self.reload().await,
+            News::Failed(error) => {
+                // The next news of each unit mends what is missing now.
+                log::warn!("systemd does not say how the units are: {error}");
+                Ok(())
+            }
+            News::Ended => Ok(()),
+        }
+    }
+
+    /// Looks again at everything about a service that a change of its unit may have changed.
+    pub async fn judge_unit(&mut self, key: &Key) -> zbus::Result<()> {
+        let Some(entry) = self.services.get_mut(key) else {
+            return Ok(());
+        };
+        // The same test as the units' `ConditionPathExists=`.
+        entry.owner = entry.owner_by(self.root.join(entry.service.name.owner_marker()).exists());
+        entry.image = match image::recorded(&self.root, &entry.service.name) {
+            Ok(record) => record
+                .map(|image| (image.digest, image.version))
+                .unwrap_or_default(),
+            Err(error) => {
+                log::debug!("{key}: the record of its image is not used: {error}");
+                <(String, String)>::default()
+            }
+        };
+        let phase = entry.unit().phase();
+        let started = entry.unit().started;
+        if entry.phase.replace(phase) == Some(phase) {
+            let view = publish::view(entry);
+            publish::status(entry, &view);
+            return self.bus.service(entry, view).await;
+        }
+        let now = clock::monotonic();
+        match phase {
+            Phase::Active => self.schedule.set(key, now),
+            Phase::Activating => self.schedule.set(key, now + Duration::from_secs(1)),
+            Phase::Unloaded | Phase::Stopped | Phase::Restarting | Phase::Deactivating | Phase::Failed => {
+                self.schedule.remove(key);
+            }
+        }
+        self.happened(key, &Happened::Unit { phase, started }).await
+    }
+
+    /// An application has answered, or has not.
+    pub async fn answer(&mut self, key: &Key, observation: &Observation) -> zbus::Result<()> {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        let Some(entry) = self.services.get_mut(key) else {
+            return Ok(());
+        };
+        let now = clock::monotonic();
+        entry.asked = None;
+        entry.answered = Some(now);
+        let rounds = std::mem::take(&mut entry.rounds);
+        log::debug!("{key}: {observation}");
+        self.happened(key, &Happened::Observed(observation.clone()))
+            .await?;
+        if let Some(entry) = self.services.get(key)
+            && entry.unit().phase().is_up()
+        {
+            self.schedule
+                .set(key, schedule::after(key, entry.interval(), now));
+        }
+        self.end_rounds(rounds);
+        Ok(())
+    }
+
+    /// One step of the verdict, and everything that follows from it.
+    async fn happened(&mut self, key: &Key, happened: &Happened) -> zbus::Result<()> {
+        let Some(entry) = self.services.get_mut(key) else {
+            return Ok(());
+        };
+        let first = entry.view.borrow().active_state.is_empty();
+        let (state, effects) = step(entry.service.policy, entry.state, happened, clock::monotonic());
+        entry.state = state;
+        let mut view = publish::view(entry);
+        let mut became = None;
+        for effect in effects {
+            match effect {
+                Effect::Became(health) => became = Some(health),
+                Effect::Says(text) => view.health_detail = text,
+                Effect::Took(latency) => view.latency_usec = usec(latency),
+            }
+        }
+        self.stale |= became.is_some();
+        if let Some(health) = became {
+            view.since = clock::realtime_usec();
+            // What already ran when the agent came is not news; what it finds broken is.
+            if !(first && matches!(health, Health::Starting)) {
+                publish::tell(entry, &view);
+            }
+        }
+        publish::status(entry, &view);
+        self.publish(key, view).await
+    }
+
+    async fn publish(&self, key: &Key, view: ServiceView) -> zbus::Result<()> {
+        match self.services.get(key) {
+            Some(entry) => self.bus.service(entry, view).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Begins the probes that are due, as far as there is room.
+    pub fn begin_due(&mut self) {
+        let now = clock::monotonic();
+        while let Some(key) = self.schedule.pop(now) {
+            self.enqueue(&key);
+        }
+        while self.in_flight < IN_FLIGHT
+            && let Some(key) = self.queue.pop_front()
+        {
+            self.begin(&key, now);
+        }
+    }
+
+    /// Puts a service into the queue of those that are to be asked, unless it is there or is being asked.
+    pub fn enqueue(&mut self, key: &Key) {
+        if let Some(entry) = self.services.get_mut(key)
+            && !entry.queued
+            && entry.asked.is_none()
+        {
+            entry.queued = true;
+            self.queue.push_back(key.clone());
+        }
+    }
+
+    fn begin(&mut self, key: &Key, now: Duration) {
+        let Some(entry) = self.services.get_mut(key) else {
+            return;
+        };
+        entry.queued = false;
+        entry.asked = Some(now);
+        self.in_flight += 1;
+        let (key, answers) = (key.clone(), self.answers.clone());
+        let (question, podman) = (
+            entry.service.probe.clone(),
+            PathBuf::from(&self.configuration.podman),
+        );
+        tokio::spawn(async move {
+            let asked = probe::probe_with(&question, &podman);
+            let limit = question.timeout + GRACE;
+            let observation = tokio::time::timeout(limit, asked)
+                .await
+                .unwrap_or(Observation::TimedOut {
+                    after: limit,
+                    connected: false,
+                });
+            // The receiver is only gone when the program ends.
+            let _ = answers.send((key, observation));
+        });
+    }
+
+    /// Whether probes come to an end: what feeds our own watchdog.
+    pub fn makes_progress(&self, now: Duration) -> bool {
+        let stuck = self.services.values().any(|entry| {
+            let limit = entry.service.probe.timeout + GRACE * 2;
+            entry.asked.is_some_and(|asked| now > asked + limit)
+        });
+        let late = self.schedule.next().is_some_and(|due| now > due + GRACE);
+        if stuck || late {
+            log::warn!("probes do not come to an end: the watchdog is not fed");
+        }
+        !stuck && !late
+    }
+}
+
+/// Microseconds as the bus carries them.
+fn usec(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
