@@ -1,1 +1,195 @@
-//! (to come)
+//! The command line of the client, as definitions: the parser, `--help`, the manual pages and the completions all come
+//! from here. No logic.
+
+use clap::{Args, Parser, Subcommand};
+
+/// Exit codes, as every page of the manual and every `--help` shows them (`dagger_suite::names::exit`).
+pub const EXIT_HELP: &str = "\
+Exit status:
+  0  everything is as asked for
+  1  refused or failed
+  2  the command line was not understood, or names a service that does not exist
+  3  something is not healthy
+  4  not authorized
+  5  the agent (monitoring.service) cannot be reached";
+
+/// Shows how the media suite is, and starts and stops its services
+///
+/// Without a command it shows the status of every service. Reading needs no privilege; starting and stopping is asked of
+/// systemd, which asks polkit.
+#[derive(Debug, Parser)]
+#[command(name = "daggerctl", version, after_help = EXIT_HELP, args_conflicts_with_subcommands = true)]
+pub struct Daggerctl {
+    /// What to do; `status` when nothing is said.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Options of `status`, for when no command is given.
+    #[command(flatten)]
+    pub status: StatusArgs,
+}
+
+/// What `daggerctl` can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show every service: owner, state, health, latency, port, memory and version
+    Status(StatusArgs),
+    /// Say whether all services, or the named ones, are healthy; exit status 3 when not
+    Health(HealthArgs),
+    /// Ask the applications now, instead of waiting for the agent's next round
+    Check(HealthArgs),
+    /// Check, show or preview the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Show what the services and the agent wrote into the journal
+    Logs(LogsArgs),
+    /// Start the whole suite, or the named services
+    Start(UnitArgs),
+    /// Stop the whole suite, or the named services
+    Stop(UnitArgs),
+    /// Restart the whole suite, or the named services
+    Restart(UnitArgs),
+}
+
+/// Options of `status`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct StatusArgs {
+    /// Print JSON, with every number in full
+    #[arg(long)]
+    pub json: bool,
+    /// Stay, and show it anew whenever something changes
+    #[arg(long, short)]
+    pub watch: bool,
+}
+
+/// Options of `health` and `check`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct HealthArgs {
+    /// Services to look at; all without any
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What `daggerctl config` can do.
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Read every configuration file and show all mistakes, each with file, line and column
+    Check,
+    /// Print the configuration as it counts: all files merged, the catalogue's values filled in
+    Show(ConfigShowArgs),
+    /// Show what the generator would change in the units, without changing anything
+    Diff,
+}
+
+/// Options of `config show`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ConfigShowArgs {
+    /// Print JSON instead of TOML
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `logs`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct LogsArgs {
+    /// Only this service; without one, the whole suite and the agent
+    #[arg(value_name = "SERVICE")]
+    pub service: Option<String>,
+    /// Stay, and show new lines as they come
+    #[arg(long, short)]
+    pub follow: bool,
+    /// How many lines to show, the newest last
+    #[arg(long, short = 'n', value_name = "N")]
+    pub lines: Option<u32>,
+}
+
+/// Services to start, stop or restart.
+#[derive(Debug, Clone, Default, Args)]
+pub struct UnitArgs {
+    /// Services; the whole suite without any
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
+}
+
+/// Says of every service who owns it, its native unit or its container, and how it is
+///
+/// The name that scripts written for nixarr look for; the same program as daggerctl.
+#[derive(Debug, Parser)]
+#[command(name = "nixarr-migration-status", version, after_help = EXIT_HELP)]
+pub struct MigrationStatus {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Says in a few lines how the suite is and where to look
+///
+/// Short enough for a login message; the same program as daggerctl.
+#[derive(Debug, Parser)]
+#[command(name = "dagger-nixarr-summary", version, after_help = EXIT_HELP)]
+pub struct Summary {}
+
+/// Moves a service from its native unit into a container; not built yet
+///
+/// This version changes nothing and says so. The name is kept for the command that will do it.
+#[derive(Debug, Parser)]
+#[command(name = "nixarr-migrate", version, after_help = EXIT_HELP)]
+pub struct Migrate {
+    /// Accepted and ignored, so that every call gets the same clear answer
+    #[arg(
+        value_name = "ARGUMENT",
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        hide = true
+    )]
+    pub arguments: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definitions_hold_together() {
+        Daggerctl::command().debug_assert();
+        MigrationStatus::command().debug_assert();
+        Summary::command().debug_assert();
+        Migrate::command().debug_assert();
+    }
+
+    #[test]
+    fn nothing_said_means_status() {
+        let line = Daggerctl::try_parse_from(["daggerctl", "--json"]).unwrap();
+        assert!(line.command.is_none() && line.status.json);
+        assert!(Daggerctl::try_parse_from(["daggerctl", "--json", "health"]).is_err());
+    }
+
+    /// A table of commands is only as good as its help: each needs a sentence, and so does each of its options.
+    #[test]
+    fn every_command_and_option_is_explained() {
+        fn walk(command: &clap::Command) {
+            assert!(
+                command.get_about().is_some(),
+                "{} has no about",
+                command.get_name()
+            );
+            for arg in command.get_arguments() {
+                assert!(
+                    arg.get_help().is_some(),
+                    "{} {} has no help",
+                    command.get_name(),
+                    arg.get_id()
+                );
+            }
+            for inner in command.get_subcommands() {
+                walk(inner);
+            }
+        }
+        walk(&Daggerctl::command());
+        walk(&MigrationStatus::command());
+    }
+}

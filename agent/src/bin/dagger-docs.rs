@@ -1,2 +1,245 @@
-//! (to come)
-fn main() {}
+//! `dagger-docs DIR`: writes everything that is made from the programs' own definitions, laid out as it is installed below
+//! the prefix: manual pages and completions from `cli.rs`, the reference of the configuration from the schema's table.
+//!
+//! It runs when the suite is built or installed and is not installed itself. The same definitions give the same bytes.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::CommandFactory as _;
+use clap_complete::Shell;
+use dagger_agent::cli::{Daggerctl, Migrate, MigrationStatus, Summary};
+use dagger_suite::schema::{HEALTH, Key, Kind, PORT, SERVICE, SUITE, VOLUME};
+
+fn main() -> ExitCode {
+    let Some(dir) = std::env::args_os().nth(1).map(PathBuf::from) else {
+        eprintln!("Usage: dagger-docs DIRECTORY");
+        return ExitCode::from(2);
+    };
+    match write_all(&dir) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("dagger-docs: cannot write below {}: {error}", dir.display());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn write_all(dir: &Path) -> io::Result<()> {
+    let share = dir.join("share");
+    for command in [
+        Daggerctl::command(),
+        MigrationStatus::command(),
+        Summary::command(),
+        Migrate::command(),
+    ] {
+        let pages = made(&share, "man/man1")?;
+        // `daggerctl help status` says what `daggerctl status --help` says: no page of its own.
+        clap_mangen::generate_to(command.clone().disable_help_subcommand(true), pages)?;
+        for (shell, place) in [
+            (Shell::Bash, "bash-completion/completions"),
+            (Shell::Zsh, "zsh/site-functions"),
+            (Shell::Fish, "fish/vendor_completions.d"),
+        ] {
+            completion(shell, &command, &made(&share, place)?)?;
+        }
+    }
+    fs::write(made(&share, "man/man5")?.join("dagger.toml.5"), manual())?;
+    fs::write(made(&share, "doc/dagger")?.join("dagger.toml.md"), markdown())
+}
+
+fn made(share: &Path, place: &str) -> io::Result<PathBuf> {
+    let dir = share.join(place);
+    fs::create_dir_all(&dir)?;
+    Ok(dir)
+}
+
+fn completion(shell: Shell, command: &clap::Command, dir: &Path) -> io::Result<()> {
+    let name = command.get_name().to_owned();
+    let file = match shell {
+        Shell::Zsh => format!("_{name}"),
+        Shell::Fish => format!("{name}.fish"),
+        _ => name.clone(),
+    };
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut command.clone(), &name, &mut text);
+    fs::write(dir.join(file), text)
+}
+
+/// The tables of the reference: heading, what it is, keys.
+const TABLES: [(&str, &str, &[Key]); 5] = [
+    ("[suite]", "What all services share.", SUITE),
+    (
+        "[services.NAME]",
+        "One service. Without any key it is what the catalogue says; each key here replaces one of the catalogue's. \
+         NAME is made of lower-case letters, digits and inner hyphens.",
+        SERVICE,
+    ),
+    (
+        "health = { ... }",
+        "How a service is asked whether it is well; part of a service.",
+        HEALTH,
+    ),
+    ("ports = [{ ... }]", "A further port; part of a service.", PORT),
+    (
+        "volumes = [{ ... }]",
+        "A further mount; part of a service.",
+        VOLUME,
+    ),
+];
+
+/// What stands before the tables, one paragraph each.
+const PREFACE: [&str; 4] = [
+    "One TOML file, `/etc/dagger/dagger.toml`, describes the suite. Files `conf.d/*.toml` beside it are merged over it in the order of their names, tables key by key; of the same key the later file counts. The same directories exist as /run/dagger and /usr/lib/dagger: of files with the same name the one in /etc counts, then the one in /run. An empty file, or a link to /dev/null, masks the file of its name in the others. A `.json` file with the same content is read as well.",
+    "The file is read when systemd starts and at every `systemctl daemon-reload`. A service with a mistake gets a unit that refuses to start and says why; the others start. `daggerctl config check` shows all mistakes at once, `daggerctl config diff` what would change, `daggerctl config show` every value that counts.",
+    "Files in `/etc/dagger/catalog/NAME.toml` add an application to the catalogue, or replace keys of one that is there; they have the keys of a service.",
+    "Unknown keys are mistakes.",
+];
+
+/// What may be written, in words.
+fn words(kind: &Kind) -> String {
+    match kind {
+        Kind::Boolean => "`true` or `false`".into(),
+        Kind::Text => "text".into(),
+        Kind::Number(low, high) => format!("number from {low} to {high}"),
+        Kind::Port => "port, 1 to 65535".into(),
+        Kind::Path => "absolute path".into(),
+        Kind::Duration => "time span: `90s`, `5min`, `1h 30min`, or seconds".into(),
+        Kind::Size => "amount of memory: `512M`, `2G`, `50%`, `infinity`".into(),
+        Kind::Percent => "percentage of one processor: `150%`".into(),
+        Kind::Umask => "umask in octal: `\"002\"`".into(),
+        Kind::Signal => "signal: `SIGTERM`".into(),
+        Kind::Service => "name of a service".into(),
+        Kind::Unit => "name of a unit, with its suffix".into(),
+        Kind::Url => "URL".into(),
+        Kind::Image => "image reference".into(),
+        Kind::Timezone => "time zone: `Europe/Berlin`, `local`".into(),
+        Kind::UrlPath => "path of a URL".into(),
+        Kind::Network => "`host`, `bridge` or `ns:/path`".into(),
+        Kind::Device => "device: path or CDI name, `-` in front: optional".into(),
+        Kind::Capability => "capability: `CHOWN`".into(),
+        Kind::Group => "group: number or name".into(),
+        Kind::Tmpfs => "path, then options: `/run:exec`".into(),
+        Kind::State => "path, or table of paths by role".into(),
+        Kind::Choice(all) => all
+            .iter()
+            .map(|word| format!("`{word}`"))
+            .collect::<Vec<_>>()
+            .join(", "),
+        Kind::List(inner) => format!("list; each: {}", words(inner)),
+        Kind::OneOrMany(inner) => format!("{}, or a list", words(inner)),
+        Kind::Map(inner) => format!("table; each value: {}", words(inner)),
+        Kind::Table(_) => "table, see below".into(),
+    }
+}
+
+/// The reference as Markdown.
+fn markdown() -> String {
+    let mut text = String::from(
+        "# dagger.toml\n\nMade by `dagger-docs` from the schema that the generator checks by.\n",
+    );
+    for paragraph in PREFACE {
+        let _ = write!(text, "\n{paragraph}\n");
+    }
+    for (heading, about, keys) in TABLES {
+        let _ = write!(
+            text,
+            "\n## `{heading}`\n{about}\n\n| key | value | without it | meaning |\n|---|---|---|---|\n"
+        );
+        for key in keys {
+            let cells = [words(&key.kind), key.default.to_owned(), key.doc.to_owned()]
+                .map(|cell| cell.replace('|', "\\|"));
+            let _ = writeln!(text, "| `{}` | {} |", key.name, cells.join(" | "));
+        }
+    }
+    text
+}
+
+/// The reference as a manual page.
+fn manual() -> String {
+    let mut text = format!(
+        ".TH DAGGER.TOML 5 \"\" \"dagger {}\" \"File Formats\"\n.SH NAME\ndagger.toml \\- the media suite in one file\n\
+         .SH SYNOPSIS\n/etc/dagger/dagger.toml\n.br\n/etc/dagger/conf.d/*.toml\n.SH DESCRIPTION\n",
+        env!("CARGO_PKG_VERSION")
+    );
+    for (index, paragraph) in PREFACE.iter().enumerate() {
+        let _ = writeln!(
+            text,
+            "{}{}",
+            if index == 0 { "" } else { ".PP\n" },
+            roff(paragraph)
+        );
+    }
+    for (heading, about, keys) in TABLES {
+        let _ = writeln!(text, ".SH \"{}\"\n{}", roff(heading), roff(about));
+        for key in keys {
+            let without = if key.default.is_empty() {
+                String::new()
+            } else {
+                format!(" Without it: {}.", key.default)
+            };
+            let _ = writeln!(
+                text,
+                ".TP\n\\fB{}\\fR (\\,{}\\/)\n{}{}",
+                roff(key.name),
+                roff(&words(&key.kind)),
+                roff(key.doc),
+                roff(&without)
+            );
+        }
+    }
+    text.push_str(".SH SEE ALSO\n\\fBdaggerctl\\fR(1), \\fBsystemd.generator\\fR(7)\n");
+    text
+}
+
+/// Text for roff(7): special characters escaped, `code` in bold.
+fn roff(text: &str) -> String {
+    let mut out = String::new();
+    let mut bold = false;
+    for c in text.chars() {
+        match c {
+            '\\' => out.push_str("\\e"),
+            '-' => out.push_str("\\-"),
+            '`' => {
+                bold = !bold;
+                out.push_str(if bold { "\\fB" } else { "\\fR" });
+            }
+            c => out.push(c),
+        }
+    }
+    // A dot or a quote at the beginning of a line would be a request.
+    if out.starts_with(['.', '\'']) {
+        format!("\\&{out}")
+    } else {
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_is_in_both_references() {
+        let (markdown, manual) = (markdown(), manual());
+        for (_, _, keys) in TABLES {
+            for key in keys {
+                assert!(markdown.contains(&format!("| `{}` |", key.name)), "{}", key.name);
+                assert!(
+                    manual.contains(&format!("\\fB{}\\fR", roff(key.name))),
+                    "{}",
+                    key.name
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn text_cannot_become_a_request() {
+        assert_eq!(roff(".so /etc/passwd"), "\\&.so /etc/passwd");
+        assert_eq!(roff("a `b-c` \\d"), "a \\fBb\\-c\\fR \\ed");
+    }
+}

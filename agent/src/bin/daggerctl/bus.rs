@@ -1,0 +1,269 @@
+//! The client's end of the bus: one connection, one question each. Every call ends in time, and every error is one of ours.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use dagger_agent::adapter::bus::{BusError, Checked, ManagerProxy, ServiceProxy, client};
+use dagger_agent::domain::health::Health;
+use dagger_suite::names::{AGENT_UNIT, BUS_NAME, BUS_ROOT, ServiceName};
+use zbus::export::futures_core::Stream;
+use zbus::fdo::{self, PropertiesProxy};
+use zbus::names::InterfaceName;
+use zbus::{Connection, MatchRule, MessageStream, OwnedObjectPath, OwnedVariant, Proxy, connection, message};
+
+use crate::error::Error;
+use crate::report::{Report, Service, unknown};
+
+/// How long an answer may take. `Check` waits for the applications themselves, each with a time limit of its own.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// systemd's bus name and root object (org.freedesktop.systemd1(5)).
+const SYSTEMD: (&str, &str) = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1");
+
+/// One row of systemd's `ListUnits` family (org.freedesktop.systemd1(5)): name, description, load, active and sub state,
+/// followed unit, object path, and the queued job's number, kind and path.
+type ListedUnit = (
+    String,
+    String,
+    String,
+    String,
+    String,
+    String,
+    OwnedObjectPath,
+    u32,
+    String,
+    OwnedObjectPath,
+);
+
+/// A connection to the system bus.
+pub struct Bus(Connection);
+
+impl Bus {
+    /// Connects (`DBUS_SYSTEM_BUS_ADDRESS` moves the bus, as for every program).
+    pub async fn connect() -> Result<Self, Error> {
+        let connection = connection::Builder::system()
+            .method_timeout(PATIENCE)
+            .build()
+            .await;
+        connection
+            .map(Self)
+            .map_err(|error| Error::NoAgent(format!("no system bus: {error}")))
+    }
+
+    /// Everything that the agent knows, with the memory that systemd counts.
+    pub async fn report(&self) -> Result<Report, Error> {
+        let (manager, services) = client::suite(&self.0).await.map_err(of_bus)?;
+        let mut report = Report::of_agent(manager, services);
+        for service in report.services.iter_mut().filter(|service| service.is_up()) {
+            service.memory_bytes = self.memory(&service.view.unit).await;
+        }
+        Ok(report)
+    }
+
+    /// Asks all applications now.
+    pub async fn check_all(&self) -> Result<Vec<Checked>, Error> {
+        let manager = ManagerProxy::new(&self.0).await.map_err(of_bus)?;
+        manager.check().await.map_err(of_agent)
+    }
+
+    /// Asks one application now.
+    pub async fn check(&self, name: &ServiceName) -> Result<Checked, Error> {
+        let service = ServiceProxy::builder(&self.0).path(name.object_path()).build();
+        let (health, detail) = service.await.map_err(of_bus)?.check().await.map_err(of_agent)?;
+        Ok((name.to_string(), health, detail))
+    }
+
+    /// What systemd alone says of the suite's units that it has loaded, by name.
+    pub async fn units(&self) -> Result<Vec<Service>, Error> {
+        let listed = async {
+            let manager =
+                Proxy::new(&self.0, SYSTEMD.0, SYSTEMD.1, "org.freedesktop.systemd1.Manager").await?;
+            let states: &[&str] = &[];
+            manager
+                .call("ListUnitsByPatterns", &(states, &["dagger-*.service"][..]))
+                .await
+        };
+        let listed: Vec<ListedUnit> = listed
+            .await
+            .map_err(|error: zbus::Error| Error::Failed(format!("systemd cannot be asked: {error}")))?;
+        let mut services = Vec::new();
+        for row in listed {
+            let Some(name) = service_of(&row.0) else { continue };
+            services.push(self.of_unit(&name, row).await);
+        }
+        services.sort_by(|a, b| a.view.name.cmp(&b.view.name));
+        Ok(services)
+    }
+
+    /// One property of a unit; none when it is of another type or systemd cannot be asked.
+    async fn unit_property<T: TryFrom<OwnedVariant>>(
+        &self,
+        unit: &str,
+        interface: &str,
+        name: &str,
+    ) -> Option<T> {
+        let interface = InterfaceName::try_from(format!("{}.{interface}", SYSTEMD.0)).ok()?;
+        let properties = PropertiesProxy::builder(&self.0)
+            .destination(SYSTEMD.0)
+            .path(unit_path(unit));
+        T::try_from(properties.build().await.ok()?.get(interface, name).await.ok()?).ok()
+    }
+
+    /// Memory of a unit. The largest number stands for "not counted" (org.freedesktop.systemd1(5)).
+    async fn memory(&self, unit: &str) -> Option<u64> {
+        let memory = self.unit_property(unit, "Service", "MemoryCurrent").await;
+        memory.filter(|bytes| !matches!(bytes, 0 | &u64::MAX))
+    }
+
+    /// A service as far as systemd knows it.
+    async fn of_unit(&self, name: &ServiceName, row: ListedUnit) -> Service {
+        let mut service = unknown(name.as_str(), row.0);
+        service.view.health = match row.3.as_str() {
+            "failed" => Health::Failed,
+            "inactive" => Health::Inactive,
+            _ => Health::Unknown,
+        };
+        service.view.active_state = row.3;
+        service.view.sub_state = row.4;
+        let unit = service.view.unit.as_str();
+        service.memory_bytes = self.memory(unit).await;
+        let main_pid = self.unit_property(unit, "Service", "MainPID").await;
+        service.view.since = self
+            .unit_property(unit, "Unit", "StateChangeTimestamp")
+            .await
+            .unwrap_or(0);
+        service.view.main_pid = main_pid.unwrap_or(0);
+        service
+    }
+
+    /// Signals that say that a report is out of date: everything that the agent emits, and its coming and going.
+    pub async fn changes(&self) -> Result<Changes, Error> {
+        let streams = async {
+            let signal = || MatchRule::builder().msg_type(message::Type::Signal);
+            let emitted = signal().sender(BUS_NAME).path_namespace(BUS_ROOT).build()?;
+            let owner = signal()
+                .sender("org.freedesktop.DBus")
+                .member("NameOwnerChanged")
+                .arg(0, BUS_NAME)
+                .build()?;
+            Ok(Changes([
+                MessageStream::for_match_rule(emitted, &self.0, None).await?,
+                MessageStream::for_match_rule(owner, &self.0, None).await?,
+            ]))
+        };
+        streams.await.map_err(of_bus)
+    }
+}
+
+/// See [`Bus::changes`].
+pub struct Changes([MessageStream; 2]);
+
+impl Changes {
+    /// Waits for the next signal; an error when the bus is gone.
+    pub async fn next(&mut self) -> Result<(), Error> {
+        let next = poll_fn(|context| {
+            let mut ready = self
+                .0
+                .iter_mut()
+                .map(|stream| Pin::new(stream).poll_next(context));
+            ready.find(Poll::is_ready).unwrap_or(Poll::Pending)
+        });
+        match next.await {
+            Some(Ok(_)) => Ok(()),
+            Some(Err(error)) => Err(of_bus(error)),
+            None => Err(Error::NoAgent("the system bus has gone away".into())),
+        }
+    }
+}
+
+/// The service that a unit of the suite stands for; none for the suite's own helpers.
+fn service_of(unit: &str) -> Option<ServiceName> {
+    ServiceName::parse(unit.strip_prefix("dagger-")?.strip_suffix(".service")?).ok()
+}
+
+/// Object path of a unit: every byte but letters and digits as `_` and two hex digits (sd_bus_path_encode(3)).
+fn unit_path(unit: &str) -> String {
+    let escape = |byte: u8| match byte {
+        b if b.is_ascii_alphanumeric() => char::from(b).to_string(),
+        b => format!("_{b:02x}"),
+    };
+    format!(
+        "{}/unit/{}",
+        SYSTEMD.1,
+        unit.bytes().map(escape).collect::<String>()
+    )
+}
+
+/// What an error of one of the agent's methods means: its own errors speak for themselves.
+fn of_agent(error: BusError) -> Error {
+    match error {
+        BusError::ZBus(error) => of_bus(error),
+        BusError::NoSuchService(text) => Error::Usage(text),
+        BusError::Throttled(text) | BusError::ConfigurationInvalid(text) | BusError::Failed(text) => {
+            Error::Failed(text)
+        }
+    }
+}
+
+/// What a failed call means. A refusal is one; everything else (nobody has the name, it could not be started, it does not
+/// answer) means that the agent cannot be reached.
+fn of_bus(error: zbus::Error) -> Error {
+    match error {
+        zbus::Error::FDO(error) => match *error {
+            fdo::Error::AccessDenied(why)
+            | fdo::Error::AuthFailed(why)
+            | fdo::Error::InteractiveAuthorizationRequired(why) => Error::NotAuthorized(why),
+            fdo::Error::ServiceUnknown(_) | fdo::Error::NameHasNoOwner(_) => {
+                Error::NoAgent(format!("{AGENT_UNIT} is not installed or does not run"))
+            }
+            other => Error::NoAgent(other.to_string()),
+        },
+        zbus::Error::MethodError(_, Some(text), _) => Error::NoAgent(text),
+        zbus::Error::InputOutput(error) if error.kind() == io::ErrorKind::TimedOut => {
+            Error::NoAgent(format!("no answer within {} s", PATIENCE.as_secs()))
+        }
+        other => Error::NoAgent(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_have_the_paths_that_systemd_gives_them() {
+        assert_eq!(
+            unit_path("dagger-sonarr.service"),
+            "/org/freedesktop/systemd1/unit/dagger_2dsonarr_2eservice"
+        );
+    }
+
+    #[test]
+    fn the_suites_helpers_are_not_services() {
+        let name = |unit| service_of(unit).map(|name| name.to_string());
+        assert_eq!(name("dagger-sonarr-4k.service").as_deref(), Some("sonarr-4k"));
+        for unit in [
+            "dagger-pull@sonarr.service",
+            "dagger-agent.service",
+            "dagger-config-error.service",
+            "x.service",
+        ] {
+            assert_eq!(name(unit), None, "{unit}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_not_an_agent_that_cannot_be_reached() {
+        let of = |error: fdo::Error| of_bus(zbus::Error::FDO(Box::new(error))).exit();
+        assert_eq!(of(fdo::Error::AccessDenied("no".into())), 4);
+        assert_eq!(of(fdo::Error::ServiceUnknown("x".into())), 5);
+        assert_eq!(of(fdo::Error::NoReply("x".into())), 5);
+        assert_eq!(
+            of_agent(BusError::Throttled("later".into())),
+            Error::Failed("later".into())
+        );
+    }
+}

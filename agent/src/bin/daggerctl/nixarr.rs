@@ -1,0 +1,169 @@
+//! The three other names of this program, which scripts written for nixarr look for. They say what is known today.
+
+use dagger_agent::adapter::bus::Owner;
+use dagger_agent::domain::health::Health;
+use dagger_suite::names::{Root, exit};
+use serde::Serialize;
+
+use crate::bus::Bus;
+use crate::error::Error;
+use crate::report::Report;
+use crate::screen::{Screen, print, print_json};
+use crate::show::{summary as summary_text, tone};
+use crate::status::{report, without_agent};
+use crate::suite::Suite;
+use crate::text::{Cell, Tone, table};
+
+/// The names, as they stand before an error.
+pub const MIGRATE: &str = "nixarr-migrate";
+/// See [`migration_status`].
+pub const MIGRATION_STATUS: &str = "nixarr-migration-status";
+/// See [`summary`].
+pub const SUMMARY: &str = "dagger-nixarr-summary";
+
+/// What `nixarr-migrate` answers.
+pub const NOT_BUILT: &str = "\
+moving a service between its native unit and its container is not built yet: nothing was changed.
+What there is today: nixarr-migration-status says who owns each service, daggerctl status how it is.";
+
+/// One row of `nixarr-migration-status`. Field names are those of the JSON form.
+#[derive(Debug, Serialize)]
+struct Row {
+    name: String,
+    owner: Owner,
+    native_units: Vec<Native>,
+    health: Health,
+    health_detail: String,
+}
+
+/// A native unit that may own the same data.
+#[derive(Debug, Serialize)]
+struct Native {
+    name: String,
+    present: bool,
+}
+
+/// `nixarr-migration-status`.
+pub async fn migration_status(json: bool, screen: Screen) -> Result<u8, Error> {
+    let suite = Suite::read(Root::from_env());
+    let asked = match Bus::connect().await {
+        Ok(bus) => report(&bus).await,
+        Err(reason) => Err(reason),
+    };
+    // The owner can be said without any bus at all.
+    let (report, reason) = asked.unwrap_or_else(|reason| (Report::of_systemd(suite.unasked()), Some(reason)));
+    let rows = rows(&suite, report);
+    if json {
+        print_json(&rows)?;
+    } else {
+        print(&text(&rows, screen.colour))?;
+    }
+    Ok(without_agent(MIGRATION_STATUS, reason, exit::GOOD))
+}
+
+fn rows(suite: &Suite, report: Report) -> Vec<Row> {
+    let native = |name: &str| {
+        let configured = suite
+            .services()
+            .iter()
+            .find(|service| service.name.as_str() == name);
+        let units = configured.map_or(&[][..], |service| service.native.as_slice());
+        units
+            .iter()
+            .map(|(name, present)| Native {
+                name: name.clone(),
+                present: *present,
+            })
+            .collect()
+    };
+    let services = report.services.into_iter().map(|service| service.view);
+    services
+        .map(|view| Row {
+            native_units: native(&view.name),
+            name: view.name,
+            owner: view.owner,
+            health: view.health,
+            health_detail: view.health_detail,
+        })
+        .collect()
+}
+
+fn text(rows: &[Row], colour: bool) -> String {
+    if rows.is_empty() {
+        return "No services are configured.\n".to_owned();
+    }
+    let headings = ["SERVICE", "OWNER", "NATIVE UNIT", "HEALTH"];
+    let mut lines = vec![
+        headings
+            .iter()
+            .map(|name| Cell::left(name, Tone::Heading))
+            .collect::<Vec<_>>(),
+    ];
+    lines.extend(rows.iter().map(|row| {
+        let present: Vec<_> = row
+            .native_units
+            .iter()
+            .filter(|unit| unit.present)
+            .map(|unit| unit.name.as_str())
+            .collect();
+        let native = if present.is_empty() {
+            "not present".to_owned()
+        } else {
+            present.join(", ")
+        };
+        vec![
+            Cell::left(&row.name, Tone::Plain),
+            Cell::left(row.owner.word(), Tone::Plain),
+            Cell::left(native, Tone::Plain),
+            Cell::left(row.health.word(), tone(row.health)),
+        ]
+    }));
+    table(&lines, colour)
+}
+
+/// `dagger-nixarr-summary`.
+pub async fn summary(screen: Screen) -> Result<u8, Error> {
+    let (report, reason) = report(&Bus::connect().await?).await?;
+    print(&summary_text(&report, screen.colour))?;
+    let good = report.configuration_errors.is_empty()
+        && report
+            .services
+            .iter()
+            .all(|s| matches!(s.view.health, Health::Healthy | Health::Inactive));
+    Ok(without_agent(
+        SUMMARY,
+        reason,
+        if good { exit::GOOD } else { exit::NOT_HEALTHY },
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_service_has_an_owner_and_its_native_unit() {
+        let row = |name: &str, owner, present| Row {
+            name: name.into(),
+            owner,
+            native_units: vec![Native {
+                name: format!("{name}.service"),
+                present,
+            }],
+            health: Health::Healthy,
+            health_detail: String::new(),
+        };
+        let rows = [
+            row("radarr", Owner::Native, true),
+            row("sonarr", Owner::Container, false),
+        ];
+        assert_eq!(
+            text(&rows, false),
+            "\
+SERVICE  OWNER      NATIVE UNIT     HEALTH
+radarr   native     radarr.service  healthy
+sonarr   container  not present     healthy
+"
+        );
+    }
+}

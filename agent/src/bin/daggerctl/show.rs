@@ -1,0 +1,229 @@
+//! A report as people read it. Pure: time and colour are handed in.
+
+use std::fmt::Write as _;
+
+use dagger_agent::domain::health::Health;
+
+use crate::report::{Report, Service};
+use crate::text::{Cell, Tone, ago, bytes, clean, latency, paint, table};
+
+/// What is shown when no service is configured.
+const NOTHING: &str = "\
+No services: write /etc/dagger/dagger.toml (/usr/share/doc/dagger/dagger.toml.example shows how), then `systemctl daemon-reload`.
+";
+
+/// The tone of a verdict.
+pub fn tone(health: Health) -> Tone {
+    match health {
+        Health::Healthy => Tone::Good,
+        Health::Starting | Health::Degraded => Tone::Warn,
+        Health::Unhealthy | Health::Failed => Tone::Bad,
+        Health::Inactive | Health::Unknown => Tone::Dim,
+    }
+}
+
+/// The headings of the table of `status`, in the order of [`row`].
+fn headings() -> Vec<Cell> {
+    let left = |name| Cell::left(name, Tone::Heading);
+    let right = |name| Cell::right(name, Tone::Heading);
+    vec![
+        left("SERVICE"),
+        left("OWNER"),
+        left("STATE"),
+        left("HEALTH"),
+        left("SINCE"),
+        right("LATENCY"),
+        right("PORT"),
+        right("MEMORY"),
+        left("VERSION"),
+    ]
+}
+
+/// The table of `status` with what needs attention below it. `now` is in microseconds of CLOCK_REALTIME.
+pub fn status(report: &Report, now: u64, colour: bool) -> String {
+    let mut text = if report.services.is_empty() {
+        NOTHING.to_owned()
+    } else {
+        let mut rows = vec![headings()];
+        rows.extend(report.services.iter().map(|service| row(service, now)));
+        table(&rows, colour)
+    };
+    let notes = notes(report, colour);
+    if !notes.is_empty() {
+        text.push('\n');
+        text.push_str(&notes);
+    }
+    text
+}
+
+fn row(service: &Service, now: u64) -> Vec<Cell> {
+    let view = &service.view;
+    let port = if view.port == 0 {
+        String::new()
+    } else {
+        view.port.to_string()
+    };
+    vec![
+        Cell::left(&view.name, Tone::Plain),
+        Cell::left(view.owner.word(), Tone::Plain),
+        Cell::left(state(service), Tone::Plain),
+        Cell::left(view.health.word(), tone(view.health)),
+        Cell::left(ago(view.since, now), Tone::Plain),
+        Cell::right(latency(view.latency_usec), Tone::Plain),
+        Cell::right(port, Tone::Plain),
+        Cell::right(service.memory_bytes.map(bytes).unwrap_or_default(), Tone::Plain),
+        Cell::left(&view.version, Tone::Plain),
+    ]
+}
+
+/// systemd's two words for a state; the second only where it says more than the first.
+fn state(service: &Service) -> String {
+    let (active, sub) = (&service.view.active_state, &service.view.sub_state);
+    match (active.as_str(), sub.as_str()) {
+        ("active", "running") | ("inactive", "dead") | ("failed", "failed") | (_, "") => active.clone(),
+        _ => format!("{active} ({sub})"),
+    }
+}
+
+/// One line for each service that is not as it should be, with the command that shows more, and one for each mistake in
+/// the configuration.
+pub fn notes(report: &Report, colour: bool) -> String {
+    let mut text = String::new();
+    for Service { view, .. } in &report.services {
+        let quiet = matches!(view.health, Health::Healthy | Health::Inactive)
+            || (view.health == Health::Unknown && view.health_detail.is_empty());
+        if quiet {
+            continue;
+        }
+        let verdict = paint(view.health.word(), tone(view.health), colour);
+        let detail = if view.health_detail.is_empty() {
+            "no reason given"
+        } else {
+            &view.health_detail
+        };
+        let _ = writeln!(
+            text,
+            "{}: {verdict}: {} (systemctl status {})",
+            view.name,
+            clean(detail),
+            view.unit
+        );
+    }
+    for mistake in &report.configuration_errors {
+        let _ = writeln!(
+            text,
+            "{} {}",
+            paint("configuration:", Tone::Bad, colour),
+            clean(mistake)
+        );
+    }
+    text
+}
+
+/// Lines of `health` and `check`: name, verdict, why.
+pub fn verdicts<'a>(services: impl Iterator<Item = (&'a str, Health, &'a str)>, colour: bool) -> String {
+    let rows: Vec<_> = services
+        .map(|(name, health, detail)| {
+            vec![
+                Cell::left(name, Tone::Plain),
+                Cell::left(health.word(), tone(health)),
+                Cell::left(detail, Tone::Plain),
+            ]
+        })
+        .collect();
+    table(&rows, colour)
+}
+
+/// The few lines of `dagger-nixarr-summary`.
+pub fn summary(report: &Report, colour: bool) -> String {
+    let all = report.services.len();
+    if all == 0 && report.configuration_errors.is_empty() {
+        return NOTHING.to_owned();
+    }
+    let count = |health| {
+        report
+            .services
+            .iter()
+            .filter(|service| service.view.health == health)
+            .count()
+    };
+    let mut line = format!("{} of {all} services healthy", count(Health::Healthy));
+    for health in [Health::Inactive, Health::Unknown] {
+        if count(health) > 0 {
+            let _ = write!(line, ", {} {}", count(health), health.word());
+        }
+    }
+    format!(
+        "{line}\n{}More: daggerctl status, journalctl -u monitoring\n",
+        notes(report, colour)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use dagger_agent::adapter::bus::Owner;
+
+    use super::*;
+    use crate::report::unknown;
+
+    fn sample() -> Report {
+        let mut sonarr = unknown("sonarr", "dagger-sonarr.service".into());
+        sonarr.view.owner = Owner::Container;
+        sonarr.view.active_state = "active".into();
+        sonarr.view.sub_state = "running".into();
+        sonarr.view.health = Health::Healthy;
+        sonarr.view.since = 1_000_000;
+        sonarr.view.latency_usec = 3200;
+        sonarr.view.port = 8989;
+        sonarr.view.version = "4.0.15".into();
+        sonarr.memory_bytes = Some(151 << 20);
+        let mut radarr = unknown("radarr", "dagger-radarr.service".into());
+        radarr.view.active_state = "activating".into();
+        radarr.view.sub_state = "start-post".into();
+        radarr.view.health = Health::Unhealthy;
+        radarr.view.health_detail = "connection \x1b[2Jrefused".into();
+        Report {
+            agent: true,
+            version: "0.1.0".into(),
+            health: Health::Unhealthy,
+            configuration_errors: vec!["/etc/dagger/dagger.toml:3:1: unknown key `prot`".into()],
+            services: vec![radarr, sonarr],
+        }
+    }
+
+    #[test]
+    fn the_table_and_what_needs_attention() {
+        let now = 1_000_000 + 3_900_000_000;
+        assert_eq!(
+            status(&sample(), now, false),
+            "\
+SERVICE  OWNER      STATE                    HEALTH     SINCE      LATENCY  PORT   MEMORY  VERSION
+radarr   none       activating (start-post)  unhealthy  -                -     -        -  -
+sonarr   container  active                   healthy    1 h 5 min   3.2 ms  8989  151 MiB  4.0.15
+
+radarr: unhealthy: connection \u{fffd}[2Jrefused (systemctl status dagger-radarr.service)
+configuration: /etc/dagger/dagger.toml:3:1: unknown key `prot`
+"
+        );
+        assert!(status(&sample(), now, true).contains("\x1b[31munhealthy\x1b[0m"));
+    }
+
+    #[test]
+    fn a_summary_says_how_many_and_where_to_look() {
+        assert_eq!(
+            summary(&sample(), false).lines().collect::<Vec<_>>(),
+            [
+                "1 of 2 services healthy",
+                "radarr: unhealthy: connection \u{fffd}[2Jrefused (systemctl status dagger-radarr.service)",
+                "configuration: /etc/dagger/dagger.toml:3:1: unknown key `prot`",
+                "More: daggerctl status, journalctl -u monitoring",
+            ]
+        );
+    }
+
+    #[test]
+    fn an_empty_suite_says_how_to_begin() {
+        let text = status(&Report::of_systemd(Vec::new()), 0, false);
+        assert!(text.contains("dagger.toml.example"), "{text}");
+    }
+}

@@ -1,0 +1,143 @@
+//! What this machine's configuration says: names of services, their native units, who owns them. Read from the files, so it
+//! is known without the agent.
+
+use dagger_agent::adapter::bus::Owner;
+use dagger_agent::domain::health::Health;
+use dagger_suite::diagnostic::nearest;
+use dagger_suite::names::{Root, ServiceName};
+
+use crate::error::Error;
+use crate::report::{Service, unknown};
+
+/// The services of the configuration.
+pub struct Suite {
+    root: Root,
+    services: Vec<Configured>,
+    /// The files could be read as a whole: a name that is not among the services does not exist.
+    complete: bool,
+}
+
+/// A service of the configuration.
+pub struct Configured {
+    /// Its name.
+    pub name: ServiceName,
+    /// Native units that may own the same data, and whether they are on this machine.
+    pub native: Vec<(String, bool)>,
+}
+
+impl Suite {
+    /// Reads the configuration below `root`. Mistakes are not shown here (`config check` does that).
+    pub fn read(root: Root) -> Self {
+        let loaded = dagger_suite::load(&root);
+        let complete = loaded.file_errors().next().is_none();
+        let good = loaded.suite.services.into_iter().map(|service| Configured {
+            name: service.name,
+            native: service
+                .native
+                .into_iter()
+                .map(|unit| (unit.name, unit.present))
+                .collect(),
+        });
+        let broken = loaded.broken.into_iter().map(|broken| Configured {
+            name: broken.name,
+            native: Vec::new(),
+        });
+        let mut services: Vec<_> = good.chain(broken).collect();
+        services.sort_by(|a, b| a.name.cmp(&b.name));
+        Self {
+            root,
+            services,
+            complete,
+        }
+    }
+
+    /// The services by name.
+    pub fn services(&self) -> &[Configured] {
+        &self.services
+    }
+
+    /// Takes names from the command line. An unknown one is refused, unless the configuration could not be read.
+    pub fn names(&self, words: &[String]) -> Result<Vec<ServiceName>, Error> {
+        words
+            .iter()
+            .map(|word| {
+                let known = self.services.iter().map(|service| service.name.as_str());
+                if self.complete && !known.clone().any(|name| name == word) {
+                    return Err(no_such(word, known));
+                }
+                ServiceName::parse(word).map_err(Error::Usage)
+            })
+            .collect()
+    }
+
+    /// Completes what systemd said: services that it has not loaded, and owners.
+    pub fn complete(&self, mut services: Vec<Service>) -> Vec<Service> {
+        for configured in &self.services {
+            if !services
+                .iter()
+                .any(|service| service.view.name == configured.name.as_str())
+            {
+                services.push(unknown(configured.name.as_str(), configured.name.unit()));
+            }
+        }
+        for service in &mut services {
+            service.view.owner = self.owner(&service.view.name, service.is_up());
+        }
+        services.sort_by(|a, b| a.view.name.cmp(&b.view.name));
+        services
+    }
+
+    /// The services when nobody could be asked how they are.
+    pub fn unasked(&self) -> Vec<Service> {
+        let mut services = self.complete(Vec::new());
+        for service in &mut services {
+            service.view.health = Health::Unknown;
+            service.view.active_state.clear();
+            service.view.sub_state.clear();
+        }
+        services
+    }
+
+    /// Who owns a service: its marker says so; without one a native unit does; without that the container that runs.
+    pub fn owner(&self, name: &str, container_up: bool) -> Owner {
+        let configured = self.services.iter().find(|service| service.name.as_str() == name);
+        let marked = configured.is_some_and(|service| self.root.join(service.name.owner_marker()).exists());
+        let native = configured.is_some_and(|service| service.native.iter().any(|(_, present)| *present));
+        match (marked, native, container_up) {
+            (true, ..) | (false, false, true) => Owner::Container,
+            (false, true, _) => Owner::Native,
+            (false, false, false) => Owner::None,
+        }
+    }
+}
+
+/// The error for a name that is not among those that are known, with the nearest of them.
+pub fn no_such<'a>(word: &str, known: impl Iterator<Item = &'a str> + Clone) -> Error {
+    let help = match nearest(word, known.clone()) {
+        Some(name) => format!("did you mean `{name}`?"),
+        None => match known.collect::<Vec<_>>().as_slice() {
+            [] => "no service is configured".to_owned(),
+            names => format!("there are: {}", names.join(", ")),
+        },
+    };
+    Error::Usage(format!(
+        "no service is named `{}`; {help}",
+        crate::text::clean(word)
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_name_gets_the_nearest_one() {
+        let known = ["radarr", "sonarr"];
+        let said = no_such("sonar", known.into_iter()).to_string();
+        assert_eq!(said, "no service is named `sonar`; did you mean `sonarr`?");
+        let said = no_such("zzz", known.into_iter()).to_string();
+        assert_eq!(said, "no service is named `zzz`; there are: radarr, sonarr");
+        let said = no_such("x", [].into_iter()).to_string();
+        assert!(said.ends_with("no service is configured"), "{said}");
+    }
+}
