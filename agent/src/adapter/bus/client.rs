@@ -1,9 +1,9 @@
 //! The client's side: everything that the agent shows, in one call.
 
-use std::collections::HashMap;
-
 use dagger_suite::names::{BUS_NAME, BUS_ROOT};
-use zbus::{Connection, fdo::ObjectManagerProxy};
+use zbus::Connection;
+use zbus::fdo::{ObjectManagerProxy, PropertiesProxy};
+use zbus::names::InterfaceName;
 
 use super::{MANAGER_INTERFACE, ManagerView, SERVICE_INTERFACE, ServiceView};
 
@@ -16,17 +16,22 @@ pub async fn suite(connection: &Connection) -> zbus::Result<(ManagerView, Vec<Se
         .await?
         .get_managed_objects()
         .await?;
-    let mut manager = ManagerView::from_properties(&HashMap::new());
+    // The object manager tells of the objects below it, not of the one that it is on.
+    let properties = PropertiesProxy::builder(connection)
+        .destination(BUS_NAME)
+        .path(BUS_ROOT)
+        .build()
+        .await?
+        .get_all(InterfaceName::from_static_str(MANAGER_INTERFACE)?)
+        .await?;
     let mut services = Vec::new();
     for interfaces in objects.into_values() {
         for (interface, properties) in interfaces {
-            match interface.as_str() {
-                MANAGER_INTERFACE => manager = ManagerView::from_properties(&properties),
-                SERVICE_INTERFACE => services.push(ServiceView::from_properties(&properties)),
-                _ => {}
+            if interface.as_str() == SERVICE_INTERFACE {
+                services.push(ServiceView::from_properties(&properties));
             }
         }
     }
     services.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok((manager, services))
+    Ok((ManagerView::from_properties(&properties), services))
 }
