@@ -188,7 +188,7 @@ impl FaultSet {
             .since
             .and_then(|since| now.duration_since(since).ok())
             .unwrap_or_default();
-        age.as_millis() / period.as_millis().max(1) % 2 == 0
+        (age.as_millis() / period.as_millis().max(1)).is_multiple_of(2)
     }
 }
 
@@ -218,14 +218,13 @@ impl Faults {
     /// Takes the lines of `fault` out, so that the next start does not meet it again.
     pub fn consume(&self, fault: Fault) -> io::Result<()> {
         let text = fs::read_to_string(&self.path)?;
-        let left = text.lines().filter(|line| Fault::parse(line) != Ok(Some(fault)));
+        let mut left: Vec<&str> = text
+            .lines()
+            .filter(|line| Fault::parse(line) != Ok(Some(fault)))
+            .collect();
+        left.push("");
         // Replaced, not rewritten: whoever commands faults is often not who the application runs as.
-        super::replace(
-            &self.path,
-            left.map(|line| format!("{line}\n"))
-                .collect::<String>()
-                .as_bytes(),
-        )
+        super::replace(&self.path, left.join("\n").as_bytes())
     }
 }
 

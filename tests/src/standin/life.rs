@@ -83,7 +83,7 @@ impl Life {
     /// Waits for the end.
     pub fn await_end(&self) -> End {
         loop {
-            if let Some(end) = self.wait(Duration::from_secs(3600)) {
+            if let Some(end) = self.wait(Duration::from_hours(1)) {
                 return end;
             }
         }

@@ -232,8 +232,8 @@ fn last(connection: &Connection, table: &str) -> rusqlite::Result<Option<(i64, S
 }
 
 /// The checksum of a row of the ledger.
-pub fn checksum(before: &str, id: i64, date: &str, data: &str, writer: &str) -> String {
-    let text = format!("{before}\n{id}\n{date}\n{data}\n{writer}");
+pub fn checksum(before: &str, id: i64, when: &str, data: &str, writer: &str) -> String {
+    let text = format!("{before}\n{id}\n{when}\n{data}\n{writer}");
     let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
@@ -296,12 +296,12 @@ fn append(
 ) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let (before, chain) = last(&transaction, table)?.unwrap_or_default();
-    let (id, date) = (before + 1, Civil::now().iso());
+    let (id, when) = (before + 1, Civil::now().iso());
     let data = data(id);
-    let sum = checksum(&chain, id, &date, &data, writer);
+    let sum = checksum(&chain, id, &when, &data, writer);
     transaction.execute(
         &format!("INSERT INTO \"{table}\" (Id, Date, Data, Writer, Checksum) VALUES (?, ?, ?, ?, ?)"),
-        params![id, date, data, writer, sum],
+        params![id, when, data, writer, sum],
     )?;
     transaction.commit()
 }

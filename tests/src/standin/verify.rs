@@ -114,9 +114,9 @@ fn chain(connection: &Connection, table: &str) -> rusqlite::Result<Result<Found,
     ))?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        let (id, date, data): (i64, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        let (id, when, data): (i64, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
         let (writer, sum): (String, String) = (row.get(3)?, row.get(4)?);
-        if id != found.rows + 1 || sum != checksum(&found.last, id, &date, &data, &writer) {
+        if id != found.rows + 1 || sum != checksum(&found.last, id, &when, &data, &writer) {
             return Ok(Err(format!(
                 "{table}: the chain breaks at row {id} ({} rows before it are good)",
                 found.rows

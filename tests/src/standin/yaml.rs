@@ -29,15 +29,12 @@ impl Settings {
             }
             let (_, keys) = settings.sections.last_mut().ok_or_else(wrong)?;
             let nested = indent > 2 || line.trim_start().starts_with('-');
-            match (nested, keys.last_mut()) {
-                (true, Some((_, value))) => {
-                    value.push('\n');
-                    value.push_str(line);
-                }
-                _ => {
-                    let (name, value) = line.trim().split_once(':').ok_or_else(wrong)?;
-                    keys.push((name.to_lowercase(), value.trim().to_owned()));
-                }
+            if let (true, Some((_, value))) = (nested, keys.last_mut()) {
+                value.push('\n');
+                value.push_str(line);
+            } else {
+                let (name, value) = line.trim().split_once(':').ok_or_else(wrong)?;
+                keys.push((name.to_lowercase(), value.trim().to_owned()));
             }
         }
         Ok(settings)

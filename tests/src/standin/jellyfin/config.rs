@@ -63,9 +63,9 @@ impl Config {
         let read = |file: &str, root: &str, defaults: &[(&str, &str)]| {
             let text = fs::read_to_string(directory.join(file)).unwrap_or_default();
             let mut document = Document::parse(root, &text).unwrap_or_else(|_| Document::new(root));
-            defaults
-                .iter()
-                .for_each(|(name, value)| document.fill(name, value));
+            for (name, value) in defaults {
+                document.fill(name, value);
+            }
             document
         };
         let mut config = Self {

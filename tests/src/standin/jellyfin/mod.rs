@@ -210,7 +210,7 @@ impl Run {
         setup.unhealthy.store(true, Ordering::SeqCst);
         match self
             .life
-            .wait(self.options.fail_wait.unwrap_or(Duration::from_secs(600)))
+            .wait(self.options.fail_wait.unwrap_or(Duration::from_mins(10)))
         {
             Some(End::Interrupt) => 130,
             Some(_) => 143,

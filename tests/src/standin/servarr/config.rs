@@ -111,12 +111,11 @@ impl Config {
                 document.fill(element, default);
             }
         }
-        let mut setting = |element: &str, key: &str, default: &str| match variable(key) {
-            Some(value) => value,
-            None => {
+        let mut setting = |element: &str, key: &str, default: &str| {
+            variable(key).unwrap_or_else(|| {
                 document.fill(element, default);
                 document.get(element).unwrap_or(default).to_owned()
-            }
+            })
         };
         let default_port = application.port.to_string();
         let port = number(&setting("Port", "SERVER__PORT", &default_port))?;

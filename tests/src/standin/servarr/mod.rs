@@ -404,7 +404,7 @@ impl Run {
             .plain("Non-recoverable failure, waiting for user intervention...");
         match self
             .life
-            .wait(self.options.fail_wait.unwrap_or(Duration::from_secs(3600)))
+            .wait(self.options.fail_wait.unwrap_or(Duration::from_hours(1)))
         {
             Some(End::Interrupt) => 130,
             Some(_) => 143,

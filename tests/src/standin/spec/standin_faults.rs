@@ -1,5 +1,6 @@
 //! Every fault of the file, as a client meets it.
 
+use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use crate::support::{Directory, Standin, free_port, parse, until};
@@ -82,7 +83,6 @@ fn answers_that_break_a_client() {
     let answer = radarr.get("/ping");
     assert!(answer.head.lines().count() > 20_000 && answer.json()["status"] == "OK");
     directory.fault("endless-body\n");
-    use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(("127.0.0.1", radarr.port)).unwrap();
     stream.write_all(PING.as_bytes()).unwrap();
     let mut much = vec![0; 8 << 20];

@@ -15,7 +15,18 @@ fn root() -> bool {
     root
 }
 
-/// The program must be reachable for the user that it becomes, which a target directory need not be.
+/// Whether the program can be started again by another user, which a target directory need not allow.
+fn reachable() -> bool {
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_standin"));
+    let open = program
+        .ancestors()
+        .all(|path| path.metadata().is_ok_and(|data| data.mode() & 1 == 1));
+    if !open {
+        println!("skipped: {} is not reachable for other users", program.display());
+    }
+    open
+}
+
 fn start(directory: &Directory, name: &str, environment: &[(&str, &str)]) -> Standin {
     let port = free_port();
     let (number, config) = (port.to_string(), directory.path().display().to_string());
@@ -156,7 +167,7 @@ fn a_dead_application_is_started_again() {
 
 #[test]
 fn bazarr_inside_is_stopped_by_sigterm_and_then_killed() {
-    if !root() {
+    if !root() || !reachable() {
         return;
     }
     let directory = Directory::new();
@@ -186,4 +197,30 @@ fn a_file_variable_becomes_the_variable() {
     let sonarr = start(&directory, "sonarr", &[("FILE__SONARR__AUTH__APIKEY", &secret)]);
     sonarr.until("/ping", 200);
     assert_eq!(sonarr.with_key("/api/v3/health", "0123456789abcdef").status, 200);
+}
+
+#[test]
+fn started_as_a_user_it_stays_that_user_and_chowns_nothing() {
+    if !root() || !reachable() {
+        return;
+    }
+    let directory = Directory::new();
+    directory.write("file", "x");
+    lchown(directory.path(), Some(4242), Some(4242)).unwrap();
+    let port = free_port();
+    let (number, config) = (port.to_string(), directory.path().display().to_string());
+    let environment = [
+        ("STANDIN_IMAGE", "lsio"),
+        ("STANDIN_CONFIG", &config),
+        ("SONARR__SERVER__PORT", &number),
+        ("PUID", "1"),
+    ];
+    let mut sonarr = Standin::start_as(&directory, port, &["sonarr"], &environment, Some(4242));
+    sonarr.until("/ping", 200);
+    assert_eq!(sonarr.get("/standin/state").json()["uid"], 4242);
+    assert_eq!(
+        (owner(&directory, "file"), owner(&directory, "sonarr.db")),
+        ((0, 0), (4242, 4242))
+    );
+    assert_eq!(sonarr.stop(), Some(0));
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -111,27 +112,43 @@ pub struct Standin {
 }
 
 impl Standin {
-    /// Starts `arguments` with `environment`; the output goes to `output` in `directory`.
+    /// Starts `arguments` with `environment`; the output goes to a file beside `directory`.
     pub fn start(directory: &Directory, port: u16, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        use std::os::unix::process::CommandExt;
+        Self::start_as(directory, port, arguments, environment, None)
+    }
+
+    /// The same, as another user and group.
+    pub fn start_as(
+        directory: &Directory,
+        port: u16,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+        user: Option<u32>,
+    ) -> Self {
         let output = directory.path().with_extension("log");
         let log = fs::File::options()
             .create(true)
             .append(true)
             .open(&output)
             .unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_standin"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_standin"));
+        command
             .args(arguments)
             .env("STANDIN_IMAGE", "native")
-            .env("STANDIN_WRITE_INTERVAL", "20ms")
-            .envs(environment.iter().copied())
+            .env("STANDIN_WRITE_INTERVAL", "20ms");
+        command.envs(environment.iter().copied()).process_group(0);
+        command
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .process_group(0)
-            .spawn()
-            .unwrap();
-        Self { child, port, output }
+            .stderr(log);
+        if let Some(user) = user {
+            command.uid(user).gid(user);
+        }
+        Self {
+            child: command.spawn().unwrap(),
+            port,
+            output,
+        }
     }
 
     pub fn output(&self) -> String {
