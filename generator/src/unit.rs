@@ -24,6 +24,8 @@ pub enum Unfit {
     Nul,
     /// A command line, or one of its words, is longer than systemd or the kernel take.
     TooLong,
+    /// The path of a program with quotes, backslashes or control characters, or one that is not absolute.
+    Program,
 }
 
 impl Unfit {
@@ -33,6 +35,9 @@ impl Unfit {
             Self::Nul => "a value holds a NUL character, which no program can be given",
             Self::TooLong => {
                 "the command line is too long: 128 KiB a value and 1 MiB in all are what Linux and systemd take"
+            }
+            Self::Program => {
+                "systemd runs no program whose path is not absolute, or holds quotes, backslashes or control characters"
             }
         }
     }
@@ -173,16 +178,19 @@ impl Unit {
     /// `key=` and a command: `prefix` is systemd's (`-`, or nothing), `program` an absolute path.
     pub fn exec(&mut self, key: &'static str, prefix: &'static str, program: &str) -> Exec<'_> {
         let start = self.text.len();
+        if !program.starts_with('/')
+            || program.contains(|c: char| c.is_ascii_control() || "\"'\\".contains(c))
+        {
+            self.unfit = Some(Unfit::Program);
+        }
         self.key(key);
+        // Quotes stand around the whole word, its prefix included: systemd looks for prefixes in the word without quotes.
+        let quote = if is_bare(program.as_bytes()) { "" } else { "\"" };
+        self.text.push_str(quote);
         self.text.push_str(prefix);
         // Specifiers are expanded in the program's path, variables are not: `$` stays single here.
-        if is_bare(program.as_bytes()) {
-            self.text.push_str(program);
-        } else {
-            self.text.push('"');
-            self.push_escaped(program, false);
-            self.text.push('"');
-        }
+        self.push_escaped(program, false);
+        self.text.push_str(quote);
         Exec { unit: self, start }
     }
 
@@ -431,7 +439,7 @@ mod tests {
                 Part::Number(7),
             ]);
         });
-        assert_eq!(text, "ExecStart=-\"/a b/$p%%\" \"--user=${DAGGER_UID}:$$x7\"\n");
+        assert_eq!(text, "ExecStart=\"-/a b/$p%%\" \"--user=${DAGGER_UID}:$$x7\"\n");
     }
 
     #[test]

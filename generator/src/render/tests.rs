@@ -46,7 +46,7 @@ fn sonarr() -> Service {
         },
         interval: Duration::from_secs(30),
         failures: 3,
-        start_budget: Duration::from_secs(120),
+        start_budget: Duration::from_mins(2),
         state: vec![mount("/var/lib/nixarr/sonarr", "/config", false)],
         mounts: vec![mount("/fun", "/fun", false)],
         tmpfs: Vec::new(),
