@@ -150,6 +150,41 @@ fn converse(stream: &TcpStream, context: &Context) -> io::Result<()> {
 
 /// Answers one request, well or badly; tells whether the connection can be used again.
 fn answer(mut out: &TcpStream, request: &Request, context: &Context) -> io::Result<bool> {
+    let faults = patiently(context);
+    if faults.has(Fault::Corrupt) {
+        out.write_all(b"\x16\x03\x01\x00\xffHTTQ/9.9 two hundred\n\0\0\xfe\xfe")?;
+        return Ok(false);
+    }
+    if faults.has(Fault::EndlessBody) {
+        return endless(out, context).map(|()| false);
+    }
+    let response = replaced(&faults, request).unwrap_or_else(|| (context.handler)(request));
+    let cut = faults.has(Fault::Truncate);
+    let bytes = if cut {
+        truncated(&response, context.name)
+    } else {
+        response.to_bytes(request, context.name)
+    };
+    let bytes = with_filler(bytes, &faults);
+    let pause = faults.find(|fault| {
+        if let Fault::Trickle(pause) = fault {
+            Some(*pause)
+        } else {
+            None
+        }
+    });
+    let Some(pause) = pause else {
+        return out.write_all(&bytes).map(|()| !cut);
+    };
+    for byte in bytes {
+        out.write_all(&[byte])?;
+        thread::sleep(pause);
+    }
+    Ok(!cut)
+}
+
+/// Waits as long as `hang` and `slow` want; the faults that are then in force.
+fn patiently(context: &Context) -> FaultSet {
     let mut faults = context.faults.now();
     while faults.has(Fault::Hang) {
         thread::sleep(TICK);
@@ -164,54 +199,32 @@ fn answer(mut out: &TcpStream, request: &Request, context: &Context) -> io::Resu
     }) {
         thread::sleep(delay);
     }
-    if faults.has(Fault::Corrupt) {
-        out.write_all(b"\x16\x03\x01\x00\xffHTTQ/9.9 two hundred\n\0\0\xfe\xfe")?;
-        return Ok(false);
-    }
-    if faults.has(Fault::EndlessBody) {
-        return endless(out, context).map(|()| false);
-    }
-    let response = replaced(&faults, request).unwrap_or_else(|| (context.handler)(request));
-    let mut bytes = response.to_bytes(request, context.name);
-    if let Some(count) = faults.find(|fault| {
+    faults
+}
+
+/// A body that ends before its `Content-Length` does.
+fn truncated(response: &Response, server: &str) -> Vec<u8> {
+    let mut bytes = response.head(server);
+    bytes.extend_from_slice(format!("Content-Length: {}\r\n\r\n", response.body.len() + 100).as_bytes());
+    bytes.extend_from_slice(&response.body);
+    bytes
+}
+
+fn with_filler(mut bytes: Vec<u8>, faults: &FaultSet) -> Vec<u8> {
+    let count = faults.find(|fault| {
         if let Fault::ManyHeaders(count) = fault {
             Some(*count)
         } else {
             None
         }
-    }) {
-        let filler: Vec<u8> = (0..count)
-            .flat_map(|n| format!("X-Filler-{n}: {n}\r\n").into_bytes())
-            .collect();
-        let line_end = bytes
-            .iter()
-            .position(|byte| *byte == b'\n')
-            .map_or(0, |at| at + 1);
-        bytes.splice(line_end..line_end, filler);
-    }
-    if faults.has(Fault::Truncate) {
-        bytes = response.head(context.name);
-        bytes.extend_from_slice(format!("Content-Length: {}\r\n\r\n", response.body.len() + 100).as_bytes());
-        bytes.extend_from_slice(&response.body);
-        out.write_all(&bytes)?;
-        return Ok(false);
-    }
-    match faults.find(|fault| {
-        if let Fault::Trickle(pause) = fault {
-            Some(*pause)
-        } else {
-            None
-        }
-    }) {
-        Some(pause) => {
-            for byte in bytes {
-                out.write_all(&[byte])?;
-                thread::sleep(pause);
-            }
-        }
-        None => out.write_all(&bytes)?,
-    }
-    Ok(true)
+    });
+    let filler = (0..count.unwrap_or(0)).flat_map(|n| format!("X-Filler-{n}: {n}\r\n").into_bytes());
+    let line_end = bytes
+        .iter()
+        .position(|byte| *byte == b'\n')
+        .map_or(0, |at| at + 1);
+    bytes.splice(line_end..line_end, filler);
+    bytes
 }
 
 /// The answer that a fault puts in place of the application's.

@@ -10,6 +10,7 @@ pub mod config;
 pub mod paths;
 
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -139,11 +140,11 @@ impl Run {
         }
     }
 
-    fn listen(&self, shared: &Shared, handler: Arc<Handler>) -> std::io::Result<Server> {
+    fn listen(&self, shared: &Shared, handler: Arc<Handler>) -> io::Result<Server> {
         Server::start(bind("*", shared.port)?, "Kestrel", self.faults.clone(), handler)
     }
 
-    fn serve(&self, shared: &Arc<Shared>) -> std::io::Result<u8> {
+    fn serve(&self, shared: &Arc<Shared>) -> io::Result<u8> {
         let setup = Arc::new(Setup {
             shared: Arc::clone(shared),
             unhealthy: AtomicBool::new(false),
@@ -151,31 +152,24 @@ impl Run {
             life: self.life.clone(),
             log: self.paths.log.clone(),
         });
-        let handler = {
-            let setup = Arc::clone(&setup);
-            move |request: &_| setup.answer(request)
-        };
-        let first = self.listen(shared, Arc::new(handler))?;
+        let answering = Arc::clone(&setup);
+        let first = self.listen(shared, Arc::new(move |request: &_| answering.answer(request)))?;
         let store = match self.migrated(&setup) {
             Ok(store) => Arc::new(store),
             Err(StoreError::Ended(_)) => return Ok(143),
             Err(error) => return Ok(self.failed_start(&setup, &error)),
         };
         first.stop();
-        let writer = match store.write(self.options.write_interval, event) {
-            Ok(writer) => writer,
-            Err(error) => return Err(std::io::Error::other(error.to_string())),
-        };
+        let writer = store.write(self.options.write_interval, event);
+        let writer = writer.map_err(|error| io::Error::other(error.to_string()))?;
+        let started = AtomicBool::new(false);
         let real = Arc::new(Real {
             shared: Arc::clone(shared),
             store: Arc::clone(&store),
-            started: AtomicBool::new(false),
+            started,
         });
-        let handler = {
-            let real = Arc::clone(&real);
-            move |request: &_| real.answer(request)
-        };
-        let second = self.listen(shared, Arc::new(handler))?;
+        let answering = Arc::clone(&real);
+        let second = self.listen(shared, Arc::new(move |request: &_| answering.answer(request)))?;
         self.console.info("Main", "Kestrel is listening on 0.0.0.0");
         if self.life.wait(self.options.slow_start).is_none() {
             real.started.store(true, Ordering::SeqCst);
@@ -187,6 +181,12 @@ impl Run {
         std::thread::sleep(self.options.stop_time(&self.faults));
         second.stop();
         writer.stop();
+        self.close(shared, &store)?;
+        Ok(0)
+    }
+
+    /// The last things: the query planner's statistics, and the settings as they are in memory.
+    fn close(&self, shared: &Shared, store: &Store) -> io::Result<()> {
         self.console.info(
             "Main",
             "Running query planner optimizations in the database... This might take a while",
@@ -194,10 +194,10 @@ impl Run {
         if let Err(error) = store.with(|connection| connection.execute_batch("PRAGMA optimize")) {
             self.console.line(Level::Error, "Main", error);
         }
-        if let Ok(config) = shared.config.lock() {
-            config.save()?;
+        match shared.config.lock() {
+            Ok(config) => config.save(),
+            Err(_) => Ok(()),
         }
-        Ok(0)
     }
 
     /// Keeps the setup server up, unhealthy, for ten minutes; no exit code is set on that path.
@@ -288,7 +288,7 @@ fn is_empty(directory: &Path) -> bool {
 }
 
 /// The id that clients know the server by; a new one is another server to them.
-fn server_id(data: &Path) -> std::io::Result<String> {
+fn server_id(data: &Path) -> io::Result<String> {
     let path = data.join("data/device.txt");
     if let Ok(id) = fs::read_to_string(&path) {
         return Ok(id.trim().to_owned());

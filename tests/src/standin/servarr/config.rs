@@ -94,11 +94,7 @@ impl Config {
     /// Reads and repairs the file; `Err` is the text of a failed start.
     pub fn load(application: &Application, state: &Path, environment: &Environment) -> Result<Self, String> {
         let path = state.join("config.xml");
-        let mut document = match fs::read_to_string(&path) {
-            Ok(text) => parse(&text, &path)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Document::new("Config"),
-            Err(error) => return Err(format!("{}: {error}", path.display())),
-        };
+        let mut document = read(&path)?;
         let prefix = application.name.to_uppercase();
         let variable = |key: &str| {
             environment
@@ -111,45 +107,35 @@ impl Config {
                 document.fill(element, default);
             }
         }
+        let random = random_hex(16).map_err(|error| error.to_string())?;
+        let default_port = application.port.to_string();
         let mut setting = |element: &str, key: &str, default: &str| {
             variable(key).unwrap_or_else(|| {
                 document.fill(element, default);
                 document.get(element).unwrap_or(default).to_owned()
             })
         };
-        let default_port = application.port.to_string();
         let port = number(&setting("Port", "SERVER__PORT", &default_port))?;
-        let api_key = setting(
-            "ApiKey",
-            "AUTH__APIKEY",
-            &random_hex(16).map_err(|error| error.to_string())?,
-        );
+        let api_key = setting("ApiKey", "AUTH__APIKEY", &random);
         let instance_name = setting("InstanceName", "APP__INSTANCENAME", application.name);
         let mut authentication = setting("AuthenticationMethod", "AUTH__METHOD", "None");
         if application.basic_becomes_forms && authentication == "Basic" {
             "Forms".clone_into(&mut authentication);
             document.set("AuthenticationMethod", "Forms");
         }
-        let url_base = variable("SERVER__URLBASE")
-            .or_else(|| document.get("UrlBase").map(str::to_owned))
-            .unwrap_or_default();
+        let url_base = variable("SERVER__URLBASE").or_else(|| document.get("UrlBase").map(str::to_owned));
         let listener = |key: &str, bare: &str, default: &str| {
-            let bare_value = environment.get_any_case(bare).map(str::to_owned);
+            let leaked = environment.get_any_case(bare).or_else(|| document.get(bare));
             variable(key)
-                .or(bare_value)
-                .or_else(|| document.get(bare).map(str::to_owned))
+                .or_else(|| leaked.map(str::to_owned))
                 .unwrap_or_else(|| default.to_owned())
         };
         let config = Self {
             listen_port: number(&listener("SERVER__PORT", "Port", &default_port))?,
             listen_address: listener("SERVER__BINDADDRESS", "BindAddress", "*"),
             path,
-            api_key: if api_key.is_empty() {
-                random_hex(16).map_err(|error| error.to_string())?
-            } else {
-                api_key
-            },
-            url_base: normal_base(&url_base),
+            api_key: if api_key.is_empty() { random } else { api_key },
+            url_base: normal_base(&url_base.unwrap_or_default()),
             port,
             authentication,
             instance_name,
@@ -171,6 +157,14 @@ impl Config {
     /// Writes the file, whole or not at all.
     pub fn save(&self) -> io::Result<()> {
         crate::standin::replace(&self.path, self.document.to_string().as_bytes())
+    }
+}
+
+fn read(path: &Path) -> Result<Document, String> {
+    match fs::read_to_string(path) {
+        Ok(text) => parse(&text, path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Document::new("Config")),
+        Err(error) => Err(format!("{}: {error}", path.display())),
     }
 }
 

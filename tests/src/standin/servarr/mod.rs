@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod config;
+mod database;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ use super::fault::Faults;
 use super::life::{End, Life};
 use super::options::{Environment, FailStart, Options};
 use super::server::{Server, bind};
-use super::store::{Layout, Store, StoreError, Versions};
+use super::store::StoreError;
 
 /// What tells one of the family from the others.
 #[derive(Debug, PartialEq, Eq)]
@@ -99,28 +100,10 @@ pub const FAMILY: [Application; 6] = [
     },
 ];
 
-const MAIN_DB: Layout = Layout {
-    create: r#"
-        CREATE TABLE "VersionInfo" ("Version" INTEGER NOT NULL, "AppliedOn" DATETIME, "Description" TEXT);
-        CREATE UNIQUE INDEX "UC_Version" ON "VersionInfo" ("Version" ASC);
-        CREATE TABLE "Config" ("Id" INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, "Key" TEXT NOT NULL UNIQUE, "Value" TEXT NOT NULL);
-        CREATE TABLE "RootFolders" ("Id" INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, "Path" TEXT NOT NULL UNIQUE);
-        CREATE TABLE "Users" ("Id" INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, "Identifier" TEXT NOT NULL, "Username" TEXT NOT NULL, "Password" TEXT NOT NULL);
-        CREATE TABLE "Library" ("Id" INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, "Title" TEXT NOT NULL, "Path" TEXT NOT NULL);
-        INSERT INTO "Config" ("Key", "Value") VALUES ('installed', 'stand-in'), ('backupfolder', 'Backups');
-        WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50)
-            INSERT INTO "Library" ("Title", "Path") SELECT 'Title ' || i, '/media/library/Title ' || i FROM n;
-    "#,
-    ledger: "History",
-    wal: true,
-    versions: Versions::VersionInfo,
-};
-
-const LOG_DB: Layout = Layout {
-    create: r#"CREATE TABLE "VersionInfo" ("Version" INTEGER NOT NULL, "AppliedOn" DATETIME, "Description" TEXT);"#,
-    ledger: "Logs",
-    ..MAIN_DB
-};
+/// Who says that the port is open.
+const HOST: &str = "Microsoft.Hosting.Lifetime";
+/// The pause between two rows of the log database.
+const LOG_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Why a start ends before the application answers.
 enum Stopped {
@@ -202,61 +185,33 @@ fn restart(console: &Console) -> u8 {
 impl Run {
     fn serve(&self, environment: &Environment) -> Result<End, Stopped> {
         let (name, version) = (self.application.name, self.version());
-        self.console.info(
-            "Bootstrap",
-            format_args!("Starting {name} - {} - Version {version}", program()),
-        );
+        let starting = format!("Starting {name} - {} - Version {version}", program());
+        self.console.info("Bootstrap", starting);
         self.prepare()?;
         let config = Config::load(self.application, &self.state, environment).map_err(Stopped::Failed)?;
-        self.console.info(
-            "AppFolderInfo",
-            format_args!("Data directory is being overridden to [{}]", self.state.display()),
-        );
+        let overridden = format!("Data directory is being overridden to [{}]", self.state.display());
+        self.console.info("AppFolderInfo", overridden);
         let store = Arc::new(self.open_main()?);
+        let failed = |error: StoreError| Stopped::Failed(error.to_string());
         let writer = store
-            .write(self.options.write_interval, event)
-            .map_err(|error| Stopped::Failed(error.to_string()))?;
+            .write(self.options.write_interval, database::event)
+            .map_err(failed)?;
         let log = self
             .open_log()?
-            .write(Duration::from_secs(5), event)
-            .map_err(|error| Stopped::Failed(error.to_string()))?;
-
-        let listener = bind(&config.listen_address, config.listen_port).map_err(|error| {
-            let text = format!(
-                "{error}. This can happen if another application is using the same port (default: {})",
-                self.application.port
-            );
-            self.console.line(Level::Fatal, "ConsoleApp", text);
-            Stopped::Exit(2)
-        })?;
-        let api = Arc::new(Api::new(
+            .write(LOG_INTERVAL, database::event)
+            .map_err(failed)?;
+        let api = Api::new(
             self.application,
             version,
             &self.state,
             config,
-            Arc::clone(&store),
+            store,
             writer.failed(),
             self.life.clone(),
-        ));
-        let handler = {
-            let api = Arc::clone(&api);
-            move |request: &_| api.answer(request)
-        };
-        let server = Server::start(listener, "Kestrel", self.faults.clone(), Arc::new(handler));
-        let server = server.map_err(|error| Stopped::Failed(error.to_string()))?;
-        let life = "Microsoft.Hosting.Lifetime";
-        self.console.info(
-            life,
-            format_args!("Now listening on: http://[::]:{}", api.config().listen_port),
         );
-
-        let end = self.life.wait(self.options.slow_start).unwrap_or_else(|| {
-            api.started.store(true, Ordering::SeqCst);
-            self.console
-                .info(life, "Application started. Press Ctrl+C to shut down.");
-            self.life.await_end()
-        });
-        self.console.info(life, "Application is shutting down...");
+        let api = Arc::new(api);
+        let server = self.listen(&api)?;
+        let end = self.until_end(&api);
         std::thread::sleep(self.options.stop_time(&self.faults));
         server.stop();
         writer.stop();
@@ -265,6 +220,40 @@ impl Run {
             self.console.line(Level::Error, "ConfigFileProvider", error);
         }
         Ok(end)
+    }
+
+    fn listen(&self, api: &Arc<Api>) -> Result<Server, Stopped> {
+        let (config, default) = (api.config(), self.application.port);
+        let listener = bind(&config.listen_address, config.listen_port).map_err(|error| {
+            let text = "This can happen if another application is using the same port";
+            self.console.line(
+                Level::Fatal,
+                "ConsoleApp",
+                format_args!("{error}. {text} (default: {default})"),
+            );
+            Stopped::Exit(2)
+        })?;
+        let answering = Arc::clone(api);
+        let handler = Arc::new(move |request: &_| answering.answer(request));
+        let server = Server::start(listener, "Kestrel", self.faults.clone(), handler);
+        let server = server.map_err(|error| Stopped::Failed(error.to_string()))?;
+        self.console.info(
+            HOST,
+            format_args!("Now listening on: http://[::]:{}", config.listen_port),
+        );
+        Ok(server)
+    }
+
+    /// Starting for as long as it was told, then started, until it is to end.
+    fn until_end(&self, api: &Api) -> End {
+        let end = self.life.wait(self.options.slow_start).unwrap_or_else(|| {
+            api.started.store(true, Ordering::SeqCst);
+            self.console
+                .info(HOST, "Application started. Press Ctrl+C to shut down.");
+            self.life.await_end()
+        });
+        self.console.info(HOST, "Application is shutting down...");
+        end
     }
 
     fn version(&self) -> String {
@@ -313,85 +302,6 @@ impl Run {
         }
     }
 
-    /// Puts a waiting restore in place, opens the main database and migrates it.
-    fn open_main(&self) -> Result<Store, Stopped> {
-        let (path, restore) = (self.file("db"), self.file("restore"));
-        if restore.exists() {
-            for extension in ["db-wal", "db-shm", "db-journal"] {
-                // Not there is as good as removed.
-                let _ = fs::remove_file(self.file(extension));
-            }
-            fs::rename(&restore, &path).map_err(|error| Stopped::Failed(error.to_string()))?;
-        }
-        self.migrated(&path).map_err(|error| match error {
-            StoreError::Corrupt(_) => Stopped::Failed(corrupt(self.application, &path)),
-            StoreError::Ended(_) => Stopped::Exit(143),
-            other => Stopped::Failed(other.to_string()),
-        })
-    }
-
-    fn migrated(&self, path: &Path) -> Result<Store, StoreError> {
-        let migrations = "MigrationController";
-        self.console.info(migrations, format_args!("*** Migrating data source={};cache size=-20000;datetimekind=Utc;journal mode=Wal;pooling=True;version=3;busytimeout=100 ***", path.display()));
-        let store = Store::open(path, MAIN_DB)?;
-        store.with(|connection| {
-            // The library has another name in each application; the rename is part of making the database.
-            let made: i64 = connection.query_row(
-                "SELECT count(*) FROM sqlite_master WHERE name = 'Library'",
-                [],
-                |row| row.get(0),
-            )?;
-            if made == 0 {
-                Ok(())
-            } else {
-                connection.execute_batch(&format!(
-                    "ALTER TABLE \"Library\" RENAME TO \"{}\"",
-                    self.application.library
-                ))
-            }
-        })?;
-        let have: u32 = store.schema()?.and_then(|text| text.parse().ok()).unwrap_or(0);
-        // A newer schema is not noticed: the migrator only looks upward.
-        let want = self
-            .options
-            .schema
-            .as_ref()
-            .and_then(|text| text.parse().ok())
-            .unwrap_or(self.application.schema);
-        let steps: Vec<String> = (have + 1..=want).map(|number| number.to_string()).collect();
-        if have > 0 {
-            for step in &steps {
-                self.console.info(
-                    "FluentMigrator.Runner.MigrationRunner",
-                    format_args!("{step}: step_{step} migrating"),
-                );
-            }
-        }
-        store.migrate(&steps, self.options.migrate, &self.life)?;
-        if self.options.fail_start.is_some() {
-            return Err(StoreError::Corrupt(rusqlite::Error::InvalidQuery));
-        }
-        Ok(store)
-    }
-
-    /// The log database is made anew when it is damaged.
-    fn open_log(&self) -> Result<Store, Stopped> {
-        let path = self.state.join("logs.db");
-        let opened = Store::open(&path, LOG_DB).or_else(|error| {
-            self.console.line(
-                Level::Error,
-                "DbFactory",
-                format_args!("Logging database is corrupt, attempting to recreate it automatically: {error}"),
-            );
-            for name in ["logs.db", "logs.db-wal", "logs.db-shm"] {
-                // Not there is as good as removed.
-                let _ = fs::remove_file(self.state.join(name));
-            }
-            Store::open(&path, LOG_DB)
-        });
-        opened.map_err(|error| Stopped::Failed(error.to_string()))
-    }
-
     fn non_recoverable(&self, message: &str) -> u8 {
         self.console.line(Level::Fatal, "ConsoleApp", "EPIC FAIL!");
         self.console.plain(message);
@@ -413,21 +323,6 @@ impl Run {
     }
 }
 
-fn corrupt(application: &Application, path: &Path) -> String {
-    let name = application.name.to_lowercase();
-    format!(
-        "Database file: {} is corrupt, restore from backup if available. See: https://wiki.servarr.com/{name}/faq#i-am-getting-an-error-database-disk-image-is-malformed",
-        path.display()
-    )
-}
-
 fn program() -> String {
     std::env::current_exe().map_or_else(|_| "?".to_owned(), |path| path.display().to_string())
-}
-
-fn event(number: i64) -> String {
-    format!(
-        "{{\"event\":\"grabbed\",\"title\":\"Title {}\",\"release\":{number}}}",
-        number % 50 + 1
-    )
 }

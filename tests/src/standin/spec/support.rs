@@ -221,6 +221,12 @@ impl Standin {
 
 impl Drop for Standin {
     fn drop(&mut self) {
+        // The init gives its service a process group of its own, which nothing else would end.
+        let id = self.child.id();
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
+        for child in children.split_whitespace().filter_map(|text| text.parse().ok()) {
+            let _ = killpg(Pid::from_raw(child), Signal::SIGKILL);
+        }
         let _ = killpg(self.pid(), Signal::SIGKILL);
         let _ = self.child.wait();
         let _ = fs::remove_file(&self.output);
