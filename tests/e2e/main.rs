@@ -1,11 +1,37 @@
 //! End-to-end stories, each told on machines of its own. `sudo tests/run` builds what they need and runs them all;
-//! `sudo -E cargo test -p dagger-tests --test e2e -- WORD` runs some.
+//! `sudo tests/run WORD` those whose name holds the word.
 
 mod machine;
+mod boot;
+mod watch;
+mod ports;
+mod broken;
+mod reload;
+mod bus;
+mod client;
+mod native;
+mod state;
+mod images;
+mod network;
+mod install;
 
 use dagger_tests::harness;
 
 fn main() -> std::process::ExitCode {
-    let stories = [machine::STORIES].concat();
-    harness::main(&stories)
+    let stories = [
+        machine::STORIES,
+        boot::STORIES,
+        watch::STORIES,
+        ports::STORIES,
+        broken::STORIES,
+        reload::STORIES,
+        bus::STORIES,
+        client::STORIES,
+        native::STORIES,
+        state::STORIES,
+        images::STORIES,
+        network::STORIES,
+        install::STORIES,
+    ];
+    harness::main(&stories.concat())
 }

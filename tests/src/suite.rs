@@ -1,6 +1,6 @@
 //! The product in a machine: how it gets there, and what tests ask it.
 
-use crate::rig::{Machine, Spec, Suite, host, image, tree};
+use crate::rig::{Machine, Output, Spec, Suite, host, image, tree};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -106,7 +106,13 @@ impl Ground {
 
     /// A machine with the images and without the product.
     pub fn bare(&self, name: &str) -> Result<Spec> {
-        Spec::new(name, self.suite)?.with_images(self.suite, &self.standin)
+        self.bare_with(name, &[])
+    }
+
+    fn bare_with(&self, name: &str, packages: &[&str]) -> Result<Spec> {
+        let spec = Spec::with_packages(name, self.suite, packages)?.with_images(self.suite, &self.standin)?;
+        // `standin verify` looks at what the applications left on the disk.
+        Ok(spec.bind_read_only(&self.standin, "/usr/local/bin/standin"))
     }
 
     /// A machine with the product installed, the images, and an empty media directory, but no configuration.
@@ -116,8 +122,10 @@ impl Ground {
 
     /// The same with more of Debian's packages.
     pub fn installed_with(&self, name: &str, packages: &[&str]) -> Result<Spec> {
-        let spec = Spec::with_packages(name, self.suite, packages)?.with_images(self.suite, &self.standin)?;
-        Ok(spec.layer(&self.product).file("/fun/.keep", ""))
+        Ok(self
+            .bare_with(name, packages)?
+            .layer(&self.product)
+            .file("/fun/.keep", ""))
     }
 
     /// A machine that boots with this configuration.
@@ -276,6 +284,30 @@ impl Machine {
             other => format!("/var/lib/nixarr/{other}"),
         };
         self.write(&format!("{directory}/fault"), text)
+    }
+
+    /// Runs a command as a user without any privilege.
+    pub fn as_nobody(&self, words: &[&str]) -> Result<Output> {
+        let dropped = [
+            "setpriv",
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            "--inh-caps=-all",
+            "--",
+        ];
+        self.run(&[&dropped[..], words].concat())
+    }
+
+    /// Entries of the agent's own log about a service's verdicts, oldest first: the health of each.
+    pub fn verdicts(&self, service: &str) -> Result<Vec<String>> {
+        let filter = format!("DAGGER_SERVICE={service}");
+        let entries = self.journal(&["-b", "_SYSTEMD_UNIT=monitoring.service", &filter])?;
+        Ok(entries
+            .iter()
+            .map(|entry| entry.field("DAGGER_HEALTH").to_owned())
+            .filter(|health| !health.is_empty())
+            .collect())
     }
 
     /// An answer over HTTP from inside the machine: status and body.

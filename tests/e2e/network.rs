@@ -1,0 +1,51 @@
+//! Bridge and named namespaces.
+
+use anyhow::{Result, ensure};
+use dagger_tests::harness::{BOTH, Story};
+use dagger_tests::rig::Machine;
+use dagger_tests::suite::Ground;
+use std::time::Duration;
+
+pub const STORIES: &[Story] = &[
+    Story {
+        name: "bridge_publishes_the_port_and_is_probed",
+        on: BOTH,
+        run: bridge,
+    },
+    Story {
+        name: "namespace_is_joined_and_probed_inside",
+        on: BOTH,
+        run: namespace,
+    },
+];
+
+const MINUTE: Duration = Duration::from_mins(1);
+
+fn bridge(ground: &Ground) -> Result<()> {
+    let toml = "[suite]\nmedia = \"/fun\"\n[services.sonarr]\nnetwork = \"bridge\"\nport = 18989\n";
+    let machine = Machine::boot(ground.configured("bridge", toml)?)?;
+    machine.wait_health("sonarr", "healthy", MINUTE)?;
+    let (status, body) = machine.http("http://127.0.0.1:18989/ping")?;
+    ensure!(status == 200 && body.contains("OK"), "{status} {body}");
+    machine.ok("systemctl restart dagger-sonarr.service")?;
+    machine.wait_health("sonarr", "healthy", MINUTE)
+}
+
+fn namespace(ground: &Ground) -> Result<()> {
+    let toml = "[suite]\nmedia = \"/fun\"\nstart-at-boot = false\n[services.sonarr]\nnetwork = \"ns:/run/netns/wg\"\n[services.prowlarr]\n";
+    let machine = Machine::boot(ground.configured("namespace", toml)?)?;
+    let early = machine.sh("systemctl start dagger-sonarr.service")?;
+    ensure!(!early.good(), "started without its namespace");
+    let status = machine.unit("dagger-sonarr.service", "StatusText")?;
+    ensure!(
+        status.contains("/run/netns/wg"),
+        "the namespace is not named: {status:?}"
+    );
+    machine.ok("systemctl stop dagger-sonarr.service; ip netns add wg && ip -n wg link set lo up && systemctl start dagger-sonarr.service dagger-prowlarr.service")?;
+    machine.wait_health("sonarr", "healthy", MINUTE)?;
+    machine.wait_health("prowlarr", "healthy", MINUTE)?;
+    let (outside, _) = machine.http("http://127.0.0.1:8989/ping")?;
+    ensure!(outside == 0, "it answers outside of its namespace: {outside}");
+    machine.ok("ip netns exec wg curl -sf http://127.0.0.1:8989/ping")?;
+    Ok(())
+}
