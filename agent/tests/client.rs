@@ -1,5 +1,12 @@
 //! The client as its callers see it: output, exit codes, and what it says when there is nobody to ask.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, helpers outside of test functions included"
+)]
+
 #[path = "client/world.rs"]
 mod world;
 

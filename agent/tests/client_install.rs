@@ -1,6 +1,13 @@
 //! `units/install` into a directory: everything in its place, a second run changes nothing, and what was installed goes
 //! away again without a trace, while what others put there stays.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking, helpers outside of test functions included"
+)]
+
 #[path = "client/world.rs"]
 #[allow(dead_code, reason = "only parts of the shared world are needed here")]
 mod world;

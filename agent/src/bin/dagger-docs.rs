@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use clap::CommandFactory as _;
 use clap_complete::Shell;
-use dagger_agent::cli::{Daggerctl, Migrate, MigrationStatus, Summary};
+use dagger_agent::cli::{Daggerctl, EXIT_HELP, Migrate, MigrationStatus, Summary};
 use dagger_suite::schema::{HEALTH, Key, Kind, PORT, SERVICE, SUITE, VOLUME};
 
 fn main() -> ExitCode {
@@ -36,9 +36,10 @@ fn write_all(dir: &Path) -> io::Result<()> {
         Summary::command(),
         Migrate::command(),
     ] {
-        let pages = made(&share, "man/man1")?;
         // `daggerctl help status` says what `daggerctl status --help` says: no page of its own.
-        clap_mangen::generate_to(command.clone().disable_help_subcommand(true), pages)?;
+        let mut pages = command.clone().disable_help_subcommand(true);
+        pages.build();
+        page(&pages, &made(&share, "man/man1")?)?;
         for (shell, place) in [
             (Shell::Bash, "bash-completion/completions"),
             (Shell::Zsh, "zsh/site-functions"),
@@ -55,6 +56,51 @@ fn made(share: &Path, place: &str) -> io::Result<PathBuf> {
     let dir = share.join(place);
     fs::create_dir_all(&dir)?;
     Ok(dir)
+}
+
+/// The page of a command, and those of its subcommands.
+fn page(command: &clap::Command, dir: &Path) -> io::Result<()> {
+    for inner in command.get_subcommands() {
+        page(inner, dir)?;
+    }
+    let name = command
+        .get_display_name()
+        .unwrap_or(command.get_name())
+        .to_owned();
+    // The title by hand, because clap_mangen leaves an empty date out instead of writing it empty; and our own section of
+    // exit codes, under the heading that man-pages(7) knows. `Aq` is the apostrophe that clap_mangen's text refers to.
+    let man = clap_mangen::Man::new(command.clone());
+    let mut text = format!(
+        ".ie \\n(.g .ds Aq \\(aq\n.el .ds Aq '\n.TH {} 1 \"\" \"dagger {}\" \"User Commands\"\n",
+        name.to_uppercase(),
+        env!("CARGO_PKG_VERSION")
+    )
+    .into_bytes();
+    man.render_name_section(&mut text)?;
+    man.render_synopsis_section(&mut text)?;
+    man.render_description_section(&mut text)?;
+    man.render_options_section(&mut text)?;
+    if command.has_subcommands() {
+        man.render_subcommands_section(&mut text)?;
+    }
+    text.extend(exit_status().into_bytes());
+    text.extend(SEE_ALSO.bytes());
+    fs::write(dir.join(format!("{name}.1")), text)
+}
+
+/// Other pages that a reader may want.
+const SEE_ALSO: &str = ".SH \"SEE ALSO\"\n\\fBdaggerctl\\fR(1), \\fBdagger.toml\\fR(5), \\fBsystemctl\\fR(1), \\fBjournalctl\\fR(1)\n";
+
+/// The exit codes as a section: each line of [`EXIT_HELP`] but its heading is a code and what it means.
+fn exit_status() -> String {
+    let mut text = String::from(".SH \"EXIT STATUS\"\n");
+    for (code, meaning) in EXIT_HELP
+        .lines()
+        .filter_map(|line| line.trim_start().split_once("  "))
+    {
+        let _ = writeln!(text, ".TP\n\\fB{code}\\fR\n{}", roff(meaning));
+    }
+    text
 }
 
 fn completion(shell: Shell, command: &clap::Command, dir: &Path) -> io::Result<()> {
@@ -234,6 +280,17 @@ mod tests {
                     key.name
                 );
             }
+        }
+    }
+
+    #[test]
+    fn every_exit_code_is_in_the_manual() {
+        let section = exit_status();
+        for code in 0..=5 {
+            assert!(
+                section.contains(&format!(".TP\n\\fB{code}\\fR\n")),
+                "{code}: {section}"
+            );
         }
     }
 

@@ -151,13 +151,13 @@ fn in_background<F: Future<Output = ()>>(
     server: impl FnOnce(threads::Sender<()>, threads::Receiver<ServiceView>) -> F + Send + 'static,
 ) -> threads::Sender<ServiceView> {
     let (ready, is_ready) = threads::channel();
-    let (changes, changed) = threads::channel();
+    let (changes, received) = threads::channel();
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .unwrap();
-        runtime.block_on(server(ready, changed));
+        runtime.block_on(server(ready, received));
     });
     is_ready.recv().expect("the server did not start");
     changes
@@ -225,6 +225,10 @@ type Row = (
     zbus::OwnedObjectPath,
 );
 
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "the interface macro hands arguments over as values"
+)]
 #[interface(name = "org.freedesktop.systemd1.Manager")]
 impl Systemd {
     fn list_units_by_patterns(&self, states: Vec<String>, patterns: Vec<String>) -> Vec<Row> {
@@ -254,6 +258,7 @@ impl Systemd {
 
 struct Unit;
 
+#[allow(clippy::unused_self, reason = "every unit of the test says the same")]
 #[interface(name = "org.freedesktop.systemd1.Service")]
 impl Unit {
     #[zbus(property)]
