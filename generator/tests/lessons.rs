@@ -28,7 +28,12 @@ impl Written {
         }
         let loaded = load(&Root::new(&dir));
         fs::remove_dir_all(&dir).unwrap();
-        let outputs = render(&loaded.suite, &loaded.broken, loaded.file_errors(), &Programs::below("/usr"));
+        let outputs = render(
+            &loaded.suite,
+            &loaded.broken,
+            loaded.file_errors(),
+            &Programs::below("/usr"),
+        );
         let units = outputs
             .into_iter()
             .filter_map(|output| match output.content {
@@ -40,13 +45,19 @@ impl Written {
     }
 
     fn suite(services: &str) -> Self {
-        Self::of(&[("etc/dagger/dagger.toml", &format!("[suite]\nmedia = \"/fun\"\n{services}"))])
+        Self::of(&[(
+            "etc/dagger/dagger.toml",
+            &format!("[suite]\nmedia = \"/fun\"\n{services}"),
+        )])
     }
 
     /// Text of a unit, with continued lines joined.
     fn unit(&self, name: &str) -> String {
         let found = self.units.iter().find(|(path, _)| path == name);
-        found.unwrap_or_else(|| panic!("no {name}")).1.replace(" \\\n    ", " ")
+        found
+            .unwrap_or_else(|| panic!("no {name}"))
+            .1
+            .replace(" \\\n    ", " ")
     }
 
     fn line(&self, unit: &str, key: &str) -> String {
@@ -60,10 +71,17 @@ impl Written {
 fn jellyfin_17900_media_and_state_have_the_same_paths_inside_as_outside() {
     let written = Written::suite("[services.jellyfin]\nstate = '/var/lib/jf'\n");
     let start = written.line("dagger-jellyfin.service", "ExecStart");
-    for same in ["/fun:/fun", "/var/lib/jf/data:/var/lib/jf/data", "/var/lib/jf/config:/var/lib/jf/config"] {
+    for same in [
+        "/fun:/fun",
+        "/var/lib/jf/data:/var/lib/jf/data",
+        "/var/lib/jf/config:/var/lib/jf/config",
+    ] {
         assert!(start.contains(&format!("--volume={same} ")), "{start}");
     }
-    assert!(start.contains("--env=JELLYFIN_DATA_DIR=/var/lib/jf/data "), "{start}");
+    assert!(
+        start.contains("--env=JELLYFIN_DATA_DIR=/var/lib/jf/data "),
+        "{start}"
+    );
 }
 
 #[test]
@@ -72,7 +90,10 @@ fn jellyfin_3717_each_image_gets_the_layout_that_it_has() {
     let start = written.line("dagger-jellyfin.service", "ExecStart");
     let config = start.find("--volume=/s/config:/config ").unwrap();
     let data = start.find("--volume=/s/data:/config/data ").unwrap();
-    assert!(config < data, "nested mounts come after what they lie in: {start}");
+    assert!(
+        config < data,
+        "nested mounts come after what they lie in: {start}"
+    );
     assert!(!start.contains("JELLYFIN_DATA_DIR"));
 }
 
@@ -89,7 +110,10 @@ fn docker_plex_78_nothing_is_chowned_because_the_owner_is_the_user() {
 fn transmission_openvpn_2145_state_lies_where_this_image_looks_for_it() {
     let written = Written::suite("[services.transmission]\nstate = '/var/lib/transmission-daemon/info'\n");
     let start = written.line("dagger-transmission.service", "ExecStart");
-    assert!(start.contains("--volume=/var/lib/transmission-daemon/info:/config "), "{start}");
+    assert!(
+        start.contains("--volume=/var/lib/transmission-daemon/info:/config "),
+        "{start}"
+    );
     assert!(start.contains("--config-dir /config "), "{start}");
 }
 
@@ -100,7 +124,10 @@ fn transmission_7283_a_stop_is_graceful_and_has_its_time() {
     assert!(stop.contains(" stop ") && stop.contains("--time=60"), "{stop}");
     let timeout = written.line("dagger-transmission.service", "TimeoutStopSec");
     let seconds: u32 = timeout.split_once('=').unwrap().1.parse().unwrap();
-    assert!(seconds > 60, "systemd must not kill podman in the middle of a stop: {timeout}");
+    assert!(
+        seconds > 60,
+        "systemd must not kill podman in the middle of a stop: {timeout}"
+    );
 }
 
 #[test]
@@ -126,23 +153,45 @@ fn nixarr_130_the_media_group_may_write() {
 #[test]
 fn radarr_3128_a_missing_mount_stops_the_start() {
     let written = Written::suite("[services.radarr]\n");
-    assert!(written.line("dagger-radarr.service", "RequiresMountsFor").contains("/fun"));
-    assert!(written.line("dagger-radarr.service", "ExecStartPre").contains("--need=/fun"));
+    assert!(
+        written
+            .line("dagger-radarr.service", "RequiresMountsFor")
+            .contains("/fun")
+    );
+    assert!(
+        written
+            .line("dagger-radarr.service", "ExecStartPre")
+            .contains("--need=/fun")
+    );
 }
 
 #[test]
 fn autoheal_53_a_slow_start_has_its_own_time() {
     let written = Written::suite("[services.sonarr]\nstart-budget = '20min'\n");
     let timeout = written.line("dagger-sonarr.service", "TimeoutStartSec");
-    assert!(timeout.split_once('=').unwrap().1.parse::<u32>().unwrap() > 1200, "{timeout}");
-    assert!(written.line("dagger-sonarr.service", "ExecStartPost").contains("--budget=1200 "));
+    assert!(
+        timeout.split_once('=').unwrap().1.parse::<u32>().unwrap() > 1200,
+        "{timeout}"
+    );
+    assert!(
+        written
+            .line("dagger-sonarr.service", "ExecStartPost")
+            .contains("--budget=1200 ")
+    );
 }
 
 #[test]
 fn podman_18353_a_pull_is_not_part_of_the_start() {
     let written = Written::suite("[services.sonarr]\n");
-    assert!(written.line("dagger-sonarr.service", "ExecStart").contains("--pull=never "));
-    assert_eq!(written.line("dagger-pull@sonarr.service", "TimeoutStartSec"), "TimeoutStartSec=infinity");
+    assert!(
+        written
+            .line("dagger-sonarr.service", "ExecStart")
+            .contains("--pull=never ")
+    );
+    assert_eq!(
+        written.line("dagger-pull@sonarr.service", "TimeoutStartSec"),
+        "TimeoutStartSec=infinity"
+    );
 }
 
 #[test]
@@ -156,19 +205,35 @@ fn podman_24588_nothing_waits_for_network_online() {
 #[test]
 fn podman_11157_health_checks_do_not_write_to_the_journal() {
     let start = Written::suite("[services.sonarr]\n").line("dagger-sonarr.service", "ExecStart");
-    assert!(start.contains("--no-healthcheck ") && start.contains("--events-backend=none "), "{start}");
+    assert!(
+        start.contains("--no-healthcheck ") && start.contains("--events-backend=none "),
+        "{start}"
+    );
 }
 
 #[test]
 fn quadlet_one_file_that_does_not_parse_takes_no_other_along() {
     let written = Written::of(&[
-        ("etc/dagger/dagger.toml", "[suite]\nmedia = '/fun'\n[services.sonarr]\n"),
+        (
+            "etc/dagger/dagger.toml",
+            "[suite]\nmedia = '/fun'\n[services.sonarr]\n",
+        ),
         ("etc/dagger/conf.d/a.toml", "[services.radarr\n"),
         ("etc/dagger/conf.d/b.toml", "[services.prowlarr]\n"),
     ]);
-    let names: Vec<_> = written.loaded.suite.services.iter().map(|it| it.name.as_str()).collect();
+    let names: Vec<_> = written
+        .loaded
+        .suite
+        .services
+        .iter()
+        .map(|it| it.name.as_str())
+        .collect();
     assert_eq!(names, ["prowlarr", "sonarr"]);
-    assert!(written.unit("dagger-config-error.service").contains("conf.d/a.toml:1:"));
+    assert!(
+        written
+            .unit("dagger-config-error.service")
+            .contains("conf.d/a.toml:1:")
+    );
 }
 
 #[test]
@@ -182,7 +247,10 @@ fn quadlet_nix_42_percent_and_dollar_are_literal() {
 fn quadlet_lone_semicolon_does_not_make_two_commands() {
     let written = Written::suite("[services.x]\nimage = 'localhost/x'\ncommand = ['run', ';', 'x']\n");
     let start = written.line("dagger-x.service", "ExecStart");
-    assert!(start.ends_with("run \";\" x") || start.ends_with("run \\; x"), "{start}");
+    assert!(
+        start.ends_with("run \";\" x") || start.ends_with("run \\; x"),
+        "{start}"
+    );
 }
 
 #[test]
@@ -190,15 +258,34 @@ fn nixarr_86_the_identity_is_read_from_what_is_there() {
     // Prowlarr alone has another group: the gate looks at the owner, the configuration only says what new state gets.
     let written = Written::suite("[services.prowlarr]\n");
     let pre = written.line("dagger-prowlarr.service", "ExecStartPre");
-    assert!(pre.contains("--owner=568:568") && !pre.contains("--owner-explicit"), "{pre}");
+    assert!(
+        pre.contains("--owner=568:568") && !pre.contains("--owner-explicit"),
+        "{pre}"
+    );
     let written = Written::suite("[services.prowlarr]\nuser = 293\ngroup = 287\n");
-    assert!(written.line("dagger-prowlarr.service", "ExecStartPre").contains("--owner-explicit"));
+    assert!(
+        written
+            .line("dagger-prowlarr.service", "ExecStartPre")
+            .contains("--owner-explicit")
+    );
 }
 
 #[test]
 fn wireguard_namespace_2154_a_service_in_a_namespace_is_probed_there() {
     let written = Written::suite("[services.transmission]\nnetwork = 'ns:/run/netns/wg'\n");
-    assert!(written.line("dagger-transmission.service", "ExecStart").contains("--network=ns:/run/netns/wg "));
-    assert!(written.line("dagger-transmission.service", "ExecStartPost").contains("--netns=/run/netns/wg"));
-    assert!(written.line("dagger-transmission.service", "ExecStartPre").contains("--netns=/run/netns/wg"));
+    assert!(
+        written
+            .line("dagger-transmission.service", "ExecStart")
+            .contains("--network=ns:/run/netns/wg ")
+    );
+    assert!(
+        written
+            .line("dagger-transmission.service", "ExecStartPost")
+            .contains("--netns=/run/netns/wg")
+    );
+    assert!(
+        written
+            .line("dagger-transmission.service", "ExecStartPre")
+            .contains("--netns=/run/netns/wg")
+    );
 }

@@ -34,7 +34,7 @@ pub enum Observation {
     TimedOut {
         /// The limit.
         after: Duration,
-        /// Somebody took the connection (or, for a command: it was started) and then said nothing.
+        /// Somebody took the connection and then said nothing.
         connected: bool,
     },
     /// The question could not be put: no such namespace, no such program, no route.

@@ -102,7 +102,7 @@ pub(super) fn refuse_files(source: &str, messages: &[String], programs: &Program
     refuse(
         names::CONFIG_ERROR_UNIT,
         "config-error",
-        "dagger's configuration",
+        "Configuration files of dagger",
         source,
         messages,
         programs,
@@ -120,7 +120,10 @@ fn refuse(
     let mut unit = Unit::with_capacity(CAPACITY);
     header(&mut unit, source);
     unit.section("Unit");
-    unit.free("Description", &[title, " (mistake in the configuration)"]);
+    unit.free(
+        "Description",
+        &[title, " (cannot start: mistake in the configuration)"],
+    );
     unit.path("SourcePath", source);
     unit.set("PartOf", &[names::TARGET]);
     unit.set("StartLimitIntervalSec", &["0"]);

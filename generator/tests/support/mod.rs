@@ -14,7 +14,7 @@ pub mod systemd;
 use std::collections::BTreeMap;
 
 use dagger_suite::model::{IdentityStyle, Mount, Network, Service, Suite};
-use dagger_suite::probe::Probe;
+use dagger_suite::probe::{Kind, Probe};
 use dagger_suite::render::Programs;
 
 use podman::Bind;
@@ -167,7 +167,13 @@ impl Reader<'_> {
             ][..],
         )?;
         let (probe, rest) = Probe::from_args(words.iter().cloned())?;
-        same("the probe", &probe, &self.service.probe)?;
+        let mut meant = self.service.probe.clone();
+        if meant.kind != Kind::Exec {
+            // Only a command needs to know where it runs.
+            meant.container.clear();
+            meant.command.clear();
+        }
+        same("the probe", &probe, &meant)?;
         let native = self.service.native.iter().any(|native| native.present);
         let mut meant = vec![format!(
             "--budget={}",

@@ -208,3 +208,182 @@ fn holds(body: &[u8], text: &str) -> bool {
 fn holds_exactly(body: &[u8], text: &str) -> bool {
     text.is_empty() || body.windows(text.len()).any(|window| window == text.as_bytes())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn probe(kind: Kind, path: &str) -> Probe {
+        Probe {
+            kind,
+            host: "127.0.0.1".into(),
+            port: 1,
+            path: path.into(),
+            expect: 200,
+            body: None,
+            timeout: Duration::from_secs(1),
+            netns: None,
+            container: String::new(),
+            command: Vec::new(),
+        }
+    }
+
+    fn answer(status: u16, body: &str) -> Answer {
+        Answer {
+            status,
+            body: body.into(),
+            ..Answer::default()
+        }
+    }
+
+    fn to(status: u16, location: &str) -> Answer {
+        Answer {
+            location: Some(location.into()),
+            ..answer(status, "")
+        }
+    }
+
+    /// `+` good, `~` starting, `-` bad, `>` follow; then a part of the text.
+    fn check(probe: &Probe, answer: &Answer, says: &str) {
+        let (sign, text) = match judge(probe, answer) {
+            Good(text) => ('+', text),
+            Starting(text) => ('~', text),
+            Bad(text) => ('-', text),
+            Follow(text) => ('>', text),
+        };
+        let found = format!("{sign}{text}");
+        assert!(
+            found.starts_with(says.get(..1).unwrap()) && found.contains(says.get(1..).unwrap()),
+            "{answer:?}: {found} is not {says}"
+        );
+    }
+
+    #[test]
+    fn servarr_states() {
+        let probe = probe(Kind::Servarr, "/ping");
+        for (answer, says) in [
+            (answer(200, r#"{"status":"OK"}"#), "+HTTP 200"),
+            (answer(200, "{ \"status\" : \"OK\" }\n"), "+HTTP 200"),
+            (answer(500, r#"{"status":"Error"}"#), "-cannot read its database"),
+            (
+                answer(503, "Sonarr is starting up, please try again later"),
+                "~starting",
+            ),
+            (
+                answer(
+                    503,
+                    r#"{"errorMessage":"Sonarr is starting up, please try again later"}"#,
+                ),
+                "~starting",
+            ),
+            (
+                answer(503, "upstream unavailable"),
+                "-HTTP 503: upstream unavailable",
+            ),
+            (to(307, "/sonarr/ping"), ">/sonarr/ping"),
+            (answer(307, ""), "-HTTP 307"),
+            (answer(200, "<html>another</html>"), "-another application"),
+            (answer(200, r#"{"status":"Error"}"#), "-another application"),
+            (answer(200, r#"["status","OK"]"#), "-another application"),
+            (answer(401, ""), "-HTTP 401"),
+            (answer(404, "<html>"), "-HTTP 404"),
+        ] {
+            check(&probe, &answer, says);
+        }
+    }
+
+    #[test]
+    fn bazarr_states() {
+        let probe = probe(Kind::Bazarr, BAZARR_PING);
+        for (answer, says) in [
+            (answer(200, r#"{"status": "OK"}"#), "+HTTP 200"),
+            // The web page catches every path that is not there: the base URL was changed in the application.
+            (to(302, "/bazarr/"), ">/bazarr/api/system/ping"),
+            (to(302, "/"), ">/api/system/ping"),
+            (answer(200, "<html>"), "-before 1.5.2"),
+            (answer(401, ""), "-HTTP 401"),
+        ] {
+            check(&probe, &answer, says);
+        }
+    }
+
+    #[test]
+    fn jellyfin_states() {
+        let probe = probe(Kind::Jellyfin, "/health");
+        let later = Answer {
+            retry_after: true,
+            ..answer(503, "")
+        };
+        for (answer, says) in [
+            (answer(200, "Healthy"), "+Healthy"),
+            (answer(200, "Degraded"), "~migrating"),
+            (answer(200, "Healthy\n"), "-another application"),
+            (answer(200, "healthy"), "-another application"),
+            (answer(503, "Unhealthy"), "-start failed"),
+            (later, "~starting"),
+            (answer(503, "<!DOCTYPE html><html>"), "~starting"),
+            (answer(503, "no"), "-HTTP 503: no"),
+            (to(302, "/jf/health"), ">/jf/health"),
+        ] {
+            check(&probe, &answer, says);
+        }
+    }
+
+    #[test]
+    fn transmission_states() {
+        let probe = probe(Kind::Transmission, "/transmission/rpc");
+        let server = |name: &str, answer: Answer| Answer {
+            server: Some(name.into()),
+            ..answer
+        };
+        let session = Answer {
+            session: true,
+            ..answer(409, "")
+        };
+        let login = |realm: &str| Answer {
+            challenge: Some(format!("Basic realm=\"{realm}\"")),
+            ..answer(401, "")
+        };
+        for (answer, says) in [
+            (session, "+RPC answers"),
+            (login("Transmission"), "+authentication is on"),
+            (login("nginx"), "-HTTP 401"),
+            (answer(409, "other"), "-HTTP 409"),
+            (answer(403, ""), "+rpc-whitelist"),
+            (server("Transmission", answer(403, "")), "+rpc-whitelist"),
+            (server("nginx", answer(403, "")), "-HTTP 403"),
+            (answer(421, ""), "+rpc-host-whitelist"),
+            (to(301, "/t/web/"), ">/t/rpc"),
+            (answer(404, ""), "-HTTP 404"),
+            (answer(405, ""), "-HTTP 405"),
+        ] {
+            check(&probe, &answer, says);
+        }
+    }
+
+    #[test]
+    fn plain_http() {
+        let mut probe = probe(Kind::Http, "/");
+        for (answer, says) in [
+            (answer(200, "anything"), "+HTTP 200"),
+            (
+                answer(500, "Authentication failure\nmore"),
+                "-HTTP 500: Authentication failure (expected: 200)",
+            ),
+            (to(302, "/login"), ">/login"),
+            (answer(503, ""), "-HTTP 503"),
+        ] {
+            check(&probe, &answer, says);
+        }
+        probe.expect = 302;
+        check(&probe, &to(302, "/login"), "+HTTP 302");
+        probe.expect = 200;
+        probe.body = Some("ready".into());
+        check(&probe, &answer(200, "is ready now"), "+HTTP 200");
+        check(&probe, &answer(200, "is READY now"), "-does not hold");
+        assert!(wants_body(&probe, 200));
+        probe.body = None;
+        assert!(!wants_body(&probe, 200));
+    }
+}

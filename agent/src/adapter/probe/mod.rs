@@ -81,14 +81,11 @@ impl Failure {
 
 async fn ask(probe: &Probe, podman: &Path, connected: &AtomicBool) -> Result<Judgement, Failure> {
     match probe.kind {
-        Kind::Exec => {
-            connected.store(true, Ordering::Relaxed);
-            match exec::run(podman, &probe.container, &probe.command).await {
-                exec::Outcome::Good(text) => Ok(Judgement::Good(text)),
-                exec::Outcome::Bad(text) => Ok(Judgement::Bad(text)),
-                exec::Outcome::Unable(text) => Err(Failure::Unable(text)),
-            }
-        }
+        Kind::Exec => match exec::run(podman, &probe.container, &probe.command).await {
+            exec::Outcome::Good(text) => Ok(Judgement::Good(text)),
+            exec::Outcome::Bad(text) => Ok(Judgement::Bad(text)),
+            exec::Outcome::Unable(text) => Err(Failure::Unable(text)),
+        },
         Kind::Tcp => {
             connect(probe, address(probe)?).await?;
             Ok(Judgement::Good("takes connections".into()))

@@ -188,9 +188,83 @@ fn cgroup_id_of(attribute: &DefaultNla) -> Option<u64> {
 mod tests {
     use super::*;
 
-    /// A dump's answer for one listener on 127.0.0.1:9091, as Linux 6.18 sent it: one socket, then NLMSG_DONE.
-    fn listener() -> Vec<u8> {
-        Vec::new()
+    /// A listener on 127.0.0.1:9091, and the end of the dump, as Linux 6.18 sent them.
+    const LISTENER: &str = "7c0000001400020001000000e96c0000020a0000238300007f000001000000000000000000000000000000\
+        0000000000000000000000000000000000021000000000000000000000000000008000000000000000525e03000500080000000000\
+        08000f00000000000c00150001000000000000000600160052000000";
+    const DONE: &str = "140000000300020001000000e96c000000000000";
+    /// A UDP socket on [::]:7359.
+    const UDP: &str = "840000001400020001000000e96c00000a0700001cbf00000000000000000000000000000000000000000000000000\
+        00000000000000000000000000031000000000000000000000000000000000000000000000535e0300050008000000000005000b00\
+        0000000008000f00000000000c00150001000000000000000600160010000000";
+
+    fn bytes(hex: &str) -> Vec<u8> {
+        let digits: Vec<u32> = hex.chars().filter_map(|c| c.to_digit(16)).collect();
+        digits
+            .chunks(2)
+            .map(|pair| u8::try_from(pair[0] * 16 + pair[1]).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn captured_answers_are_read() {
+        let part = decode(&bytes(LISTENER)).unwrap();
+        assert!(!part.last);
+        let expected = Found {
+            address: "127.0.0.1:9091".parse().unwrap(),
+            state: State::Listening,
+            inode: 0x0003_5e52,
+            cgroup: Some(1),
+        };
+        assert_eq!(part.found, [expected]);
+        let part = decode(&bytes(&format!("{UDP}{DONE}"))).unwrap();
+        assert!(part.last, "both messages of one datagram are read");
+        assert_eq!(part.found[0].address, "[::]:7359".parse().unwrap());
+        assert_eq!(
+            (part.found[0].state, part.found[0].cgroup),
+            (State::Bound, Some(1))
+        );
+    }
+
+    #[test]
+    fn a_kernel_that_does_not_tell_the_group_is_understood() {
+        // The same without its last two attributes (12 and 8 bytes): Linux before 5.7.
+        let mut old = bytes(LISTENER);
+        old.truncate(old.len() - 20);
+        old[0] -= 20;
+        assert_eq!(decode(&old).unwrap().found[0].cgroup, None);
+    }
+
+    #[test]
+    fn the_kernels_refusal_is_an_error() {
+        // NLMSG_ERROR, -EPERM, then the header of the request.
+        let refusal = bytes(
+            "2400000002000000010000000000000\
+            0ffffffff140000001400010301000000 00000000",
+        );
+        assert_eq!(decode(&refusal).unwrap_err().raw_os_error(), Some(1));
+    }
+
+    /// Whatever the bytes, there is an answer or an error, in bounded time.
+    #[test]
+    fn garbage_never_hurts() {
+        let mut seed = 0x2545_f491_4f6c_dd1d_u64;
+        let mut random = move || {
+            seed ^= seed << 13;
+            seed ^= seed >> 7;
+            seed ^= seed << 17;
+            usize::try_from(seed >> 33).unwrap()
+        };
+        let whole = bytes(&format!("{LISTENER}{UDP}{DONE}"));
+        for _ in 0..20_000 {
+            let mut bytes = whole.clone();
+            for _ in 0..=random() % 6 {
+                let at = random() % bytes.len();
+                bytes[at] = u8::try_from(random() % 256).unwrap();
+            }
+            bytes.truncate(random() % (bytes.len() + 1));
+            let _ = decode(&bytes);
+        }
     }
 
     #[test]

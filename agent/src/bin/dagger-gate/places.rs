@@ -104,7 +104,7 @@ pub fn devices(root: &Root, service: &ServiceName, specs: &[String]) -> Devices 
         let (name, optional) = spec
             .strip_prefix('-')
             .map_or((spec.as_str(), false), |name| (name, true));
-        if let Some(bad) = name.chars().find(|c| !plain(*c)) {
+        if let Some(bad) = name.chars().find(|c| !plain(*c, name.starts_with('/'))) {
             devices.problems.push(format!(
                 "the device {name:?} of {service} cannot be handed on: {bad:?} stands in it"
             ));
@@ -121,10 +121,7 @@ pub fn devices(root: &Root, service: &ServiceName, specs: &[String]) -> Devices 
                 groups.extend(found.into_iter().filter(|group| *group != 0));
             }
             Err(_) if optional => devices.absent.push(name.to_owned()),
-            Err(error) => devices.problems.push(format!(
-                "the device {name} of {service} cannot be used ({error}): is its driver loaded? In the configuration \
-                 `optional = true` lets {service} start without it"
-            )),
+            Err(error) => devices.problems.push(no_device(service, name, &error)),
         }
     }
     devices
@@ -133,9 +130,21 @@ pub fn devices(root: &Root, service: &ServiceName, specs: &[String]) -> Devices 
     devices
 }
 
-/// systemd splits the variable at blanks and podman the word at colons; no device has either in its name.
-fn plain(c: char) -> bool {
-    c.is_ascii_alphanumeric() || matches!(c, '/' | '_' | '.' | '-' | '=' | ',' | '+' | '@')
+fn no_device(service: &ServiceName, name: &str, error: &io::Error) -> String {
+    let why = if error.kind() == io::ErrorKind::NotFound {
+        "it is not there".to_owned()
+    } else {
+        error.to_string()
+    };
+    format!(
+        "the device {name} of {service} cannot be used ({why}): is its driver loaded? Written as \"-{name}\" in `devices`, \
+         {service} starts without it"
+    )
+}
+
+/// systemd splits the variable at blanks and reads quotes in it, podman splits a path at colons; no device needs these.
+fn plain(c: char, path: bool) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '/' | '_' | '.' | '-' | '=' | '+' | '@') || (c == ':' && !path)
 }
 
 /// Groups of the node, or of all nodes below the directory.
@@ -163,4 +172,52 @@ fn nodes(path: &Path) -> io::Result<Vec<u32>> {
         }
     }
     Ok(groups)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn devices_of(root: &Root, specs: &[&str]) -> Devices {
+        let specs: Vec<String> = specs.iter().map(|spec| (*spec).to_owned()).collect();
+        devices(root, &ServiceName::parse("jellyfin").unwrap(), &specs)
+    }
+
+    #[test]
+    fn devices_bring_the_groups_of_their_nodes() {
+        let root = Root::new("/");
+        let group = fs::metadata("/dev/null").unwrap().gid();
+        let found = devices_of(
+            &root,
+            &["/dev/null", "-/dev/dagger-is-not-there", "nvidia.com/gpu=all"],
+        );
+        let mut words = vec![
+            "--device=/dev/null".to_owned(),
+            "--device=nvidia.com/gpu=all".to_owned(),
+        ];
+        if group != 0 {
+            words.push(format!("--group-add={group}"));
+        }
+        assert_eq!(found.words, words);
+        assert_eq!(found.absent, ["/dev/dagger-is-not-there"]);
+        assert!(found.problems.is_empty());
+    }
+
+    #[test]
+    fn devices_that_cannot_be_had_are_named() {
+        let root = Root::new("/");
+        for (spec, says) in [
+            (
+                "/dev/dagger-is-not-there",
+                "(it is not there): is its driver loaded? Written as \"-/dev/dagger",
+            ),
+            ("/proc/version", "it is not a device"),
+            ("/dev/a b", "' ' stands in it"),
+            ("/dev/a\"b", "'\"' stands in it"),
+            ("/dev/a:/dev/b", "':' stands in it"),
+        ] {
+            let problems = devices_of(&root, &[spec]).problems;
+            assert!(problems[0].contains(says), "{problems:?}");
+        }
+    }
 }

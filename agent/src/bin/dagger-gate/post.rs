@@ -135,8 +135,10 @@ impl Limits {
     }
 
     /// Tells systemd, whose own limit would end the wait without a word about the application.
-    fn tell(&self) {
-        let micros = u32::try_from((self.left() + MARGIN).as_micros()).unwrap_or(u32::MAX);
+    ///
+    /// A try that began within the limit is let finish.
+    fn tell(&self, one_try: Duration) {
+        let micros = u32::try_from((self.left() + one_try + MARGIN).as_micros()).unwrap_or(u32::MAX);
         if let Err(error) = notify::own(&[NotifyState::ExtendTimeoutUsec(micros)]) {
             say::warning(&format!("systemd does not take our time limit: {error}"));
         }
@@ -147,14 +149,12 @@ async fn wait(orders: &Orders) -> Result<Observation, Stop> {
     let service = &orders.service;
     let mut gone = main_process(service)?;
     let mut limits = Limits::new(orders.budget);
-    limits.tell();
+    limits.tell(orders.probe.timeout);
     let mut said = String::new();
     loop {
-        let mut question = orders.probe.clone();
-        question.timeout = question.timeout.min(limits.left()).max(PAUSE_MIN);
         let seen = tokio::select! {
             biased;
-            seen = probe::probe_with(&question, &orders.podman) => seen,
+            seen = probe::probe_with(&orders.probe, &orders.podman) => seen,
             () = ended(&mut gone) => return Err(dead(service)),
         };
         if seen.is_good() {
@@ -163,7 +163,7 @@ async fn wait(orders: &Orders) -> Result<Observation, Stop> {
         let working = is_working(orders.probe.kind, &seen);
         if working {
             limits.extend();
-            limits.tell();
+            limits.tell(orders.probe.timeout);
         }
         let sentence = seen.to_string();
         if sentence != said {
