@@ -14,8 +14,8 @@ use sd_notify::NotifyState;
 /// systemd's own socket; the one in `$NOTIFY_SOCKET` is the same for every unit of the system manager.
 pub const MANAGER_SOCKET: &str = "/run/systemd/notify";
 
-/// The longest `STATUS=` text that is sent: one line of a terminal, generously. systemd would take more, people do not.
-const STATUS_MAX: usize = 400;
+/// The longest `STATUS=` text that is sent: a few lines of a terminal. systemd would take more, people do not.
+const STATUS_MAX: usize = 800;
 
 /// Tells our own unit's manager. Without one (no `$NOTIFY_SOCKET`) nothing happens.
 pub fn own(states: &[NotifyState<'_>]) -> io::Result<()> {

@@ -18,10 +18,11 @@ pub fn missing(root: &Root, service: &ServiceName, needs: &[String]) -> Vec<Stri
         .filter_map(|path| match fs::metadata(root.join(path)) {
             Ok(_) => None,
             Err(error) if error.kind() == io::ErrorKind::NotFound => Some(format!(
-                "{path}, which {service} needs, is not there: make it, or mount what belongs there (systemctl list-units \
-                 --failed '*.mount' shows mounts that failed)"
+                "{path}, which {service} needs, is not there: make it, or mount what belongs there"
             )),
-            Err(error) => Some(format!("{path}, which {service} needs, cannot be looked at: {error}")),
+            Err(error) => Some(format!(
+                "{path}, which {service} needs, cannot be looked at: {error}"
+            )),
         })
         .collect()
 }

@@ -1,0 +1,232 @@
+//! The gate's waits: for the application's answer, and for the image.
+
+mod gate_support;
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use gate_support::Machine;
+
+fn http(reply: &'static str, after: Duration) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let begin = Instant::now();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let body = if begin.elapsed() < after {
+                "Degraded"
+            } else {
+                reply
+            };
+            let _ = stream.read(&mut [0; 1024]);
+            let _ = write!(
+                stream,
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
+        }
+    });
+    port
+}
+
+/// dockmon#7: called failed after a constant time although the application was at work.
+#[test]
+fn dockmon_7_a_migration_is_waited_for_beyond_the_budget() {
+    let machine = Machine::new("post");
+    let port = format!("--port={}", http("Healthy", Duration::from_millis(1500)));
+    let words = [
+        "post",
+        "--service=jellyfin",
+        "--budget=1",
+        "--write-marker",
+        "--probe=jellyfin",
+        &port,
+        "--path=/health",
+    ];
+    let done = machine.run_with(&words, &[("DAGGER_UID", "274"), ("DAGGER_GID", "169")]);
+    assert_eq!(done.code, 0, "{}", done.said);
+    assert!(
+        done.took > Duration::from_millis(1400) && done.took < Duration::from_secs(3),
+        "{:?}",
+        done.took
+    );
+    assert!(
+        done.told
+            .contains("STATUS=waiting for jellyfin: Degraded: Jellyfin is starting or migrating its data\n")
+    );
+    assert!(
+        done.told.matches("EXTEND_TIMEOUT_USEC=").count() > 2,
+        "{}",
+        done.told
+    );
+    assert!(
+        done.told
+            .trim_end()
+            .rsplit('\n')
+            .next()
+            .unwrap()
+            .starts_with("STATUS=jellyfin answers: Healthy in ")
+    );
+    assert_eq!(
+        machine.read("var/lib/dagger/owner/jellyfin"),
+        "DAGGER_UID=274\nDAGGER_GID=169\n"
+    );
+    assert!(
+        done.said.contains("belongs to the container from now on"),
+        "{}",
+        done.said
+    );
+}
+
+#[test]
+fn patience_has_an_end_that_says_the_last_answer() {
+    let machine = Machine::new("patience");
+    let port = format!("--port={}", http("Healthy", Duration::from_secs(60)));
+    let words = [
+        "post",
+        "--service=jellyfin",
+        "--budget=1",
+        "--write-marker",
+        "--probe=jellyfin",
+        &port,
+    ];
+    let done = machine.run(&words);
+    assert_eq!(done.code, 1);
+    let took = done.took;
+    assert!(
+        took >= Duration::from_secs(6) && took < Duration::from_secs(8),
+        "{took:?}"
+    );
+    assert!(
+        done.told
+            .contains("did not become ready within 6 s; the last answer: Degraded"),
+        "{}",
+        done.told
+    );
+    assert!(
+        !machine.root.join("var").exists(),
+        "no marker without a good answer"
+    );
+}
+
+/// nixflix#236: a wait that failed with no reason.
+#[test]
+fn nixflix_236_the_last_probe_error_is_told() {
+    let machine = Machine::new("budget");
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let done = machine.run(&[
+        "post",
+        "--service=sonarr",
+        "--budget=1",
+        "--probe=servarr",
+        &format!("--port={port}"),
+    ]);
+    assert_eq!(done.code, 1);
+    assert!(done.took < Duration::from_secs(2), "{:?}", done.took);
+    let says = format!("the last answer: nobody listens on 127.0.0.1:{port}");
+    assert!(
+        done.said.contains(&says) && done.told.contains(&says),
+        "{}",
+        done.said
+    );
+    assert!(done.said.contains("journalctl -u dagger-sonarr.service"));
+}
+
+#[test]
+fn the_end_of_the_main_process_ends_the_wait() {
+    let machine = Machine::new("mainpid");
+    let mut main = Command::new("sleep").arg("0.3").spawn().unwrap();
+    let words = [
+        "post",
+        "--service=sonarr",
+        "--budget=30",
+        "--probe=servarr",
+        "--port=1",
+    ];
+    let done = machine.run_with(&words, &[("MAINPID", &main.id().to_string())]);
+    assert_eq!(done.code, 1);
+    assert!(done.took < Duration::from_secs(2), "{:?}", done.took);
+    assert!(
+        done.told.contains("STATUS=sonarr ended before it answered"),
+        "{}",
+        done.told
+    );
+    main.wait().unwrap();
+}
+
+/// A program that stands for podman.
+fn program(machine: &Machine, script: &str) -> String {
+    let path = machine.root.join("program");
+    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+    path.display().to_string()
+}
+
+const INSPECT: &str = r#"[{"Id":"3f57","Digest":"sha256:9a","Created":"2026-11-24T07:39:00Z","Labels":{"org.opencontainers.image.version":"4.0"}}]"#;
+
+#[test]
+fn an_image_that_is_there_is_recorded_and_nothing_is_fetched() {
+    let machine = Machine::new("image");
+    let script = format!(
+        "[ $1 = image ] && echo '{INSPECT}' || touch {}/pulled",
+        machine.root.display()
+    );
+    let podman = format!("--podman={}", program(&machine, &script));
+    let done = machine.run(&[
+        "image",
+        "--service=sonarr",
+        "--image=localhost/sonarr:1",
+        "--pull=missing",
+        &podman,
+    ]);
+    assert_eq!((done.code, done.said.as_str()), (0, ""));
+    assert!(!machine.root.join("pulled").exists());
+    let record = machine.read("run/dagger/image/sonarr");
+    for part in [
+        r#""reference": "localhost/sonarr:1""#,
+        r#""digest": "sha256:9a""#,
+        r#""version": "4.0""#,
+    ] {
+        assert!(record.contains(part), "{record}");
+    }
+}
+
+#[test]
+fn an_image_that_nobody_has_is_told_with_podmans_words() {
+    let machine = Machine::new("unknown");
+    let podman = program(
+        &machine,
+        "echo 'Error: reading manifest 9 in docker.io/x: manifest unknown' >&2; exit 125",
+    );
+    let podman = format!("--podman={podman}");
+    for (pull, says) in [
+        ("--pull=never", "and `pull` is `never`: load it"),
+        (
+            "--pull=missing",
+            "reading manifest 9 in docker.io/x: manifest unknown: check the name and the network",
+        ),
+    ] {
+        let done = machine.run(&[
+            "image",
+            "--service=sonarr",
+            "--image=docker.io/x:9",
+            pull,
+            &podman,
+        ]);
+        assert_eq!(done.code, 1);
+        assert!(
+            done.said.contains(says) && done.told.contains(says),
+            "{}",
+            done.said
+        );
+        assert!(!machine.root.join("run/dagger/image/sonarr").exists());
+    }
+}
