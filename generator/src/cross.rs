@@ -132,12 +132,12 @@ fn state(order: &[&Service], places: &Places<'_>, checker: &mut Checker<'_>) {
             ancestors(&mount.source).find_map(|path| first.get(path).filter(|other| **other != rank));
         if let Some(other) = shared.and_then(|other| order.get(*other).map(|it| (*other, it))) {
             // Whichever of the two contains the other, the one with the younger right has to move.
-            let (newer, older) = if other.0 > rank {
+            let (newer, elder) = if other.0 > rank {
                 (other.1, service)
             } else {
                 (service, other.1)
             };
-            let problem = format!("its state is also that of `{}`: {}", older.name, mount.source);
+            let problem = format!("its state is also that of `{}`: {}", elder.name, mount.source);
             let help = "give it a directory of its own: state = \"/...\"".to_owned();
             say(checker, newer, places.of(newer, &["state"]), problem, help);
         }

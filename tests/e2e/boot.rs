@@ -120,7 +120,7 @@ fn properties(machine: &Machine, service: &str) -> Result<()> {
 fn verify(ground: &Ground) -> Result<()> {
     let machine = Machine::boot(ground.configured("verify", SIX_TOML)?)?;
     let output = machine.sh(
-        "cd /run/systemd/generator && systemd-analyze verify --recursive-errors=no \
+        "cd /run/systemd/generator && systemd-analyze verify --man=no --recursive-errors=no \
          dagger-*.service /usr/lib/systemd/system/{monitoring.service,dagger.target,dagger.slice}",
     )?;
     ensure!(

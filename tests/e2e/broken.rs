@@ -125,7 +125,7 @@ fn repaired(ground: &Ground) -> Result<()> {
             .is_some_and(Vec::is_empty),
         "errors stay"
     );
-    let failed = machine.ok("systemctl --failed --plain --no-legend --state=failed 'dagger-*'")?;
+    let failed = machine.ok("systemctl --failed --plain --no-legend list-units 'dagger-*'")?;
     ensure!(!failed.contains("radarr"), "{failed}");
     Ok(())
 }

@@ -228,7 +228,10 @@ fn own_name(ground: &Ground) -> Result<()> {
     ];
     let refused = machine.as_nobody(&request)?;
     ensure!(
-        !refused.good() && refused.all().contains("not allowed"),
+        !refused.good()
+            && ["not allowed", "denied"]
+                .iter()
+                .any(|word| refused.all().contains(word)),
         "{}",
         refused.all()
     );

@@ -26,7 +26,7 @@ pub const STORIES: &[Story] = &[
 
 const MINUTE: Duration = Duration::from_mins(1);
 /// Before the suite starts, somebody sits on Sonarr's port.
-const SQUATTER: &str = "[Unit]\nDescription=Squatter\nBefore=dagger-sonarr.service\n[Service]\nExecStart=busybox nc -lk -p 8989 -e /bin/true\n\
+const SQUATTER: &str = "[Unit]\nDescription=Squatter\nBefore=dagger-sonarr.service\n[Service]\nExecStart=socat TCP-LISTEN:8989,fork,reuseaddr /dev/null\n\
     [Install]\nWantedBy=multi-user.target\n";
 
 fn held(ground: &Ground) -> Result<()> {
@@ -49,7 +49,7 @@ fn held(ground: &Ground) -> Result<()> {
     });
     let status = status.with_context(|| machine.account_of("sonarr"))?;
     ensure!(
-        status.contains("8989") && status.contains("busybox"),
+        status.contains("8989") && status.contains("socat"),
         "neither port nor process in:\n{status}"
     );
     let text = machine.unit("dagger-sonarr.service", "StatusText")?;
@@ -80,7 +80,7 @@ fn held(ground: &Ground) -> Result<()> {
 fn one_address(ground: &Ground) -> Result<()> {
     let toml = "[suite]\nmedia = \"/fun\"\nstart-at-boot = false\n[services.sonarr]\n";
     let machine = Machine::boot(ground.configured("address", toml)?)?;
-    machine.ok("systemd-run --unit=single busybox nc -lk -s 127.0.0.1 -p 8989 -e /bin/true; sleep 0.2")?;
+    machine.ok("systemd-run --unit=single socat TCP-LISTEN:8989,bind=127.0.0.1,fork /dev/null; sleep 0.2")?;
     let output = machine.sh("systemctl start dagger-sonarr.service; systemctl stop dagger-sonarr.service; journalctl -b --no-pager -o cat -u dagger-sonarr")?;
     ensure!(output.all().contains("single.service"), "{}", output.all());
     Ok(())
@@ -90,7 +90,7 @@ fn udp(ground: &Ground) -> Result<()> {
     let toml =
         "[suite]\nmedia = \"/fun\"\nstart-at-boot = false\n[services.transmission]\npeer-port = 46634\n";
     let machine = Machine::boot(ground.configured("udp", toml)?)?;
-    machine.ok("systemd-run --unit=datagram busybox nc -lu -p 46634; sleep 0.2")?;
+    machine.ok("systemd-run --unit=datagram socat UDP-RECV:46634 /dev/null; sleep 0.2")?;
     let output = machine.sh("systemctl start dagger-transmission.service; systemctl stop dagger-transmission.service; journalctl -b --no-pager -o cat -u dagger-transmission")?;
     ensure!(
         output.all().contains("datagram.service") && output.all().contains("46634"),

@@ -15,6 +15,30 @@ pub struct Policy {
     pub failures: u32,
     /// How long after the start of its unit bad answers are no news.
     pub budget: Duration,
+    /// Bad answers closer together than this count as one: callers of `Check()` cannot hasten a verdict.
+    pub spacing: Duration,
+}
+
+/// Bad answers in a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Streak {
+    /// How many have counted.
+    count: u32,
+    /// When the last of them did.
+    last: Duration,
+}
+
+impl Streak {
+    /// One more.
+    fn and_one(self, policy: Policy, now: Duration) -> Self {
+        if self.count > 0 && now < self.last + policy.spacing {
+            return self;
+        }
+        Self {
+            count: self.count.saturating_add(1),
+            last: now,
+        }
+    }
 }
 
 /// What a unit is doing, as far as it matters here.
@@ -68,12 +92,12 @@ pub enum State {
         /// When the start began.
         since: Duration,
         /// Bad answers in a row.
-        bad: u32,
+        bad: Streak,
     },
     /// Its last answer was good, or too few have been bad since.
     Healthy {
         /// Bad answers in a row.
-        bad: u32,
+        bad: Streak,
     },
     /// It cannot be asked, for a reason that is not its own.
     Blind,
@@ -163,12 +187,22 @@ fn unit(state: State, phase: Phase, started: Duration, now: Duration) -> (State,
             State::Unhealthy,
             says("it ended by itself; systemd starts it again"),
         ),
-        Phase::Activating => (State::Starting { since, bad: 0 }, says("being started")),
+        Phase::Activating => (
+            State::Starting {
+                since,
+                bad: Streak::default(),
+            },
+            says("being started"),
+        ),
         Phase::Active => match state {
             State::Starting { .. } | State::Healthy { .. } | State::Blind | State::Unhealthy => (state, None),
-            State::Unloaded | State::Inactive | State::Failed => {
-                (State::Starting { since, bad: 0 }, says("running; not asked yet"))
-            }
+            State::Unloaded | State::Inactive | State::Failed => (
+                State::Starting {
+                    since,
+                    bad: Streak::default(),
+                },
+                says("running; not asked yet"),
+            ),
         },
     }
 }
@@ -194,16 +228,27 @@ fn observed(
         },
         State::Blind | State::Unhealthy => Before {
             since: None,
-            bad: policy.failures,
+            bad: Streak::default(),
             turned: true,
         },
     };
     Some(match observation {
-        Observation::Good { detail, .. } => (State::Healthy { bad: 0 }, Some(detail.clone())),
+        Observation::Good { detail, .. } => (
+            State::Healthy {
+                bad: Streak::default(),
+            },
+            Some(detail.clone()),
+        ),
         Observation::Starting { detail } => {
             let since = before.since.unwrap_or(now);
             if now < since + policy.budget * PATIENCE {
-                (State::Starting { since, bad: 0 }, Some(detail.clone()))
+                (
+                    State::Starting {
+                        since,
+                        bad: Streak::default(),
+                    },
+                    Some(detail.clone()),
+                )
             } else {
                 (
                     State::Unhealthy,
@@ -223,7 +268,7 @@ struct Before {
     /// Since when it is starting, if it is.
     since: Option<Duration>,
     /// Bad answers in a row until now.
-    bad: u32,
+    bad: Streak,
     /// They have been enough already.
     turned: bool,
 }
@@ -236,18 +281,19 @@ fn bad(
     observation: &Observation,
     now: Duration,
 ) -> (State, Option<String>) {
-    let count = before.bad.saturating_add(1);
+    let bad = before.bad.and_one(policy, now);
+    let count = bad.count;
     if let Some(since) = before.since
         && (now < since + policy.budget || count < policy.failures)
     {
         let says = format!("starting: {observation}");
-        return (State::Starting { since, bad: count }, Some(says));
+        return (State::Starting { since, bad }, Some(says));
     }
     if before.turned || count >= policy.failures {
         return (worst, Some(observation.to_string()));
     }
     let says = format!("{observation} ({count} of {} before it counts)", policy.failures);
-    (State::Healthy { bad: count }, Some(says))
+    (State::Healthy { bad }, Some(says))
 }
 
 #[cfg(test)]
@@ -257,6 +303,7 @@ mod tests {
     const POLICY: Policy = Policy {
         failures: 3,
         budget: Duration::from_secs(60),
+        spacing: Duration::from_secs(5),
     };
 
     fn s(seconds: u64) -> Duration {
@@ -286,6 +333,12 @@ mod tests {
         Happened::Observed(Observation::Unable {
             detail: "no such namespace".into(),
         })
+    }
+
+    fn healthy() -> State {
+        State::Healthy {
+            bad: Streak::default(),
+        }
     }
 
     fn unit(phase: Phase) -> Happened {
@@ -349,7 +402,7 @@ mod tests {
             (260, refused()),
             (270, good()),
         ];
-        let verdicts = walk(State::Healthy { bad: 0 }, &story);
+        let verdicts = walk(healthy(), &story);
         assert_eq!(
             verdicts,
             [
@@ -362,7 +415,7 @@ mod tests {
     fn a_start_budget_ends() {
         let start = State::Starting {
             since: s(100),
-            bad: 0,
+            bad: Streak::default(),
         };
         let story: Vec<_> = [110, 120, 159, 160].map(|at| (at, refused())).into();
         assert_eq!(
@@ -385,7 +438,7 @@ mod tests {
     fn one_bad_answer_after_a_long_start_is_not_enough() {
         let start = State::Starting {
             since: s(100),
-            bad: 0,
+            bad: Streak::default(),
         };
         let story: Vec<_> = [500, 510, 520].map(|at| (at, refused())).into();
         assert_eq!(
@@ -395,10 +448,20 @@ mod tests {
     }
 
     #[test]
+    fn bad_answers_close_together_count_once() {
+        let story: Vec<_> = [200, 201, 202, 203, 206, 207, 212]
+            .map(|at| (at, refused()))
+            .into();
+        let mut expected = [Health::Healthy; 7];
+        expected[6] = Health::Unhealthy;
+        assert_eq!(walk(healthy(), &story), expected);
+    }
+
+    #[test]
     fn a_question_that_cannot_be_put_says_nothing_about_the_service() {
         let story: Vec<_> = [500, 510, 520].map(|at| (at, unable())).into();
         assert_eq!(
-            walk(State::Healthy { bad: 0 }, &story),
+            walk(healthy(), &story),
             [Health::Healthy, Health::Healthy, Health::Unknown]
         );
     }
@@ -410,7 +473,7 @@ mod tests {
             State::Inactive,
             State::Starting {
                 since: s(100),
-                bad: 0,
+                bad: Streak::default(),
             },
             State::Blind,
             State::Unhealthy,

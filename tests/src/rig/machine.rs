@@ -192,6 +192,12 @@ impl Machine {
             &format!("127.0.0.1 localhost\n127.0.1.1 {}\n", self.spec.name),
         )?;
         self.put("/etc/containers/containers.conf", &self.containers_conf())?;
+        // Without these two files a boot does what installing a package would have done: users, catalogue, libraries.
+        for stamp in ["/etc/.updated", "/var/.updated"] {
+            std::fs::remove_file(self.on_disk(stamp))
+                .or_else(not_there)
+                .context("forget the last update")?;
+        }
         std::fs::create_dir_all(self.on_disk("/var/log/journal")).context("journal directory")?;
         for unit in MASKED {
             let link = self.on_disk(&format!("/etc/systemd/system/{unit}"));
@@ -352,7 +358,11 @@ impl Machine {
     /// Pulls the plug: every process is gone at once, the disk keeps what was written.
     pub fn power_cut(&mut self) -> Result<()> {
         sweep::power_off(&self.name);
-        self.reap()
+        self.reap()?;
+        // The next boot gets new groups: since Linux 6.10 a group remembers that it was killed, and a process that
+        // systemd puts from a new group into such an old one would be killed, too.
+        cgroup::remove(&sweep::group_name(&self.name));
+        Ok(())
     }
 
     /// Shuts the machine down in order.
@@ -462,6 +472,15 @@ fn is_init(pid: u32) -> bool {
     let inner: Vec<&str> = numbers.split_whitespace().skip(1).collect();
     inner == ["1"]
         && std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == "systemd")
+}
+
+/// A file that is not there is as good as removed.
+fn not_there(error: std::io::Error) -> std::io::Result<()> {
+    if error.kind() == std::io::ErrorKind::NotFound {
+        Ok(())
+    } else {
+        Err(error)
+    }
 }
 
 impl Drop for Machine {

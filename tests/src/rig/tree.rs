@@ -26,6 +26,7 @@ const BASE: &[&str] = &[
     "runc",
     "uidmap",
     "busybox-static",
+    "socat",
     "sqlite3",
     "curl",
     "ca-certificates",

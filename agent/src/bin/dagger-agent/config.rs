@@ -59,6 +59,7 @@ pub fn load(root: &Root) -> Configuration {
 }
 
 fn watched(service: Service) -> Watched {
+    let interval = service.interval.max(Duration::from_secs(1));
     Watched {
         native: service
             .native
@@ -68,6 +69,7 @@ fn watched(service: Service) -> Watched {
         policy: Policy {
             failures: service.failures.max(1),
             budget: service.start_budget,
+            spacing: interval / 2,
         },
         wants: service.wants.iter().map(ToString::to_string).collect(),
         url: service.url.unwrap_or_default(),
@@ -75,6 +77,6 @@ fn watched(service: Service) -> Watched {
         kind: service.kind,
         image: service.image,
         probe: service.probe,
-        interval: service.interval.max(Duration::from_secs(1)),
+        interval,
     }
 }
