@@ -157,10 +157,12 @@ fn without_the_agent_systemd_still_says_what_it_knows() {
     };
     world.put("etc/dagger/dagger.toml", SIX);
     world.put("var/lib/dagger/owner/sonarr", "");
+    world.put("usr/lib/systemd/system/radarr.service", "");
     world.systemd(&[
         ("dagger-sonarr.service", "active", "running"),
         ("dagger-pull@sonarr.service", "inactive", "dead"),
         ("dagger-agent.service", "failed", "failed"),
+        ("radarr.service", "active", "running"),
     ]);
     let (code, out, err) = run(&mut world.client(&["status"]));
     assert_eq!(code, 5);
@@ -168,7 +170,7 @@ fn without_the_agent_systemd_still_says_what_it_knows() {
         .lines()
         .map(|line| line.split_whitespace().collect())
         .collect();
-    assert_eq!(lines[1][..4], ["radarr", "none", "inactive", "inactive"]);
+    assert_eq!(lines[1][..4], ["radarr", "native", "active", "unknown"]);
     assert_eq!(lines[2][..4], ["sonarr", "container", "active", "unknown"]);
     assert_eq!(lines.len(), 3, "{out}");
     assert_eq!(err.lines().count(), 1, "one sentence: {err}");
@@ -219,6 +221,16 @@ fn units_are_systemctls_and_logs_are_journalctls() {
         world.program("systemctl", status);
         assert_eq!(run(&mut world.client(&["start"])).0, ours);
     }
+    // systemctl has no status of its own for this one.
+    world.script(
+        "systemctl",
+        "echo 'Failed to start x: Interactive authentication required.' >&2; exit 1",
+    );
+    let (code, _, err) = run(&mut world.client(&["start"]));
+    assert_eq!(
+        (code, err.as_str()),
+        (4, "Failed to start x: Interactive authentication required.\n")
+    );
 }
 
 #[test]

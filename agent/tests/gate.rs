@@ -1,5 +1,12 @@
 //! The gate before the start, as a unit uses it: called with the words that the generator writes, below a root of its own.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test stops at the first surprise"
+)]
+
 mod gate_support;
 
 use std::net::{TcpListener, UdpSocket};

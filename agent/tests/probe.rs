@@ -1,6 +1,13 @@
 //! Probes against servers that answer as the applications do, and against servers that mean no good: whatever comes, there is
 //! an observation within the time limit, and its text is one short printable line.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test stops at the first surprise"
+)]
+
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;

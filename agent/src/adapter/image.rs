@@ -26,9 +26,9 @@ pub struct Image {
 /// Label that carries an application's version (OCI image specification, annotations).
 const VERSION_LABEL: &str = "org.opencontainers.image.version";
 
-/// Words after `podman` that ask for one image.
+/// Words after `podman` that ask for one image. The first podman of a boot would tell the journal of a "system refresh".
 pub fn inspect_argv(reference: &str) -> Vec<&str> {
-    vec!["image", "inspect", "--format", "json", "--", reference]
+    vec!["--events-backend", "none", "image", "inspect", "--format", "json", "--", reference]
 }
 
 /// Words after `podman` that fetch one image. Its events are the journal's noise, not its news.

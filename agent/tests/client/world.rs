@@ -69,12 +69,13 @@ impl World {
 
     /// A program that writes its name and its words, one a line, and ends with a status.
     pub fn program(&self, name: &str, status: u8) {
+        self.script(name, &format!("printf '%s\\n' {name} \"$@\"\nexit {status}"));
+    }
+
+    /// A program of one's own.
+    pub fn script(&self, name: &str, text: &str) {
         let path = self.dir.join("bin").join(name);
-        fs::write(
-            &path,
-            format!("#!/bin/sh\nprintf '%s\\n' {name} \"$@\"\nexit {status}\n"),
-        )
-        .unwrap();
+        fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
@@ -126,8 +127,9 @@ impl World {
             let mut builder = connection::Builder::address(address.as_str())
                 .name("org.freedesktop.systemd1")
                 .serve_at("/org/freedesktop/systemd1", Systemd(units));
-            for (unit, ..) in units {
+            for (unit, active, sub) in units {
                 builder = builder.serve_at(systemd_path(unit), Unit);
+                builder = builder.serve_at(systemd_path(unit), State(active, sub));
             }
             let _connection = builder.build().await.unwrap();
             ready.send(()).unwrap();
@@ -237,6 +239,7 @@ impl Systemd {
         let text = str::to_owned;
         self.0
             .iter()
+            .filter(|(unit, ..)| unit.starts_with("dagger-"))
             .map(|(unit, active, sub)| {
                 let path = zbus::OwnedObjectPath::try_from(systemd_path(unit)).unwrap();
                 (
@@ -253,6 +256,21 @@ impl Systemd {
                 )
             })
             .collect()
+    }
+}
+
+struct State(&'static str, &'static str);
+
+#[interface(name = "org.freedesktop.systemd1.Unit")]
+impl State {
+    #[zbus(property)]
+    fn active_state(&self) -> String {
+        self.0.into()
+    }
+
+    #[zbus(property)]
+    fn sub_state(&self) -> String {
+        self.1.into()
     }
 }
 

@@ -90,12 +90,36 @@ impl Bus {
             .await
             .map_err(|error: zbus::Error| Error::Failed(format!("systemd cannot be asked: {error}")))?;
         let mut services = Vec::new();
-        for row in listed {
-            let Some(name) = service_of(&row.0) else { continue };
-            services.push(self.of_unit(&name, row).await);
+        for (unit, ..) in listed {
+            let Some(name) = service_of(&unit) else { continue };
+            let mut service = unknown(name.as_str(), unit);
+            self.observe(&mut service).await;
+            services.push(service);
         }
         services.sort_by(|a, b| a.view.name.cmp(&b.view.name));
         Ok(services)
+    }
+
+    /// Fills in what systemd knows of the service's unit; leaves it as it is when systemd cannot be asked.
+    pub async fn observe(&self, service: &mut Service) {
+        let unit = service.view.unit.clone();
+        let Some(active_state) = self.unit_property::<String>(&unit, "Unit", "ActiveState").await else {
+            return;
+        };
+        service.view.health = match active_state.as_str() {
+            "failed" => Health::Failed,
+            "inactive" => Health::Inactive,
+            _ => Health::Unknown,
+        };
+        service.view.active_state = active_state;
+        service.view.sub_state = self
+            .unit_property(&unit, "Unit", "SubState")
+            .await
+            .unwrap_or_default();
+        let since = self.unit_property(&unit, "Unit", "StateChangeTimestamp").await;
+        service.view.since = since.unwrap_or(0);
+        service.view.main_pid = self.unit_property(&unit, "Service", "MainPID").await.unwrap_or(0);
+        service.memory_bytes = self.memory(&unit).await;
     }
 
     /// One property of a unit; none when it is of another type or systemd cannot be asked.
@@ -116,27 +140,6 @@ impl Bus {
     async fn memory(&self, unit: &str) -> Option<u64> {
         let memory = self.unit_property(unit, "Service", "MemoryCurrent").await;
         memory.filter(|bytes| !matches!(bytes, 0 | &u64::MAX))
-    }
-
-    /// A service as far as systemd knows it.
-    async fn of_unit(&self, name: &ServiceName, row: ListedUnit) -> Service {
-        let mut service = unknown(name.as_str(), row.0);
-        service.view.health = match row.3.as_str() {
-            "failed" => Health::Failed,
-            "inactive" => Health::Inactive,
-            _ => Health::Unknown,
-        };
-        service.view.active_state = row.3;
-        service.view.sub_state = row.4;
-        let unit = service.view.unit.as_str();
-        service.memory_bytes = self.memory(unit).await;
-        let main_pid = self.unit_property(unit, "Service", "MainPID").await;
-        service.view.since = self
-            .unit_property(unit, "Unit", "StateChangeTimestamp")
-            .await
-            .unwrap_or(0);
-        service.view.main_pid = main_pid.unwrap_or(0);
-        service
     }
 
     /// Signals that say that a report is out of date: everything that the agent emits, and its coming and going.
@@ -221,7 +224,7 @@ fn of_bus(error: zbus::Error) -> Error {
             }
             other => Error::NoAgent(other.to_string()),
         },
-        zbus::Error::MethodError(_, Some(text), _) => Error::NoAgent(text),
+        zbus::Error::MethodError(_, Some(text), _) => Error::NoAgent(text.trim_end_matches('.').to_owned()),
         zbus::Error::InputOutput(error) if error.kind() == io::ErrorKind::TimedOut => {
             Error::NoAgent(format!("no answer within {} s", PATIENCE.as_secs()))
         }

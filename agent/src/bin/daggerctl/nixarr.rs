@@ -9,7 +9,7 @@ use crate::bus::Bus;
 use crate::error::Error;
 use crate::report::Report;
 use crate::screen::{Screen, print, print_json};
-use crate::show::{summary as summary_text, tone};
+use crate::show::{NOTHING, summary as summary_text, tone};
 use crate::status::{report, without_agent};
 use crate::suite::Suite;
 use crate::text::{Cell, Tone, table};
@@ -90,7 +90,7 @@ fn rows(suite: &Suite, report: Report) -> Vec<Row> {
 
 fn text(rows: &[Row], colour: bool) -> String {
     if rows.is_empty() {
-        return "No services are configured.\n".to_owned();
+        return NOTHING.to_owned();
     }
     let headings = ["SERVICE", "OWNER", "NATIVE UNIT", "HEALTH"];
     let mut lines = vec![

@@ -2,16 +2,16 @@
 //! that run it are at the end.
 
 use std::ffi::OsString;
-use std::io::IsTerminal as _;
+use std::io::{BufRead as _, BufReader, IsTerminal as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use dagger_agent::cli::LogsArgs;
 use dagger_suite::names::{AGENT_UNIT, ServiceName, TARGET, exit};
 
 use crate::error::Error;
-use crate::screen::warn;
+use crate::screen::{echo, warn};
 
 /// Words for journalctl. A service's log holds its image's download too; no service means the suite and the agent.
 pub fn journalctl(args: &LogsArgs, service: Option<&ServiceName>) -> Vec<String> {
@@ -52,16 +52,35 @@ pub fn run_systemctl(verb: &str, services: &[ServiceName]) -> Result<u8, Error> 
             "waiting until it answers; Ctrl-C ends the waiting, not the start",
         );
     }
-    let status = Command::new("systemctl")
+    let mut systemctl = Command::new("systemctl")
         .args(systemctl(verb, services))
-        .status()
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| cannot_run("systemctl", &error))?;
+    let mut refused = false;
+    for line in systemctl
+        .stderr
+        .take()
+        .into_iter()
+        .flat_map(|pipe| BufReader::new(pipe).lines())
+    {
+        let line = line.map_err(|error| cannot_run("systemctl", &error))?;
+        refused |= REFUSALS.iter().any(|refusal| line.contains(refusal));
+        echo(&line);
+    }
+    let status = systemctl
+        .wait()
         .map_err(|error| cannot_run("systemctl", &error))?;
     Ok(match status.code() {
         Some(0) => exit::GOOD,
         Some(4) => exit::NOT_AUTHORIZED,
+        _ if refused => exit::NOT_AUTHORIZED,
         _ => exit::FAILED,
     })
 }
+
+/// What systemctl passes on from polkit without a status of its own for it (seen with systemd 257).
+const REFUSALS: [&str; 2] = ["Interactive authentication required", "Access denied"];
 
 /// Where the generator is: with an installed client below the same prefix, in a build beside it.
 pub fn generator(client: &Path) -> Option<OsString> {

@@ -43,6 +43,11 @@ pub fn print_json(value: &impl serde::Serialize) -> Result<bool, Error> {
     print(&(json.map_err(|error| Error::Failed(format!("cannot make JSON: {error}")))? + "\n"))
 }
 
+/// Passes a line of another program on, beside the output.
+pub fn echo(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
 /// Says something beside the output. Where even that cannot be written nobody is left to tell.
 pub fn warn(program: &str, text: &str) {
     let _ = writeln!(io::stderr().lock(), "{program}: {text}");

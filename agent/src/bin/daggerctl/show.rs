@@ -8,7 +8,7 @@ use crate::report::{Report, Service};
 use crate::text::{Cell, Tone, ago, bytes, clean, latency, paint, table};
 
 /// What is shown when no service is configured.
-const NOTHING: &str = "\
+pub const NOTHING: &str = "\
 No services: write /etc/dagger/dagger.toml (/usr/share/doc/dagger/dagger.toml.example shows how), then `systemctl daemon-reload`.
 ";
 

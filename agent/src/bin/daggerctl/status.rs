@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use dagger_agent::adapter::bus::Owner;
 use dagger_agent::cli::{HealthArgs, StatusArgs};
 use dagger_agent::domain::health::Health;
 use dagger_suite::names::{Root, ServiceName, exit};
@@ -45,7 +46,18 @@ pub async fn report(bus: &Bus) -> Result<(Report, Option<Error>), Error> {
             let Ok(units) = bus.units().await else {
                 return Err(reason);
             };
-            let services = Suite::read(Root::from_env()).complete(units);
+            let suite = Suite::read(Root::from_env());
+            let mut services = suite.complete(units);
+            for service in services
+                .iter_mut()
+                .filter(|service| service.view.owner == Owner::Native)
+            {
+                // As the agent does it: the unit that is shown is the one that owns the data.
+                if let Some(unit) = suite.native_unit(&service.view.name) {
+                    unit.clone_into(&mut service.view.unit);
+                    bus.observe(service).await;
+                }
+            }
             Ok((Report::of_systemd(services), Some(reason)))
         }
     }
@@ -187,6 +199,8 @@ pub async fn check(args: &HealthArgs, screen: Screen) -> Result<u8, Error> {
 fn say(verdicts: &[Verdict], mistakes: &[String], json: bool, screen: Screen) -> Result<u8, Error> {
     if json {
         print_json(&verdicts)?;
+    } else if verdicts.is_empty() {
+        print(show::NOTHING)?;
     } else {
         let lines = verdicts
             .iter()

@@ -56,6 +56,19 @@ impl Suite {
         &self.services
     }
 
+    /// The native unit of a service that is on this machine.
+    pub fn native_unit(&self, name: &str) -> Option<&str> {
+        let configured = self
+            .services
+            .iter()
+            .find(|service| service.name.as_str() == name)?;
+        configured
+            .native
+            .iter()
+            .find(|(_, present)| *present)
+            .map(|(unit, _)| unit.as_str())
+    }
+
     /// Takes names from the command line. An unknown one is refused, unless the configuration could not be read.
     pub fn names(&self, words: &[String]) -> Result<Vec<ServiceName>, Error> {
         words
@@ -102,7 +115,7 @@ impl Suite {
     pub fn owner(&self, name: &str, container_up: bool) -> Owner {
         let configured = self.services.iter().find(|service| service.name.as_str() == name);
         let marked = configured.is_some_and(|service| self.root.join(service.name.owner_marker()).exists());
-        let native = configured.is_some_and(|service| service.native.iter().any(|(_, present)| *present));
+        let native = self.native_unit(name).is_some();
         match (marked, native, container_up) {
             (true, ..) | (false, false, true) => Owner::Container,
             (false, true, _) => Owner::Native,
