@@ -28,7 +28,16 @@ const VERSION_LABEL: &str = "org.opencontainers.image.version";
 
 /// Words after `podman` that ask for one image. The first podman of a boot would tell the journal of a "system refresh".
 pub fn inspect_argv(reference: &str) -> Vec<&str> {
-    vec!["--events-backend", "none", "image", "inspect", "--format", "json", "--", reference]
+    vec![
+        "--events-backend",
+        "none",
+        "image",
+        "inspect",
+        "--format",
+        "json",
+        "--",
+        reference,
+    ]
 }
 
 /// Words after `podman` that fetch one image. Its events are the journal's noise, not its news.
