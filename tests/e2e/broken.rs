@@ -51,7 +51,6 @@ fn service(ground: &Ground) -> Result<()> {
         machine.unit("dagger-radarr.service", "ActiveState")? == "failed",
         "{status}"
     );
-    machine.wait_health("radarr", "failed", MINUTE)?;
     let errors = machine.manager_property("ConfigurationErrors")?.to_string();
     ensure!(
         errors.contains("dagger.toml:10:"),

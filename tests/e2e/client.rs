@@ -83,7 +83,7 @@ fn codes(ground: &Ground) -> Result<()> {
     code("daggerctl health nobody", 2)?;
     machine.fault("sonarr", "500")?;
     code(
-        "for i in 1 2 3 4 5; do daggerctl check sonarr; done >/dev/null; daggerctl check sonarr",
+        "for i in 1 2 3 4 5; do daggerctl check sonarr; sleep 0.2; done >/dev/null; daggerctl check sonarr",
         3,
     )?;
     machine.wait_health("sonarr", "unhealthy", MINUTE)?;

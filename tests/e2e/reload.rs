@@ -69,7 +69,7 @@ fn sighup(ground: &Ground) -> Result<()> {
     machine.write("/etc/dagger/conf.d/50-more.toml", "[services.prowlarr]\n")?;
     machine.ok("systemctl reload monitoring.service || systemctl kill -s HUP monitoring.service")?;
     machine.wait_for("prowlarr on the bus", MINUTE, |m| {
-        Ok((m.health("prowlarr") == "inactive").then_some(()))
+        Ok((!m.health("prowlarr").is_empty()).then_some(()))
     })?;
     machine.write(
         "/etc/dagger/conf.d/50-more.toml",

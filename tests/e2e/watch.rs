@@ -50,7 +50,7 @@ pub const STORIES: &[Story] = &[
 ];
 
 /// A single service, so that a story is about that one.
-const SONARR: &str = "[suite]\nmedia = \"/fun\"\nstate = \"/var/lib/nixarr\"\n[services.sonarr]\n";
+const SONARR: &str = "[suite]\nmedia = \"/fun\"\nstate = \"/var/lib/nixarr\"\n[services.sonarr]\nhealth = { interval = \"2s\" }\n";
 const MINUTE: Duration = Duration::from_mins(1);
 
 fn one_line_a_change(ground: &Ground) -> Result<()> {
@@ -153,7 +153,7 @@ fn unhealthy(ground: &Ground) -> Result<()> {
         ("500", "500"),
         ("wrong-body", ""),
         ("corrupt", ""),
-        ("refuse", "refused"),
+        ("refuse", "nobody listens"),
     ] {
         machine.fault("sonarr", fault)?;
         machine

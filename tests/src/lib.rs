@@ -8,3 +8,4 @@ pub mod rig;
 pub mod standin;
 pub mod suite;
 pub mod harness;
+pub mod bench;

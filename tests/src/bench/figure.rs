@@ -45,7 +45,9 @@ impl Figure {
     /// The figure itself: the median, or its ratio to the peer's.
     pub fn value(&self) -> f64 {
         let ours = self.samples.median();
-        self.peer.as_ref().map_or(ours, |peer| ours / peer.samples.median())
+        self.peer
+            .as_ref()
+            .map_or(ours, |peer| ours / peer.samples.median())
     }
 
     /// Whether it is within its limit. A figure that could not be measured is not.
@@ -101,7 +103,11 @@ fn spread(samples: &Samples, unit: &str) -> String {
     match samples.count() {
         1 => format!("{median} {unit}"),
         count => {
-            format!("{median} {unit}, half of {count} between {} and {}", number(low), number(high))
+            format!(
+                "{median} {unit}, half of {count} between {} and {}",
+                number(low),
+                number(high)
+            )
         }
     }
 }

@@ -22,6 +22,16 @@ pub enum Entry {
     Link(Vec<u8>),
 }
 
+impl Entry {
+    /// How many bytes of content it has.
+    pub fn size(&self) -> usize {
+        match self {
+            Self::Directory => 0,
+            Self::File(bytes) | Self::Link(bytes) => bytes.len(),
+        }
+    }
+}
+
 /// Everything below a directory by its relative path; a directory comes before what is in it.
 pub fn read(directory: &Path) -> Result<BTreeMap<Vec<u8>, Entry>> {
     let mut entries = BTreeMap::new();
@@ -31,7 +41,9 @@ pub fn read(directory: &Path) -> Result<BTreeMap<Vec<u8>, Entry>> {
             let path = entry.context("read a directory")?.path();
             let kind = path.symlink_metadata().context("look at an entry")?.file_type();
             let content = if kind.is_symlink() {
-                Entry::Link(bytes(std::fs::read_link(&path).context("read a link")?.as_os_str()))
+                Entry::Link(bytes(
+                    std::fs::read_link(&path).context("read a link")?.as_os_str(),
+                ))
             } else if kind.is_dir() {
                 left.push(path.clone());
                 Entry::Directory

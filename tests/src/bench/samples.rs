@@ -18,7 +18,10 @@ impl Samples {
 
     /// The one in the middle; of an even number the mean of the two in the middle. Not a number when there is none.
     pub fn median(&self) -> f64 {
-        f64::midpoint(self.at(self.0.len().saturating_sub(1) / 2), self.at(self.0.len() / 2))
+        f64::midpoint(
+            self.at(self.0.len().saturating_sub(1) / 2),
+            self.at(self.0.len() / 2),
+        )
     }
 
     /// The first and the third quartile: half of all measurements lie between them.
