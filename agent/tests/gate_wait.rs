@@ -92,7 +92,7 @@ fn dockmon_7_a_migration_is_waited_for_beyond_the_budget() {
 #[test]
 fn patience_has_an_end_that_says_the_last_answer() {
     let machine = Machine::new("patience");
-    let port = format!("--port={}", http("Healthy", Duration::from_secs(60)));
+    let port = format!("--port={}", http("Healthy", Duration::from_mins(1)));
     let words = [
         "post",
         "--service=jellyfin",
