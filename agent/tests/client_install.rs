@@ -155,6 +155,29 @@ fn an_update_replaces_what_differs_and_removes_what_is_gone() {
 }
 
 #[test]
+fn pages_come_from_the_program_that_makes_them() {
+    let target = Target::new("pages");
+    assert!(
+        target.install(&[]).1.contains("No manual pages and completions"),
+        "not even said"
+    );
+    let make = "mkdir -p \"$1/share/man/man1\" && echo page >\"$1/share/man/man1/x.1\"";
+    target.world.script("dagger-docs", make);
+    let (code, out, _) = target.install(&[]);
+    assert!(
+        code == 0 && out.contains("  new      /usr/share/man/man1/x.1\n"),
+        "{out}"
+    );
+    assert!(!target.tree().contains("usr/bin/dagger-docs"));
+    target.world.script("dagger-docs", "echo no room >&2; exit 1");
+    let (code, _, err) = target.install(&[]);
+    assert!(
+        code == 1 && err.contains("no room") && err.contains("could not write"),
+        "{err}"
+    );
+}
+
+#[test]
 fn missing_programs_are_named_and_nothing_is_changed() {
     let target = Target::new("missing");
     fs::remove_file(target.world.dir.join("bin/dagger-gate")).unwrap();

@@ -94,7 +94,7 @@ impl Suite {
             }
         }
         for service in &mut services {
-            service.view.owner = self.owner(&service.view.name, service.is_up());
+            service.view.owner = self.owner(&service.view.name, service.view.active_state == "active");
         }
         services.sort_by(|a, b| a.view.name.cmp(&b.view.name));
         services
@@ -112,11 +112,11 @@ impl Suite {
     }
 
     /// Who owns a service: its marker says so; without one a native unit does; without that the container that runs.
-    pub fn owner(&self, name: &str, container_up: bool) -> Owner {
+    pub fn owner(&self, name: &str, container_active: bool) -> Owner {
         let configured = self.services.iter().find(|service| service.name.as_str() == name);
         let marked = configured.is_some_and(|service| self.root.join(service.name.owner_marker()).exists());
         let native = self.native_unit(name).is_some();
-        match (marked, native, container_up) {
+        match (marked, native, container_active) {
             (true, ..) | (false, false, true) => Owner::Container,
             (false, true, _) => Owner::Native,
             (false, false, false) => Owner::None,
