@@ -42,6 +42,16 @@ pub struct Figure {
 }
 
 impl Figure {
+    /// A figure that could not be measured, and why.
+    pub fn failed(row: Row, why: &anyhow::Error) -> Self {
+        Self {
+            row,
+            samples: Samples::default(),
+            peer: None,
+            notes: vec![format!("not measured: {why:#}")],
+        }
+    }
+
     /// The figure itself: the median, or its ratio to the peer's.
     pub fn value(&self) -> f64 {
         let ours = self.samples.median();
@@ -101,6 +111,7 @@ fn spread(samples: &Samples, unit: &str) -> String {
     let (low, high) = samples.quartiles();
     let median = number(samples.median());
     match samples.count() {
+        0 => "nothing".to_owned(),
         1 => format!("{median} {unit}"),
         count => {
             format!(

@@ -83,23 +83,30 @@ pub fn measure(wanted: &dyn Fn(&str) -> bool, programs: &Path) -> Result<Vec<Fig
         if rows.is_empty() {
             continue;
         }
-        let scratch = Scratch::new()?;
-        let case = Case::prepare(&scratch, count, programs)?;
-        let needs = |peer: &str| rows.iter().any(|row| row.name.ends_with(peer));
-        let turns: Vec<Program> = [
-            (Program::Ours, true),
-            (Program::Floor, needs("floor")),
-            (Program::Quadlet, needs("quadlet")),
-        ]
-        .into_iter()
-        .filter_map(|(program, needed)| needed.then_some(program))
-        .collect();
-        let samples = progress::during(format!("generators, {count} services"), || case.rounds(&turns))?;
-        for row in rows {
-            figures.push(case.figure(row, &turns, &samples)?);
+        match measure_count(count, &rows, programs) {
+            Ok(measured) => figures.extend(measured),
+            Err(why) => figures.extend(rows.into_iter().map(|row| Figure::failed(row, &why))),
         }
     }
     Ok(figures)
+}
+
+fn measure_count(count: usize, rows: &[Row], programs: &Path) -> Result<Vec<Figure>> {
+    let scratch = Scratch::new()?;
+    let case = Case::prepare(&scratch, count, programs)?;
+    let needs = |peer: &str| rows.iter().any(|row| row.name.ends_with(peer));
+    let turns: Vec<Program> = [
+        (Program::Ours, true),
+        (Program::Floor, needs("floor")),
+        (Program::Quadlet, needs("quadlet")),
+    ]
+    .into_iter()
+    .filter_map(|(program, needed)| needed.then_some(program))
+    .collect();
+    let samples = progress::during(format!("generators, {count} services"), || case.rounds(&turns))?;
+    rows.iter()
+        .map(|row| case.figure(*row, &turns, &samples))
+        .collect()
 }
 
 impl<'a> Case<'a> {

@@ -30,8 +30,18 @@ pub fn toml(count: usize) -> String {
                 "\n[services.{kind}-{round}]\nlike = \"{kind}\"\nport = {port}"
             );
         }
-        if *kind == "transmission" {
-            let _ = writeln!(text, "peer-port = {}", 40_000 + number);
+        match *kind {
+            "transmission" => {
+                let _ = writeln!(text, "peer-port = {}", 40_000 + number);
+            }
+            "jellyfin" if round > 0 => {
+                let port = 20_000 + number;
+                let _ = writeln!(
+                    text,
+                    "ports = [{{ name = \"discovery\", port = {port}, protocol = \"udp\" }}]"
+                );
+            }
+            _ => {}
         }
     }
     text

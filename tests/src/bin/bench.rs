@@ -88,17 +88,12 @@ fn measured(group: &Group, wanted: &dyn Fn(&str) -> bool) -> Vec<Figure> {
         return Vec::new();
     }
     let (mut figures, why) = match (group.measure)(wanted, &suite::programs()) {
-        Ok(figures) => (figures, anyhow!("not measured")),
+        Ok(figures) => (figures, anyhow!("its group has left it out")),
         Err(error) => (Vec::new(), error),
     };
     for row in rows {
         if !figures.iter().any(|figure| figure.row.name == row.name) {
-            figures.push(Figure {
-                row,
-                samples: [].into_iter().collect(),
-                peer: None,
-                notes: vec![format!("{why:#}")],
-            });
+            figures.push(Figure::failed(row, &why));
         }
     }
     figures
