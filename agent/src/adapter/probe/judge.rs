@@ -121,6 +121,7 @@ fn jellyfin(answer: &Answer) -> Judgement {
 
 /// Transmission's `rpc-server.cc`, `handle_request`, in the order of its checks.
 ///
+/// It names itself in `Server` in every answer (seen with 4.1 beta), which tells its 403 from a proxy's.
 /// The probe never sends credentials: with `anti-brute-force-enabled` wrong ones lock everybody out.
 fn transmission(answer: &Answer) -> Judgement {
     let ours = answer
@@ -350,10 +351,10 @@ mod tests {
             (login("Transmission"), "+authentication is on"),
             (login("nginx"), "-HTTP 401"),
             (answer(409, "other"), "-HTTP 409"),
-            (answer(403, ""), "+rpc-whitelist"),
             (server("Transmission", answer(403, "")), "+rpc-whitelist"),
+            (answer(403, ""), "-HTTP 403"),
             (server("nginx", answer(403, "")), "-HTTP 403"),
-            (answer(421, ""), "+rpc-host-whitelist"),
+            (server("Transmission", answer(421, "")), "+rpc-host-whitelist"),
             (to(301, "/t/web/"), ">/t/rpc"),
             (answer(404, ""), "-HTTP 404"),
             (answer(405, ""), "-HTTP 405"),
