@@ -358,6 +358,7 @@ pub fn group(text: &str) -> Result<(), Wrong> {
 
 /// A mount point inside and options for it.
 pub fn tmpfs(text: &str) -> Result<(), Wrong> {
+    self::text(text)?;
     path(text.split_once(':').map_or(text, |(target, _)| target))
 }
 

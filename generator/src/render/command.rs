@@ -171,18 +171,15 @@ fn environment(exec: &mut Exec<'_>, service: &Service) {
     }
 }
 
-/// What LinuxServer's and hotio's images take from the environment. They set umask and timezone themselves, to their own
-/// defaults, unless told here too. `PUID` comes last, so that nothing else decides who owns the data.
+/// What LinuxServer's and hotio's images take from the environment, beside the umask that is part of the service's own.
+/// `PUID` comes last, so that nothing else decides who owns the data.
 fn puid(exec: &mut Exec<'_>, service: &Service) {
-    let given = |name: &str| service.environment.iter().any(|(key, _)| key == name);
+    let given = service.environment.iter().any(|(key, _)| key == "TZ");
     exec.next_line();
-    if let Some(umask) = service.umask.as_ref().filter(|_| !given("UMASK")) {
-        exec.flag("--env=UMASK=", umask);
-    }
     if let Some(zone) = service
         .timezone
         .as_ref()
-        .filter(|zone| *zone != "local" && !given("TZ"))
+        .filter(|zone| *zone != "local" && !given)
     {
         exec.flag("--env=TZ=", zone);
     }

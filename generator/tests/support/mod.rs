@@ -235,18 +235,8 @@ impl Reader<'_> {
         same("the environment", &given, &service.environment.as_slice())?;
         let mut meant: Vec<(&str, String)> = Vec::new();
         if service.identity.style == IdentityStyle::Puid {
-            let free = |name: &str| !service.environment.iter().any(|(key, _)| key == name);
-            let zone = service
-                .timezone
-                .clone()
-                .filter(|zone| zone != "local" && free("TZ"));
-            meant.extend(
-                service
-                    .umask
-                    .clone()
-                    .filter(|_| free("UMASK"))
-                    .map(|umask| ("UMASK", umask)),
-            );
+            let given = service.environment.iter().any(|(key, _)| key == "TZ");
+            let zone = service.timezone.clone().filter(|zone| zone != "local" && !given);
             meant.extend(zone.map(|zone| ("TZ", zone)));
             meant.push(("PUID", service.identity.uid.to_string()));
             meant.push(("PGID", service.identity.gid.to_string()));

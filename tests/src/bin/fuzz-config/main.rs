@@ -75,11 +75,12 @@ fn main() -> ExitCode {
         let _ = watch.join();
         found
     });
-    let seconds = started.elapsed().as_secs_f64();
+    let elapsed = started.elapsed();
     println!(
-        "fuzz-config: {cases} configurations, {} units read back, {seconds:.0} s, {:.0} us each a thread, {findings} findings",
+        "fuzz-config: {cases} configurations, {} units read back, {} s, {} us each a thread, {findings} findings",
         RENDERED.load(Ordering::Relaxed),
-        seconds * 1e6 * threads as f64 / cases.max(1) as f64
+        elapsed.as_secs(),
+        elapsed.as_micros() * u128::from(threads) / u128::from(cases.max(1)),
     );
     ExitCode::from(u8::from(findings > 0))
 }
@@ -105,7 +106,7 @@ fn progress(cases: u64, started: Instant) {
 fn work(cases: u64, seed: u64) -> u64 {
     let scratch = Scratch::new(seed);
     let mut maker = Maker::new(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    let mut seen = HashSet::new();
+    let mut shapes = HashSet::new();
     let mut findings = 0;
     for _ in 0..cases {
         let text = maker.next();
@@ -116,7 +117,7 @@ fn work(cases: u64, seed: u64) -> u64 {
             .and_then(|loaded| try_one(&loaded, maker.below(32) == 0))
         {
             Ok(shape) => {
-                if seen.len() < 1 << 20 && seen.insert(shape) {
+                if shapes.len() < 1 << 20 && shapes.insert(shape) {
                     maker.keep(&text);
                 }
             }

@@ -104,7 +104,7 @@ impl Maker {
     pub fn next(&mut self) -> String {
         match self.random.below(3) {
             0 => self.damaged(),
-            _ => self.from_schema(),
+            _ => self.nearly_right(),
         }
     }
 
@@ -138,7 +138,7 @@ impl Maker {
         self.corpus.get(at).map_or("", String::as_str)
     }
 
-    fn from_schema(&mut self) -> String {
+    fn nearly_right(&mut self) -> String {
         let mut text = String::new();
         if self.random.below(2) == 0 {
             text.push_str("[suite]\nmedia = \"/fun\"\n");
