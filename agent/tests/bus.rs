@@ -1,4 +1,11 @@
 //! The agent on a bus: the real program, a private dbus-daemon, and a systemd that the tests play. Needs no root.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::format_collect,
+    reason = "a test that fails says so by ending"
+)]
 
 #[path = "bus/world.rs"]
 mod world;
@@ -168,7 +175,7 @@ async fn the_marker_and_the_native_unit_decide_who_owns_a_service() {
     };
     let app = Application::start(Duration::ZERO);
     let text = format!(
-        "[services.sonarr]\nport = {}\nnative = \"sonarr.service\"\n",
+        "[suite]\nmedia = \"/fun\"\n[services.sonarr]\nport = {}\nnative = \"sonarr.service\"\n",
         app.port
     );
     world.put("etc/dagger/dagger.toml", &text);
@@ -233,7 +240,7 @@ async fn checks_that_come_together_share_a_probe_and_a_flood_is_turned_away() {
 
     let mut throttled = 0;
     let mut calls = Vec::new();
-    for _ in 0..200 {
+    for _ in 0..100 {
         let proxy = service(&caller, "app").await;
         calls.push(tokio::spawn(async move { proxy.check().await }));
     }
@@ -244,7 +251,7 @@ async fn checks_that_come_together_share_a_probe_and_a_flood_is_turned_away() {
             Err(other) => panic!("{other:?}"),
         }
     }
-    assert!(throttled > 100, "{throttled} of 200");
+    assert!(throttled > 60, "{throttled} of 100");
     let other = world.caller().await;
     assert_eq!(
         service(&other, "app").await.check().await.unwrap().0,
@@ -376,14 +383,14 @@ async fn a_thousand_services_are_watched() {
         .enumerate()
         .map(|(n, name)| {
             format!(
-                "[services.{name}]\nimage = \"localhost/x:1\"\nport = {}\nstate = []\n\
+                "[services.{name}]\nimage = \"localhost/x:1\"\nport = {}\n\
                  health = {{ kind = \"http\", path = \"/\", interval = \"30s\" }}\n",
                 10_000 + n
             )
         })
         .collect();
     let one = format!(
-        "[services.live]\nimage = \"localhost/x:1\"\nport = {}\nstate = []\nhealth = {{ kind = \"http\", path = \"/\" }}\n",
+        "[services.live]\nimage = \"localhost/x:1\"\nport = {}\nhealth = {{ kind = \"http\", path = \"/\" }}\n",
         app.port
     );
     world.put("etc/dagger/dagger.toml", &(text + &one));

@@ -42,6 +42,7 @@ struct Manager(Arc<Mutex<HashMap<String, Unit>>>);
 
 #[interface(name = "org.freedesktop.systemd1.Manager")]
 impl Manager {
+    #[expect(clippy::unused_self, reason = "a method of an interface has one")]
     fn subscribe(&self) {}
 
     fn list_units_by_names(&self, names: Vec<String>) -> Vec<Row> {
@@ -78,6 +79,7 @@ struct UnitObject;
 #[interface(name = "org.freedesktop.systemd1.Unit")]
 impl UnitObject {
     #[zbus(property)]
+    #[expect(clippy::unused_self, reason = "a property of an interface has one")]
     fn inactive_exit_timestamp_monotonic(&self) -> u64 {
         1
     }
@@ -216,7 +218,7 @@ impl World {
     pub fn configure(&self, services: &[(&str, u16)]) {
         let table = |(name, port): &(&str, u16)| {
             format!(
-                "[services.{name}]\nimage = \"localhost/x:1\"\nport = {port}\nstate = []\nstart-budget = \"1s\"\n\
+                "[services.{name}]\nimage = \"localhost/x:1\"\nport = {port}\nstart-budget = \"1s\"\n\
                  health = {{ kind = \"http\", path = \"/ping\", interval = \"1s\", timeout = \"2s\", failures = 2 }}\n"
             )
         };

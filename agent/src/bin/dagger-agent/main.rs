@@ -10,11 +10,6 @@
 //! - [`watch`]: news of units and answers of applications, in.
 //! - [`requests`]: callers on the bus.
 
-#![allow(
-    clippy::disallowed_methods,
-    reason = "a program is where clocks and processes meet the domain"
-)]
-
 mod config;
 
 mod entry;

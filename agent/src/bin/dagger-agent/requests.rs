@@ -40,14 +40,17 @@ impl Agent {
     fn check(&mut self, name: Option<&str>, answer: Answer<Vec<Checked>>) {
         let keys: Vec<Key> = match name {
             None => self.services.keys().cloned().collect(),
-            Some(name) => match self.services.get_key_value(name) {
-                Some((key, _)) => vec![key.clone()],
-                None => {
-                    let error = BusError::NoSuchService(format!("the configuration has no service {name:?}"));
-                    return reply(answer, Err(error));
-                }
-            },
+            Some(name) => self
+                .services
+                .get_key_value(name)
+                .map(|(key, _)| key.clone())
+                .into_iter()
+                .collect(),
         };
+        if let (Some(name), true) = (name, keys.is_empty()) {
+            let error = BusError::NoSuchService(format!("the configuration has no service {name:?}"));
+            return reply(answer, Err(error));
+        }
         self.last_round += 1;
         let now = clock::monotonic();
         let mut left = 0;

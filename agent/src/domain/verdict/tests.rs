@@ -4,7 +4,7 @@ use super::*;
 
 const POLICY: Policy = Policy {
     failures: 3,
-    budget: Duration::from_secs(60),
+    budget: Duration::from_mins(1),
     spacing: Duration::from_secs(5),
 };
 
