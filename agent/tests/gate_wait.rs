@@ -13,7 +13,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use gate_support::Machine;
 
@@ -204,6 +204,52 @@ fn an_image_that_is_there_is_recorded_and_nothing_is_fetched() {
     ] {
         assert!(record.contains(part), "{record}");
     }
+}
+
+/// Starting podman takes tens of milliseconds of CPU, at each start of each service.
+#[test]
+fn podman_is_not_asked_twice_while_its_store_stands_still() {
+    let machine = Machine::new("store");
+    let list = machine.root.join("overlay-images/images.json");
+    std::fs::create_dir(list.parent().unwrap()).unwrap();
+    let change = || {
+        std::fs::write(machine.root.join("new"), "[]").unwrap();
+        let old = SystemTime::now() - Duration::from_secs(9);
+        std::fs::File::open(machine.root.join("new"))
+            .unwrap()
+            .set_modified(old)
+            .unwrap();
+        std::fs::rename(machine.root.join("new"), &list).unwrap();
+    };
+    change();
+    let driver = format!(
+        r#""GraphDriver":{{"Name":"overlay","Data":{{"UpperDir":"{}/overlay/a/diff"}}}},"Id""#,
+        machine.root.display()
+    );
+    let answer = INSPECT.replacen(r#""Id""#, &driver, 1);
+    let podman = format!(
+        "--podman={}",
+        program(
+            &machine,
+            &format!("echo >> {}/asked; echo '{answer}'", machine.root.display())
+        )
+    );
+    let asked = || machine.read("asked").lines().count();
+    let run = |image: &str| {
+        machine
+            .run(&["image", "--service=sonarr", image, "--pull=missing", &podman])
+            .code
+    };
+    for (image, count) in [
+        ("--image=a:1", 1),
+        ("--image=a:1", 1),
+        ("--image=a:2", 2),
+        ("--image=a:2", 2),
+    ] {
+        assert_eq!((run(image), asked()), (0, count), "{image}");
+    }
+    change();
+    assert_eq!((run("--image=a:2"), asked()), (0, 3), "the store has changed");
 }
 
 #[test]

@@ -1,7 +1,11 @@
 //! Images in podman's store: what is asked, what the answers mean, and the record `/run/dagger/image/<service>` that the gate
 //! leaves for the agent.
 
+use std::collections::BTreeMap;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use dagger_suite::names::{IMAGE_DIR, Root, ServiceName};
 use serde::{Deserialize, Serialize};
@@ -21,6 +25,51 @@ pub struct Image {
     pub version: String,
     /// When it was built, as podman prints it (RFC 3339).
     pub created: String,
+    /// State of podman's store when it was seen: while this holds, podman need not be asked again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<Index>,
+}
+
+/// The file in which podman's store lists its images (`images.json` of containers/storage). Each change replaces it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Index {
+    path: PathBuf,
+    inode: u64,
+    size: u64,
+    /// Seconds and nanoseconds.
+    modified: (i64, i64),
+}
+
+/// A list that is younger than this when podman is asked may have changed under its hands.
+const SETTLED: Duration = Duration::from_millis(50);
+
+impl Index {
+    fn of(path: &Path) -> Option<Self> {
+        let meta = std::fs::metadata(path).ok()?;
+        Some(Self {
+            path: path.to_owned(),
+            inode: meta.ino(),
+            size: meta.size(),
+            modified: (meta.mtime(), meta.mtime_nsec()),
+        })
+    }
+
+    /// Whether no image came or went since.
+    pub fn holds(&self) -> bool {
+        Self::of(&self.path).as_ref() == Some(self)
+    }
+}
+
+/// The list of the store that an image's layers lie in: `<root>/overlay/<layer>/diff` belongs to
+/// `<root>/overlay-images/images.json`. None when it is not there, or not older than `asked`, when podman was asked.
+fn index(driver: &str, layer: &Path, asked: SystemTime) -> Option<Index> {
+    let root = layer
+        .ancestors()
+        .find(|dir| dir.file_name().is_some_and(|name| name == driver))?
+        .parent()?;
+    let path = root.join(format!("{driver}-images/images.json"));
+    let modified = std::fs::metadata(&path).ok()?.modified().ok()?;
+    (asked.duration_since(modified).ok()? > SETTLED).then(|| Index::of(&path))?
 }
 
 /// Label that carries an application's version (OCI image specification, annotations).
@@ -45,8 +94,8 @@ pub fn pull_argv(reference: &str) -> Vec<&str> {
     vec!["--events-backend", "none", "pull", "--", reference]
 }
 
-/// Reads the answer to [`inspect_argv`].
-pub fn decode(reference: &str, json: &[u8]) -> Result<Image, String> {
+/// Reads the answer to [`inspect_argv`], which was asked at `asked`.
+pub fn decode(reference: &str, json: &[u8], asked: SystemTime) -> Result<Image, String> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Inspected {
@@ -56,7 +105,14 @@ pub fn decode(reference: &str, json: &[u8]) -> Result<Image, String> {
         #[serde(default)]
         created: String,
         /// `null` when the image has none.
-        labels: Option<std::collections::BTreeMap<String, String>>,
+        labels: Option<BTreeMap<String, String>>,
+        graph_driver: Option<Driver>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Driver {
+        name: String,
+        data: Option<BTreeMap<String, String>>,
     }
     let images: Vec<Inspected> = serde_json::from_slice(json)
         .map_err(|error| format!("podman's answer is not understood: {error}"))?;
@@ -64,7 +120,12 @@ pub fn decode(reference: &str, json: &[u8]) -> Result<Image, String> {
         .into_iter()
         .next()
         .ok_or("podman's answer names no image")?;
+    let store = image.graph_driver.and_then(|driver| {
+        let layer = driver.data?.remove("UpperDir")?;
+        index(&driver.name, Path::new(&layer), asked)
+    });
     Ok(Image {
+        store,
         reference: reference.to_owned(),
         id: image.id,
         digest: image.digest,
@@ -120,13 +181,13 @@ mod tests {
 
     #[test]
     fn podmans_answer_is_read() {
-        let image = decode("localhost/sonarr:1", ANSWER.as_bytes()).unwrap();
+        let image = decode("localhost/sonarr:1", ANSWER.as_bytes(), SystemTime::now()).unwrap();
         assert_eq!(image.version, "4.0.15.2941");
         assert!(image.digest.starts_with("sha256:9a839e"));
-        let bare = decode("x", br#"[{"Id": "a", "Labels": null}]"#).unwrap();
+        let bare = decode("x", br#"[{"Id": "a", "Labels": null}]"#, SystemTime::now()).unwrap();
         assert_eq!((bare.version.as_str(), bare.digest.as_str()), ("", ""));
         for bad in ["", "[]", "{}", "[{}]", "\u{0}"] {
-            assert!(decode("x", bad.as_bytes()).is_err(), "{bad:?}");
+            assert!(decode("x", bad.as_bytes(), SystemTime::now()).is_err(), "{bad:?}");
         }
     }
 
@@ -138,9 +199,35 @@ mod tests {
         let root = Root::new(dir.canonicalize().unwrap());
         let service = ServiceName::parse("sonarr").unwrap();
         assert_eq!(recorded(&root, &service).unwrap(), None);
-        let image = decode("localhost/sonarr:1", ANSWER.as_bytes()).unwrap();
+        let image = decode("localhost/sonarr:1", ANSWER.as_bytes(), SystemTime::now()).unwrap();
         record(&root, &service, &image).unwrap();
         assert_eq!(recorded(&root, &service).unwrap(), Some(image));
+    }
+
+    #[test]
+    fn a_change_in_the_store_is_noticed() {
+        let dir = std::env::temp_dir().join(format!("dagger-store-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir_all(dir.join("overlay-images")).unwrap();
+        let list = dir.join("overlay-images/images.json");
+        std::fs::write(&list, "[]").unwrap();
+        let answer = format!(
+            r#"[{{"Id": "a", "Labels": null, "GraphDriver": {{"Name": "overlay", "Data": {{"UpperDir": "{}/overlay/b/diff"}}}}}}]"#,
+            dir.display()
+        );
+        let seen = |asked| decode("x", answer.as_bytes(), asked).unwrap().store;
+        assert_eq!(
+            seen(SystemTime::now() - Duration::from_secs(1)),
+            None,
+            "changed after podman was asked"
+        );
+        let index = seen(SystemTime::now() + Duration::from_secs(1)).unwrap();
+        assert!(index.holds());
+        std::fs::write(dir.join("new"), "{}").unwrap();
+        std::fs::rename(dir.join("new"), &list).unwrap();
+        assert!(!index.holds());
+        std::fs::remove_file(&list).unwrap();
+        assert!(!index.holds());
     }
 
     #[test]

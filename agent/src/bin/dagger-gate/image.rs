@@ -4,7 +4,7 @@ use std::io::{self, BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use dagger_agent::adapter::image::{self, Image};
 use dagger_agent::adapter::probe::PODMAN;
@@ -64,6 +64,9 @@ fn policy(word: &str) -> Result<Pull, Stop> {
 /// Looks, fetches where the policy says so, and leaves the record.
 pub fn run(root: &Root, orders: &Orders) -> Result<(), Stop> {
     let Orders { service, image, .. } = orders;
+    if matches!(orders.pull, Pull::Missing | Pull::Never) && is_known(root, orders) {
+        return Ok(());
+    }
     let here = inspect(orders);
     let found = match (orders.pull, here) {
         (Pull::Missing | Pull::Never, Ok(found)) => found,
@@ -99,14 +102,26 @@ pub fn run(root: &Root, orders: &Orders) -> Result<(), Stop> {
     })
 }
 
+/// Whether this boot's record still holds: then podman, which takes tens of milliseconds to start, is not asked again.
+fn is_known(root: &Root, orders: &Orders) -> bool {
+    // A record that cannot be read is made anew.
+    image::recorded(root, &orders.service)
+        .ok()
+        .flatten()
+        .is_some_and(|image| {
+            image.reference == orders.image && image.store.is_some_and(|store| store.holds())
+        })
+}
+
 fn inspect(orders: &Orders) -> Result<Image, String> {
+    let asked = SystemTime::now();
     let output = Command::new(&orders.podman)
         .args(image::inspect_argv(&orders.image))
         .stdin(Stdio::null())
         .output()
         .map_err(|error| format!("cannot run {}: {error}", orders.podman.display()))?;
     if output.status.success() {
-        image::decode(&orders.image, &output.stdout)
+        image::decode(&orders.image, &output.stdout, asked)
     } else {
         Err(last_line(&String::from_utf8_lossy(&output.stderr)))
     }
