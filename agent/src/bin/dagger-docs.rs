@@ -299,4 +299,31 @@ mod tests {
         assert_eq!(roff(".so /etc/passwd"), "\\&.so /etc/passwd");
         assert_eq!(roff("a `b-c` \\d"), "a \\fBb\\-c\\fR \\ed");
     }
+
+    /// The README's reference, between its two marks; `DAGGER_BLESS=1` writes it anew.
+    #[test]
+    fn the_readme_holds_this_reference() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
+        let readme = fs::read_to_string(path).unwrap();
+        let (begin, end) = (
+            "<!-- made by dagger-docs: begin -->\n",
+            "<!-- made by dagger-docs: end -->\n",
+        );
+        let (before, rest) = readme.split_once(begin).unwrap();
+        let (held, after) = rest.split_once(end).unwrap();
+        let tables = markdown();
+        let tables = tables
+            .split_once("\n## ")
+            .map(|(_, tables)| format!("## {tables}"))
+            .unwrap();
+        let wanted = format!("\n{}\n", tables.replace("## ", "### "));
+        if std::env::var_os("DAGGER_BLESS").is_some() {
+            fs::write(path, format!("{before}{begin}{wanted}{end}{after}")).unwrap();
+        } else {
+            assert!(
+                held == wanted,
+                "README.md is behind the schema: DAGGER_BLESS=1 writes it anew"
+            );
+        }
+    }
 }
