@@ -267,8 +267,8 @@ async fn systemd_is_told_when_it_is_ready_reloads_and_stops() {
     };
     world.configure(&[]);
     world.start().await;
-    assert_eq!(world.notification(), "READY=1\n");
     assert_eq!(world.notification(), "STATUS=no services are configured\n");
+    assert_eq!(world.notification(), "READY=1\n");
     world.signal(Signal::HUP);
     let reloading = world.notification();
     assert!(

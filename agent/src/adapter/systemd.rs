@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::task::JoinSet;
 use zbus::export::futures_core::Stream;
 use zbus::message::Type;
 use zbus::names::InterfaceName;
@@ -22,6 +23,8 @@ const UNITS: &str = "/org/freedesktop/systemd1/unit";
 const UNIT: &str = "org.freedesktop.systemd1.Unit";
 const SERVICE: &str = "org.freedesktop.systemd1.Service";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
+/// Questions that may wait for their answers at once; a bus allows 128 (dbus-daemon(1), max_replies_per_connection).
+const AT_ONCE: usize = 32;
 
 /// One row of `ListUnitsByNames`: name, description, load state, active state, sub state, followed unit, object path,
 /// job id, job type, job path.
@@ -44,6 +47,8 @@ type Row = (
     default_path = "/org/freedesktop/systemd1"
 )]
 trait Manager {
+    /// Its answer is not waited for: systemd takes calls in order, so that what is asked later is already watched.
+    #[zbus(no_reply)]
     fn subscribe(&self) -> zbus::Result<()>;
     fn list_units_by_names(&self, names: &[&str]) -> zbus::Result<Vec<Row>>;
 }
@@ -135,28 +140,43 @@ impl Systemd {
 
     /// How these units are now. systemd loads those that it does not know yet, so each name has an answer.
     pub async fn units(&self, names: &[&str]) -> zbus::Result<Vec<(String, Change)>> {
-        let mut units = Vec::with_capacity(names.len());
-        for row in self.manager.list_units_by_names(names).await? {
-            let (name, _, load_state, active_state, sub_state, ..) = row;
-            let idle = active_state == "inactive";
-            let mut change = Change {
+        let rows = self.manager.list_units_by_names(names).await?;
+        let mut units = Vec::with_capacity(rows.len());
+        let mut running = Vec::new();
+        for (name, _, load_state, active_state, sub_state, ..) in rows {
+            let runs = active_state != "inactive";
+            if runs {
+                running.push(name.clone());
+            }
+            let change = Change {
                 load_state: Some(load_state),
                 active_state: Some(active_state),
                 sub_state: Some(sub_state),
-                main_pid: Some(0),
+                main_pid: (!runs).then_some(0),
                 started: None,
             };
-            if !idle {
-                self.details(&name, &mut change).await?;
-            }
             units.push((name, change));
+        }
+        for names in running.chunks(AT_ONCE) {
+            let mut asked = JoinSet::new();
+            for name in names {
+                asked.spawn(self.clone().details(name.clone()));
+            }
+            while let Some(details) = asked.join_next().await {
+                match details {
+                    Ok(Ok(details)) => units.push(details),
+                    // A unit that is no service has no main process.
+                    Ok(Err(error)) => log::debug!("systemd says no more of a unit: {error}"),
+                    Err(error) => log::warn!("a question to systemd was not put: {error}"),
+                }
+            }
         }
         Ok(units)
     }
 
     /// What the list leaves out.
-    async fn details(&self, name: &str, change: &mut Change) -> zbus::Result<()> {
-        let path = object_path(name);
+    async fn details(self, name: String) -> zbus::Result<(String, Change)> {
+        let path = object_path(&name);
         let get = async |interface, property| {
             let reply = self
                 .connection
@@ -170,10 +190,14 @@ impl Systemd {
                 .await?;
             reply.body().deserialize::<OwnedVariant>()
         };
-        change.main_pid = u32::try_from(get(SERVICE, "MainPID").await?).ok();
+        let main_pid = u32::try_from(get(SERVICE, "MainPID").await?).ok();
         let started = u64::try_from(get(UNIT, "InactiveExitTimestampMonotonic").await?);
-        change.started = started.ok().map(Duration::from_micros);
-        Ok(())
+        let change = Change {
+            main_pid,
+            started: started.ok().map(Duration::from_micros),
+            ..Change::default()
+        };
+        Ok((name, change))
     }
 
     /// The same in a task of its own, for a loop that must not wait.

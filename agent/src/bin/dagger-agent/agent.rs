@@ -141,6 +141,7 @@ async fn start(root: Root, connection: Connection) -> Result<(Agent, Inputs), St
         watchdog: Watchdog::from_env(),
     };
     agent.load_first().await?;
+    agent.settle().await.map_err(lost)?;
     agent
         .bus
         .take_name()
