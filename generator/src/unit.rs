@@ -148,11 +148,7 @@ impl Unit {
     /// `key=` and one path that is not split into words (`SourcePath=`); left out when a line cannot hold it.
     pub fn path(&mut self, key: &'static str, path: &str) {
         let bare = path.trim_ascii();
-        if bare.len() == path.len()
-            && path.starts_with('/')
-            && !path.ends_with('\\')
-            && path.chars().all(plain)
-        {
+        if bare.len() == path.len() && path.starts_with('/') && !path.ends_with('\\') && is_plain(path) {
             self.free(key, &[path]);
         }
     }
@@ -201,7 +197,7 @@ impl Unit {
 
     /// Text without any escape: characters that would end or void the line become blanks.
     fn push_free(&mut self, text: &str) {
-        if text.chars().all(plain) {
+        if is_plain(text) {
             self.text.push_str(text);
         } else {
             self.text
@@ -358,6 +354,11 @@ fn plain(c: char) -> bool {
     }
 }
 
+/// Whether all characters are [`plain`]; most texts are printable ASCII, which is seen without decoding them.
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b' '..=b'~')) || text.chars().all(plain)
+}
+
 /// Whether a word of these bytes means itself without quotes.
 fn is_bare(bytes: &[u8]) -> bool {
     bytes
@@ -383,6 +384,9 @@ const BARE: [bool; 256] = {
 
 /// The longest leading part of a path, cut at a `/`, that a path list can hold.
 fn carried(path: &str) -> &str {
+    if is_plain(path) {
+        return path;
+    }
     let Some(bad) = path.find(|c: char| matches!(c, '\0' | '\n' | '\r') || (c > '\x7f' && !plain(c))) else {
         return path;
     };

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use crate::names;
 use crate::render::{Content, HEADER, OWNER_DROP_IN, Output};
+use crate::spread::spread;
 
 /// Something that could not be written or removed; everything else was.
 #[derive(Debug)]
@@ -44,22 +45,33 @@ impl fmt::Display for Failure {
 /// Makes the directory hold these outputs and no older ones of ours. Goes on after a failure; returns all of them.
 pub fn write(dir: &Path, outputs: &[Output]) -> Vec<Failure> {
     let mut failures = Vec::new();
-    let mut made = String::new();
-    let mut path = dir.to_path_buf();
     if let Err(error) = fs::create_dir_all(dir) {
         failures.push(Failure {
-            path: path.clone(),
+            path: dir.to_path_buf(),
             action: "make",
             error,
         });
     }
     remove_stale(dir, outputs, &mut failures);
+    let parents: BTreeSet<&str> = outputs
+        .iter()
+        .filter_map(|output| output.path.split_once('/'))
+        .map(|(parent, _)| parent)
+        .collect();
+    for parent in parents {
+        // Whatever is wrong with it shows when something is to be put into it.
+        let _ = fs::create_dir(dir.join(parent));
+    }
+    failures.extend(spread(outputs, |some| put_all(dir, some)).into_iter().flatten());
+    failures
+}
+
+fn put_all(dir: &Path, outputs: &[Output]) -> Vec<Failure> {
+    let mut failures = Vec::new();
+    let mut path = PathBuf::new();
     for output in outputs {
-        if let Some((parent, _)) = output.path.split_once('/').filter(|(parent, _)| *parent != made) {
-            parent.clone_into(&mut made);
-            // Whatever is wrong with it shows when something is to be put into it.
-            let _ = fs::create_dir(dir.join(parent));
-        }
+        path.clear();
+        path.push(dir);
         path.push(&output.path);
         let done = match &output.content {
             Content::File(text) => put_file(&path, text),
@@ -72,8 +84,6 @@ pub fn write(dir: &Path, outputs: &[Output]) -> Vec<Failure> {
                 error,
             });
         }
-        path.clear();
-        path.push(dir);
     }
     failures
 }

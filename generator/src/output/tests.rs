@@ -134,3 +134,17 @@ fn one_failure_does_not_stop_the_rest() {
     assert!(dir.0.join("multi-user.target.wants/dagger.target").is_symlink());
     assert!(dir.0.join("x.service.d/50-dagger-owner.conf").is_file());
 }
+
+#[test]
+fn a_large_suite_is_written_whole_and_every_failure_is_told() {
+    let dir = Scratch::new("large");
+    let mut many: Vec<Output> = (0..1000)
+        .map(|n| file(&format!("dagger-{n:04}.service"), "[Unit]"))
+        .collect();
+    many.extend((0..1000).map(|n| link(&format!("dagger.target.wants/dagger-{n:04}.service"), "../x")));
+    for n in [3, 700, 998] {
+        fs::create_dir_all(dir.0.join(format!("dagger-{n:04}.service/in-the-way"))).unwrap();
+    }
+    assert_eq!(write(&dir.0, &many).len(), 3);
+    assert_eq!(dir.tree().len(), 1997);
+}
