@@ -41,7 +41,7 @@ pub const STORIES: &[Story] = &[
 
 const MINUTE: Duration = Duration::from_mins(1);
 const MANAGER: &str = "org.nixarr.Dagger1.Manager";
-const ONE: &str = "[suite]\nmedia = \"/fun\"\n[services.sonarr]\n";
+const ONE: &str = "[suite]\nmedia = \"/fun\"\n[services.sonarr]\nhealth = { interval = \"2s\" }\n";
 
 fn read(ground: &Ground) -> Result<()> {
     let machine = Machine::boot(ground.configured("read", SIX_TOML)?)?;

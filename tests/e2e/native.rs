@@ -59,7 +59,7 @@ fn marker(ground: &Ground) -> Result<()> {
     let failed = machine.ok("systemctl --failed --plain --no-legend")?;
     ensure!(failed.trim().is_empty(), "failed units: {failed}");
 
-    machine.ok(&format!("systemctl stop {NATIVE} && mkdir -p /var/lib/dagger/owner && touch /var/lib/dagger/owner/transmission"))?;
+    machine.ok(&format!("systemctl stop {NATIVE} && mkdir -p /var/lib/dagger/owner && printf 'DAGGER_UID=568\\nDAGGER_GID=568\\n' >/var/lib/dagger/owner/transmission"))?;
     machine.ok(&format!("systemctl start {NATIVE}; systemctl start {OURS}"))?;
     ensure!(
         states(&machine)? == ("inactive".into(), "active".into()),

@@ -72,7 +72,7 @@ fn held(ground: &Ground) -> Result<()> {
     machine.wait_for("the verdict", MINUTE, |m| {
         Ok((!matches!(m.health("sonarr").as_str(), "healthy" | "")).then_some(()))
     })?;
-    machine.ok("systemctl stop squatter.service && systemctl mask squatter.service")?;
+    machine.ok("rm /etc/systemd/system/squatter.service && systemctl daemon-reload && systemctl stop squatter.service")?;
     // Nobody has to do more: the unit's own restart finds the port free.
     machine.wait_health("sonarr", "healthy", MINUTE)
 }
@@ -90,7 +90,7 @@ fn udp(ground: &Ground) -> Result<()> {
     let toml =
         "[suite]\nmedia = \"/fun\"\nstart-at-boot = false\n[services.transmission]\npeer-port = 46634\n";
     let machine = Machine::boot(ground.configured("udp", toml)?)?;
-    machine.ok("systemd-run --unit=datagram socat UDP-RECV:46634 /dev/null; sleep 0.2")?;
+    machine.ok("systemd-run --unit=datagram socat -u UDP-RECV:46634 STDOUT; sleep 0.2")?;
     let output = machine.sh("systemctl start dagger-transmission.service; systemctl stop dagger-transmission.service; journalctl -b --no-pager -o cat -u dagger-transmission")?;
     ensure!(
         output.all().contains("datagram.service") && output.all().contains("46634"),

@@ -87,10 +87,10 @@ fn no_chown(ground: &Ground) -> Result<()> {
         &SONARR.replace("[suite]", "[suite]\nstart-at-boot = false"),
     )?)?;
     machine.ok("mkdir -p /var/lib/nixarr/sonarr/MediaCover && cd /var/lib/nixarr/sonarr && touch MediaCover/{1..200}.jpg \
-        && chown -R 568:568 . && chmod 700 . && stat -c '%n %Z %u %g' MediaCover/* >/run/before && sleep 1.1")?;
+        && chown -R 568:568 . && chmod 700 . && stat -c '%n %Z %u %g' MediaCover/*.jpg >/run/before && sleep 1.1")?;
     machine.ok("systemctl start dagger-sonarr.service")?;
     machine.wait_health("sonarr", "healthy", MINUTE)?;
-    machine.ok("cd /var/lib/nixarr/sonarr && stat -c '%n %Z %u %g' MediaCover/* | diff /run/before -")?;
+    machine.ok("cd /var/lib/nixarr/sonarr && stat -c '%n %Z %u %g' MediaCover/*.jpg | diff /run/before -")?;
     ensure!(
         machine.ok("stat -c %a /var/lib/nixarr/sonarr")?.trim() == "700",
         "the mode was changed"

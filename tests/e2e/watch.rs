@@ -128,8 +128,8 @@ fn killed(ground: &Ground) -> Result<()> {
         "not restarted exactly once"
     );
     ensure!(
-        machine.unit("dagger-radarr.service", "MainPID")?
-            == machine.bus_property("radarr", "MainPID")?.to_string(),
+        machine.bus_property("radarr", "MainPID")?.as_u64()
+            == machine.unit("dagger-radarr.service", "MainPID")?.parse().ok(),
         "MainPID on the bus is old"
     );
     let seen = machine.verdicts("radarr")?;
@@ -176,7 +176,16 @@ fn unhealthy(ground: &Ground) -> Result<()> {
 }
 
 fn hanging(ground: &Ground) -> Result<()> {
-    let machine = Machine::boot(ground.configured("hanging", SIX_TOML)?)?;
+    let toml = ["sonarr", "bazarr", "prowlarr"]
+        .iter()
+        .fold(SIX_TOML.to_owned(), |toml, service| {
+            let table = format!("[services.{service}]\n");
+            toml.replace(
+                &table,
+                &format!("{table}health = {{ interval = \"3s\", timeout = \"2s\" }}\n"),
+            )
+        });
+    let machine = Machine::boot(ground.configured("hanging", &toml)?)?;
     machine.wait_six()?;
     machine.fault("sonarr", "hang")?;
     machine.fault("bazarr", "endless-body")?;

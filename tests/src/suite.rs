@@ -36,6 +36,11 @@ timezone = "Europe/Berlin"
 [services.transmission]
 peer-port = 46634
 "#;
+/// Stands for the package trigger that a layer cannot pull.
+const UPDATE_CATALOGUE: (&str, &str) = (
+    "/etc/systemd/system/systemd-journal-flush.service.d/rig.conf",
+    "[Service]\nExecStartPost=journalctl --update-catalog\n",
+);
 /// So long may the six take from power to healthy; on two busy cores they need about a tenth.
 pub const SIX_LIMIT: Duration = Duration::from_secs(90);
 
@@ -117,15 +122,20 @@ impl Ground {
 
     /// A machine with the product installed, the images, and an empty media directory, but no configuration.
     pub fn installed(&self, name: &str) -> Result<Spec> {
-        Ok(self.bare(name)?.layer(&self.product).file("/fun/.keep", ""))
+        self.installed_with(name, &[])
     }
 
     /// The same with more of Debian's packages.
     pub fn installed_with(&self, name: &str, packages: &[&str]) -> Result<Spec> {
-        Ok(self
-            .bare_with(name, packages)?
-            .layer(&self.product)
-            .file("/fun/.keep", ""))
+        let spec = self.bare_with(name, packages)?;
+        let spec = spec.layer(&self.product).file("/fun/.keep", "");
+        // Debian 12 has no unit for it: there installing a package, or units/install, tells the catalogue.
+        let catalogue = self.suite == Suite::Bookworm;
+        Ok(if catalogue {
+            spec.file(UPDATE_CATALOGUE.0, UPDATE_CATALOGUE.1)
+        } else {
+            spec
+        })
     }
 
     /// A machine that boots with this configuration.
