@@ -232,3 +232,21 @@ fn a_broken_service_says_why() {
         "STATUS=config-error: /etc/dagger/dagger.toml:3:1: unknown key\n"
     );
 }
+
+/// A gate that carried the bus along would be three times as large, and slower to start, six times at each boot.
+#[test]
+fn the_gate_links_no_bus() {
+    let Ok(output) = std::process::Command::new("nm")
+        .arg(env!("CARGO_BIN_EXE_dagger-gate"))
+        .output()
+    else {
+        eprintln!("skipped: no nm(1) here");
+        return;
+    };
+    let symbols = String::from_utf8_lossy(&output.stdout);
+    if symbols.contains("dagger_gate") {
+        assert!(!symbols.lines().any(|line| line.contains("zbus")));
+    } else {
+        eprintln!("skipped: this build has no symbols");
+    }
+}

@@ -1,6 +1,10 @@
 //! Who holds a port: listeners in control groups laid out as systemd lays them out, read by the gate as root.
 //! Skipped where groups cannot be made.
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise"
+)]
 
 #[allow(dead_code, reason = "nothing is read back here")]
 mod gate_support;

@@ -11,7 +11,6 @@ mod gate_support;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -172,8 +171,15 @@ fn the_end_of_the_main_process_ends_the_wait() {
 /// A program that stands for podman.
 fn program(machine: &Machine, script: &str) -> String {
     let path = machine.root.join("program");
-    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+    // Written by a process of its own: a descriptor open for writing here could be inherited by a child that another test
+    // starts at this moment, and a program that is open for writing cannot be run (ETXTBSY).
+    let text = format!("#!/bin/sh\n{script}\n");
+    let write = r#"printf %s "$1" > "$2" && chmod 755 "$2""#;
+    let written = Command::new("sh")
+        .args(["-c", write, "sh", &text])
+        .arg(&path)
+        .status();
+    assert!(written.unwrap().success());
     path.display().to_string()
 }
 

@@ -7,8 +7,8 @@
     reason = "a test stops at the first surprise"
 )]
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use dagger_agent::adapter::probe::probe_with;
@@ -17,8 +17,15 @@ use dagger_suite::probe::{Kind, Probe};
 /// A program that stands for podman: it is called as `podman exec CONTAINER COMMAND...`.
 fn podman(name: &str, script: &str) -> PathBuf {
     let path = std::env::temp_dir().join(format!("dagger-podman-{}-{name}", std::process::id()));
-    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+    // Written by a process of its own: a descriptor open for writing here could be inherited by a child that another test
+    // starts at this moment, and a program that is open for writing cannot be run (ETXTBSY).
+    let text = format!("#!/bin/sh\n{script}\n");
+    let write = r#"printf %s "$1" > "$2" && chmod 755 "$2""#;
+    let written = Command::new("sh")
+        .args(["-c", write, "sh", &text])
+        .arg(&path)
+        .status();
+    assert!(written.unwrap().success());
     path
 }
 

@@ -127,7 +127,7 @@ fn transmission(answer: &Answer) -> Judgement {
     let ours = answer
         .server
         .as_deref()
-        .is_none_or(|server| server.contains("Transmission"));
+        .is_some_and(|server| server.contains("Transmission"));
     match answer.status {
         409 if answer.session => Good("RPC answers".into()),
         200 if holds(&answer.body, "\"result\"") => Good("RPC answers".into()),

@@ -6,7 +6,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use dagger_agent::adapter::sockets::cgroup::Unit;
 use dagger_agent::adapter::sockets::diag::State;
+use dagger_agent::adapter::sockets::process::Process;
 use dagger_agent::adapter::sockets::{self, Holder, Port, netns};
 use dagger_suite::model::Protocol;
 use dagger_suite::names::ServiceName;
@@ -137,75 +139,74 @@ fn shown(address: SocketAddr) -> String {
     }
 }
 
+/// What can be done about it.
 fn remedy(service: &ServiceName, port: Port, holder: &Holder) -> String {
     let number = port.number;
     let other = format!("or give {service} another port in /etc/dagger/dagger.toml");
-    if holder.state == State::Connected {
-        return format!(
+    let process = holder.process.as_ref();
+    match (holder.state, &holder.unit) {
+        (State::Connected, _) => format!(
             "connections out of this machine may use it; keep it free with `sysctl net.ipv4.ip_local_reserved_ports={number}` \
              (in /etc/sysctl.d/ for good), {other}"
-        );
-    }
-    if holder.state == State::Closing {
-        return format!(
-            "it becomes free within a minute; start {} again then",
-            service.unit()
-        );
-    }
-    if holder
-        .process
-        .as_ref()
-        .is_some_and(|process| process.name == "docker-proxy")
-    {
-        return format!("`docker ps --filter publish={number}` shows the container; stop it, {other}");
-    }
-    let Some(unit) = &holder.unit else {
-        return match &holder.process {
-            Some(process) => format!("stop it (kill {}), {other}", process.pid),
-            None => format!("stop it, {other}"),
-        };
-    };
-    if unit.user.is_none() {
-        if unit.name == service.unit() {
-            return format!(
-                "its previous container does not end; `systemctl kill -s KILL {}` ends it",
-                unit.name
-            );
-        }
-        if unit.name.starts_with("dagger-") && unit.name.ends_with(".service") {
-            return "both belong to the suite; give one of them another port in /etc/dagger/dagger.toml"
-                .into();
-        }
-        if unit.name == "init.scope" {
-            return match socket_unit(port) {
-                Some(socket) => format!(
-                    "systemd listens there for {socket}; stop it (systemctl disable --now {socket}), {other}"
-                ),
-                None => format!(
-                    "systemd itself listens there for a socket unit; `systemctl list-sockets` shows it, {other}"
-                ),
-            };
-        }
-    }
-    match (&unit.container, unit.user) {
-        (Some((engine, id)), None) => {
-            format!("it is a container outside the suite; stop it ({engine} stop {id}), {other}")
-        }
-        (Some((engine, id)), Some(user)) => {
-            format!("it is a container of user {user}; stop it as that user ({engine} stop {id}), {other}")
-        }
-        (None, _) if unit.is_scope() => match &holder.process {
-            Some(process) => format!("stop it (kill {}), {other}", process.pid),
-            None => format!("stop it, {other}"),
-        },
-        (None, Some(user)) => {
+        ),
+        (State::Closing, _) => {
             format!(
-                "stop it as user {user} (systemctl --user disable --now {}), {other}",
-                unit.name
+                "it becomes free within a minute; start {} again then",
+                service.unit()
             )
         }
-        (None, None) => format!("stop it (systemctl disable --now {}), {other}", unit.name),
+        _ if process.is_some_and(|process| process.name == "docker-proxy") => {
+            format!("`docker ps --filter publish={number}` shows the container; stop it, {other}")
+        }
+        (_, Some(unit)) if unit.user.is_none() && is_ours(&unit.name) => {
+            if unit.name == service.unit() {
+                format!(
+                    "its previous container does not end; `systemctl kill -s KILL {}` ends it",
+                    unit.name
+                )
+            } else {
+                "both belong to the suite; give one of them another port in /etc/dagger/dagger.toml".into()
+            }
+        }
+        (_, Some(unit)) => format!("{}, {other}", stop_unit(port, unit, process)),
+        (_, None) => format!("{}, {other}", stop_process(process)),
     }
+}
+
+fn is_ours(unit: &str) -> bool {
+    unit.strip_suffix(".service")
+        .is_some_and(|stem| stem.starts_with("dagger-"))
+}
+
+/// How a unit that is not of the suite is stopped, and stays so.
+fn stop_unit(port: Port, unit: &Unit, process: Option<&Process>) -> String {
+    let name = &unit.name;
+    match (&unit.container, unit.user) {
+        (Some((engine, id)), None) => {
+            format!("it is a container outside the suite; stop it ({engine} stop {id})")
+        }
+        (Some((engine, id)), Some(user)) => {
+            format!("it is a container of user {user}; stop it as that user ({engine} stop {id})")
+        }
+        (None, None) if name == "init.scope" => match socket_unit(port) {
+            Some(socket) => {
+                format!("systemd listens there for {socket}; stop it (systemctl disable --now {socket})")
+            }
+            None => {
+                "systemd itself listens there for a socket unit; `systemctl list-sockets` shows it".into()
+            }
+        },
+        (None, _) if unit.is_scope() => stop_process(process),
+        (None, Some(user)) => format!("stop it as user {user} (systemctl --user disable --now {name})"),
+        (None, None) => format!("stop it (systemctl disable --now {name})"),
+    }
+}
+
+fn stop_process(process: Option<&Process>) -> String {
+    process.map_or_else(
+        || "stop it".into(),
+        |process| format!("stop it (kill {})", process.pid),
+    )
 }
 
 /// The socket unit that systemd holds the port for. Asked of systemctl(1), because only systemd knows.
@@ -241,7 +242,6 @@ fn pick_socket(table: &str, port: Port) -> Option<String> {
 mod tests {
     use super::*;
     use dagger_agent::adapter::sockets::cgroup::unit_of;
-    use dagger_agent::adapter::sockets::process::Process;
 
     fn holder(path: &str, name: &str, state: State) -> Holder {
         Holder {

@@ -134,6 +134,12 @@ impl Limits {
         self.until.saturating_duration_since(Instant::now())
     }
 
+    fn pause(&self) -> Duration {
+        (self.begin.elapsed() / PAUSE_PART)
+            .clamp(PAUSE_MIN, PAUSE_MAX)
+            .min(self.left())
+    }
+
     /// Tells systemd, whose own limit would end the wait without a word about the application.
     ///
     /// A try that began within the limit is let finish.
@@ -174,17 +180,10 @@ async fn wait(orders: &Orders) -> Result<Observation, Stop> {
             said = sentence;
         }
         if limits.left().is_zero() {
-            return Err(Stop::failed(format!(
-                "{service} did not become ready within {} s; the last answer: {said} (journalctl -u {} shows what it wrote)",
-                limits.begin.elapsed().as_secs(),
-                service.unit()
-            )));
+            return Err(late(service, &limits, &said));
         }
-        let pause = (limits.begin.elapsed() / PAUSE_PART)
-            .clamp(PAUSE_MIN, PAUSE_MAX)
-            .min(limits.left());
         tokio::select! {
-            () = tokio::time::sleep(pause) => {}
+            () = tokio::time::sleep(limits.pause()) => {}
             () = ended(&mut gone) => return Err(dead(service)),
         }
     }
@@ -244,6 +243,14 @@ async fn ended(process: &mut Option<oneshot::Receiver<()>>) {
 
 fn unwatched(service: &ServiceName, error: &io::Error) -> Stop {
     Stop::failed(format!("cannot watch the main process of {service}: {error}"))
+}
+
+fn late(service: &ServiceName, limits: &Limits, said: &str) -> Stop {
+    Stop::failed(format!(
+        "{service} did not become ready within {} s; the last answer: {said} (journalctl -u {} shows what it wrote)",
+        limits.begin.elapsed().as_secs(),
+        service.unit()
+    ))
 }
 
 fn dead(service: &ServiceName) -> Stop {
