@@ -8,4 +8,5 @@ pub mod rig;
 pub mod standin;
 pub mod suite;
 pub mod harness;
+pub mod demo;
 pub mod bench;

@@ -19,6 +19,8 @@ fn main() -> ExitCode {
 
 fn run(words: &[&str]) -> Result<()> {
     match words {
+        ["demo"] => dagger_tests::demo::run(false),
+        ["demo", "--once"] => dagger_tests::demo::run(true),
         ["check"] => host::can_boot(),
         ["shell"] | ["shell", "trixie"] => shell(Suite::Trixie),
         ["shell", "bookworm"] => shell(Suite::Bookworm),
