@@ -1,7 +1,9 @@
 use std::time::Duration;
 
 use super::*;
-use crate::model::{Claim, Identity, IdentityStyle, Mount, Network, Protocol, Pull, Service};
+use crate::model::{
+    Claim, Device, Identity, IdentityStyle, Mount, NativeUnit, Network, Protocol, Pull, Service,
+};
 use crate::names::ServiceName;
 use crate::probe::{Kind, Probe};
 
@@ -140,4 +142,190 @@ fn the_unit_of_a_service_in_full() {
         " --env=PUID=${DAGGER_UID} --env=PGID=${DAGGER_GID} ",
     );
     holds(&unit, "ExecStartPre", "pre --service=sonarr ");
+}
+
+#[test]
+fn each_identity_reaches_the_image_in_its_own_way() {
+    let unit = |style| sonarr_unit(|service| service.identity.style = style);
+    holds(
+        &unit(IdentityStyle::Puid),
+        "ExecStart",
+        "--env=TZ=Europe/Berlin --env=PUID=${DAGGER_UID}",
+    );
+    holds(
+        &unit(IdentityStyle::User),
+        "ExecStart",
+        " --user=${DAGGER_UID}:${DAGGER_GID} ",
+    );
+    assert!(!unit(IdentityStyle::Image).contains("${DAGGER_UID}"));
+    let given = sonarr_unit(|service| service.environment.push(("TZ".into(), "UTC".into())));
+    assert_eq!(
+        given.matches("--env=TZ=").count(),
+        1,
+        "the user's own zone is not written over\n{given}"
+    );
+}
+
+#[test]
+fn the_marker_file_has_the_last_word_on_who_the_application_runs_as() {
+    let unit = sonarr_unit(|_| {});
+    let order = [
+        "DAGGER_UID=568 DAGGER_GID=569",
+        "-/run/dagger/gate/sonarr.env",
+        "-/var/lib/dagger/owner/sonarr",
+    ];
+    let places: Vec<usize> = order.iter().map(|part| unit.find(part).unwrap()).collect();
+    assert!(places.is_sorted(), "{places:?}\n{unit}");
+}
+
+#[test]
+fn a_native_unit_that_is_there_and_ours_never_start_both() {
+    let native = |name: &str, present| NativeUnit {
+        name: name.into(),
+        present,
+    };
+    let mut service = sonarr();
+    service.native = vec![native("sonarr.service", true), native("nzbdrone.service", false)];
+    let outputs = outputs(vec![service]);
+    let marker = "/var/lib/dagger/owner/sonarr";
+    let theirs = text(&outputs, "sonarr.service.d/50-dagger-owner.conf");
+    holds(&theirs, "ConditionPathExists", &format!("=!{marker}"));
+    holds(&theirs, "RequiresMountsFor", "/var/lib/dagger/owner");
+    for ours in ["dagger-sonarr.service", "dagger-pull@sonarr.service"] {
+        holds(
+            &text(&outputs, ours),
+            "ConditionPathExists",
+            &format!("={marker}"),
+        );
+    }
+    let ours = text(&outputs, "dagger-sonarr.service");
+    assert!(
+        !ours.contains("--write-marker") && !ours.contains("Conflicts="),
+        "{ours}"
+    );
+    assert!(
+        !outputs.iter().any(|output| output.path.starts_with("nzbdrone")),
+        "no drop-in for what is not there"
+    );
+    holds(&sonarr_unit(|_| {}), "ExecStartPost", "--write-marker");
+    assert!(!sonarr_unit(|_| {}).contains("ConditionPathExists"));
+}
+
+#[test]
+fn dependencies_are_soft_and_only_on_what_is_there() {
+    let mut prowlarr = sonarr();
+    prowlarr.name = name("prowlarr");
+    let mut service = sonarr();
+    service.wants = vec![name("prowlarr"), name("sonarr"), name("transmission")];
+    let unit = text(&outputs(vec![service, prowlarr]), "dagger-sonarr.service");
+    assert!(
+        unit.contains("\nWants=dagger-pull@sonarr.service dagger-prowlarr.service\n"),
+        "{unit}"
+    );
+    assert!(
+        unit.contains("\nAfter=network.target dagger-pull@sonarr.service dagger-prowlarr.service\n"),
+        "{unit}"
+    );
+}
+
+#[test]
+fn podman_26640_systemd_waits_longer_than_podman() {
+    let unit = sonarr_unit(|service| service.stop_timeout = Duration::from_millis(90_500));
+    holds(&unit, "ExecStop", "--time=91 dagger-sonarr");
+    holds(&unit, "ExecStart", "--stop-timeout=91");
+    holds(&unit, "TimeoutStopSec", "121");
+}
+
+#[test]
+fn the_signal_of_the_application_is_used_on_every_way_down() {
+    let unit = sonarr_unit(|service| service.stop_signal = "SIGINT".into());
+    for (key, value) in [
+        ("ExecStart", "--stop-signal=SIGINT"),
+        ("KillSignal", "SIGINT"),
+        ("SuccessExitStatus", "130"),
+    ] {
+        holds(&unit, key, value);
+    }
+    let unit = sonarr_unit(|service| service.stop_signal = "SIGRTMIN+3".into());
+    assert!(
+        !unit.contains("KillSignal") && !unit.contains("SuccessExitStatus"),
+        "{unit}"
+    );
+}
+
+#[test]
+fn devices_are_named_to_the_gate_and_come_back_as_words() {
+    let device = |name: &str, optional| Device {
+        name: name.into(),
+        optional,
+    };
+    let unit =
+        sonarr_unit(|service| service.devices = vec![device("/dev/dri", false), device("/dev/x", true)]);
+    holds(&unit, "ExecStartPre", " --device=/dev/dri ");
+    holds(&unit, "ExecStartPre", " --device=-/dev/x");
+    holds(&unit, "ExecStart", " $DAGGER_DEVICE_ARGS ");
+    assert!(!sonarr_unit(|_| {}).contains("DEVICE_ARGS"));
+}
+
+#[test]
+fn a_mistake_becomes_a_unit_that_says_so() {
+    let broken = Broken {
+        name: name("radarr"),
+        messages: vec![
+            "/etc/dagger/dagger.toml:4:1: unknown key `prot`".into(),
+            "x".repeat(200_000),
+        ],
+        source: "/etc/dagger/dagger.toml".into(),
+    };
+    let error = Diagnostic::of_file("/etc/dagger/conf.d/x.toml", "cannot be read", None);
+    let outputs = render(
+        &suite(vec![sonarr()]),
+        &[broken],
+        [&error],
+        &Programs::below("/usr"),
+    );
+    let radarr = text(&outputs, "dagger-radarr.service");
+    holds(
+        &radarr,
+        "ExecStart",
+        "refuse --service=radarr -- \"/etc/dagger/dagger.toml:4:1: unknown key `prot`; xxx",
+    );
+    assert!(
+        radarr.len() < 8 << 10,
+        "the kernel takes no argument of any length: {}",
+        radarr.len()
+    );
+    holds(
+        &text(&outputs, "dagger-config-error.service"),
+        "ExecStart",
+        "conf.d/x.toml: cannot be read",
+    );
+    for unit in [
+        "dagger-radarr.service",
+        "dagger-config-error.service",
+        "dagger-sonarr.service",
+    ] {
+        let link = Content::Link(format!("../{unit}"));
+        assert!(
+            outputs
+                .iter()
+                .any(|it| it.path == format!("dagger.target.wants/{unit}") && it.content == link)
+        );
+    }
+}
+
+#[test]
+fn values_that_no_unit_can_carry_refuse_and_do_not_vanish() {
+    let unit = sonarr_unit(|service| service.command = vec!["x".repeat(200_000)]);
+    holds(&unit, "ExecStart", "refuse --service=sonarr");
+    holds(&unit, "ExecStart", "too long");
+}
+
+#[test]
+fn nothing_in_nothing_out() {
+    assert_eq!(outputs(Vec::new()), []);
+    let mut suite = suite(vec![sonarr()]);
+    suite.start_at_boot = false;
+    let outputs = render(&suite, &[], &[], &Programs::below("/usr"));
+    assert!(!outputs.iter().any(|output| output.path.starts_with("multi-user")));
 }
