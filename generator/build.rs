@@ -1,35 +1,85 @@
-//! Lists `catalog/` into `include_str!` rows, so that adding a service is adding a file. Parses nothing.
+//! Compiles `catalog/` in, so that adding a service is adding a file: each text, and the values that it holds as constants,
+//! so that no boot has to read them again. A test of `src/catalog.rs` compares the two.
 
 use std::fmt::Write as _;
 use std::path::Path;
 use std::{env, fs, io};
 
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
 fn main() -> io::Result<()> {
     let manifest = env::var("CARGO_MANIFEST_DIR").map_err(io::Error::other)?;
     let out = env::var("OUT_DIR").map_err(io::Error::other)?;
-    let mut code = String::new();
+    let (mut code, mut files) = (String::new(), String::new());
+    let mut number = 0;
     for (name, dir) in [("ENTRIES", "catalog"), ("GENERIC", "catalog/generic")] {
         println!("cargo:rerun-if-changed={dir}");
-        let mut files = Vec::new();
+        let mut paths = Vec::new();
         for entry in fs::read_dir(Path::new(&manifest).join(dir))? {
             let path = entry?.path();
             if path.extension().is_some_and(|suffix| suffix == "toml") {
-                files.push(path);
+                paths.push(path);
             }
         }
-        files.sort();
-        let _ = writeln!(code, "/// Name and text of each file in `{dir}/`, by name.");
-        let _ = writeln!(code, "static {name}: &[(&str, &str)] = &[");
-        for path in files {
-            let stem = path
-                .file_stem()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned();
-            let path = path.display().to_string();
-            let _ = writeln!(code, "    ({stem:?}, include_str!({path:?})),");
+        paths.sort();
+        let _ = writeln!(code, "/// Name and values of each file in `{dir}/`, by name.");
+        let _ = writeln!(code, "static {name}: &[(&str, BuiltIn)] = &[");
+        for path in paths {
+            let text = fs::read_to_string(&path)?;
+            let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+            let table = DeTable::parse(&text)
+                .map_err(|error| io::Error::other(format!("{}: {error}", path.display())))?;
+            let values = File(number).table(table.get_ref());
+            let _ = writeln!(code, "    ({stem:?}, {values}),");
+            let _ = writeln!(files, "    (\"catalog/{stem}.toml\", include_str!({path:?})),");
+            number += 1;
         }
         code.push_str("];\n");
     }
+    let _ = writeln!(
+        code,
+        "/// Name and text of each file, in the order of the numbers in their spans.\npub(crate) static FILES: &[(&str, &str)] = &[\n{files}];"
+    );
     fs::write(Path::new(&out).join("catalog.rs"), code)
+}
+
+/// A file by its number, and its values as Rust code.
+struct File(u32);
+
+impl File {
+    fn span<T>(&self, of: &Spanned<T>) -> String {
+        let (file, at) = (self.0, of.span());
+        format!(
+            "Span {{ file: u32::MAX - {file}, start: {}, end: {} }}",
+            at.start, at.end
+        )
+    }
+
+    fn table(&self, table: &DeTable<'_>) -> String {
+        let mut code = String::from("&[");
+        for (key, value) in table {
+            let (key_at, name, node) = (self.span(key), key.get_ref(), self.node(value));
+            let _ = write!(
+                code,
+                "(Cow::Borrowed({name:?}), Entry {{ key_at: {key_at}, node: {node} }}), "
+            );
+        }
+        code + "]"
+    }
+
+    fn node(&self, value: &Spanned<DeValue<'_>>) -> String {
+        let code = match value.get_ref() {
+            DeValue::String(text) => format!("Text(Cow::Borrowed({text:?}))"),
+            DeValue::Integer(number) => format!("Integer({number})"),
+            DeValue::Boolean(it) => format!("Boolean({it})"),
+            DeValue::Array(list) => {
+                let nodes: String = list.iter().map(|node| self.node(node) + ", ").collect();
+                format!("List(Cow::Borrowed(&[{nodes}]))")
+            }
+            DeValue::Table(table) => format!("Table(Table(Cow::Borrowed({})))", self.table(table)),
+            DeValue::Float(_) | DeValue::Datetime(_) => "Other(\"a value of no use\")".to_owned(),
+        };
+        format!("Node {{ at: {}, value: Value::{code} }}", self.span(value))
+    }
 }

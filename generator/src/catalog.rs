@@ -1,23 +1,27 @@
 //! What is known of applications: the files of `catalog/`, compiled in, with the user's own on top.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::check::Checker;
-use crate::diagnostic::{Diagnostic, Severity, Sources};
-use crate::node::{self, Table};
+use crate::diagnostic::{Diagnostic, Severity, Sources, Span};
+use crate::node::{Entry, Node, Table, Text, Value};
 use crate::schema;
 use crate::source::File;
+
+/// The values of a file, as `build.rs` read them.
+type BuiltIn = &'static [(Text, Entry)];
 
 include!(concat!(env!("OUT_DIR"), "/catalog.rs"));
 
 /// The entries that a configuration needs.
 #[derive(Default)]
 pub struct Catalog {
-    entries: BTreeMap<String, Entry>,
-    generic: BTreeMap<String, Table>,
+    entries: BTreeMap<String, Known>,
+    generic: BTreeMap<&'static str, Table>,
 }
 
-struct Entry {
+struct Known {
     table: Table,
     /// Why the user's file for it cannot be used.
     wrong: Vec<Diagnostic>,
@@ -28,41 +32,31 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     ENTRIES.iter().map(|(name, _)| *name)
 }
 
-/// Text of an entry that is compiled in.
-pub fn text(name: &str) -> Option<&'static str> {
+/// The values of an entry that is compiled in.
+fn built_in(name: &str) -> Option<Table> {
     find(ENTRIES, name)
 }
 
-fn find(files: &'static [(&str, &str)], name: &str) -> Option<&'static str> {
-    files
-        .binary_search_by_key(&name, |(entry, _)| entry)
-        .ok()
-        .and_then(|at| files.get(at))
-        .map(|(_, text)| *text)
+fn find(files: &'static [(&str, BuiltIn)], name: &str) -> Option<Table> {
+    let at = files.binary_search_by_key(&name, |(entry, _)| entry).ok()?;
+    files.get(at).map(|(_, values)| Table::fixed(values))
 }
 
 impl Catalog {
-    /// Takes the entries that are asked for: each is parsed only when some service needs it, because this runs at
-    /// every boot.
+    /// Takes the entries that are asked for, and all that the user has.
     pub fn load<'a>(
         wanted: impl Iterator<Item = &'a str>,
         user: Vec<(String, File)>,
         sources: &mut Sources,
     ) -> (Self, Vec<Diagnostic>) {
+        sources.built_in(FILES);
         let mut catalog = Self::default();
         let mut said = Vec::new();
         for name in wanted {
             if !catalog.entries.contains_key(name)
-                && let Some(text) = text(name)
+                && let Some(table) = built_in(name)
             {
-                let table = built_in(name, text, sources);
-                catalog.entries.insert(
-                    name.to_owned(),
-                    Entry {
-                        table,
-                        wrong: Vec::new(),
-                    },
-                );
+                catalog.entries.insert(name.to_owned(), Known::good(table));
             }
         }
         for (name, file) in user {
@@ -72,22 +66,10 @@ impl Catalog {
             wrong.append(&mut checker.diagnostics);
             wrong.retain(|it| it.severity == Severity::Error);
             said.extend(wrong.iter().cloned());
-            if !catalog.entries.contains_key(&name) {
-                let table = text(&name)
-                    .map(|text| built_in(&name, text, sources))
-                    .unwrap_or_default();
-                catalog.entries.insert(
-                    name.clone(),
-                    Entry {
-                        table,
-                        wrong: Vec::new(),
-                    },
-                );
-            }
-            if let Some(entry) = catalog.entries.get_mut(&name) {
-                entry.table.merge(file.parsed.table);
-                entry.wrong.extend(wrong);
-            }
+            let fresh = || Known::good(built_in(&name).unwrap_or_default());
+            let entry = catalog.entries.entry(name.clone()).or_insert_with(fresh);
+            entry.table.merge(file.parsed.table);
+            entry.wrong.extend(wrong);
         }
         (catalog, said)
     }
@@ -104,19 +86,25 @@ impl Catalog {
     }
 
     /// What is assumed of an image that no entry describes: the habits of LinuxServer and hotio are known.
-    pub fn generic(&mut self, image: &str, sources: &mut Sources) {
+    pub fn generic(&mut self, image: &str) {
         let name = generic_name(image);
-        if !self.generic.contains_key(name)
-            && let Some(text) = find(GENERIC, name)
-        {
-            self.generic
-                .insert(name.to_owned(), built_in(name, text, sources));
+        if let Some(table) = find(GENERIC, name) {
+            self.generic.insert(name, table);
         }
     }
 
     /// The table that [`Catalog::generic`] made ready for this image.
     pub fn generic_for(&self, image: &str) -> Option<&Table> {
         self.generic.get(generic_name(image))
+    }
+}
+
+impl Known {
+    fn good(table: Table) -> Self {
+        Self {
+            table,
+            wrong: Vec::new(),
+        }
     }
 }
 
@@ -133,21 +121,23 @@ pub fn is_linuxserver(image: &str) -> bool {
     image.contains("/linuxserver/") || image.contains("/hotio/")
 }
 
-fn built_in(name: &str, text: &'static str, sources: &mut Sources) -> Table {
-    let file = sources.add(format!("catalog/{name}.toml"), text);
-    node::parse_toml(text, file).table
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node;
 
     #[test]
     fn every_entry_follows_the_schema_and_is_complete() {
-        for (name, text) in ENTRIES.iter().chain(GENERIC) {
-            let mut sources = Sources::default();
-            let file = sources.add(*name, *text);
-            let parsed = node::parse_toml(text, file);
+        let mut sources = Sources::default();
+        sources.built_in(FILES);
+        for (file, (name, values)) in (0..).zip(ENTRIES.iter().chain(GENERIC)) {
+            let file = u32::MAX - file;
+            let parsed = node::parse_toml(sources.text(file), file);
+            assert_eq!(
+                parsed.table,
+                Table::fixed(values),
+                "{name}: build.rs reads something else"
+            );
             let mut checker = Checker::new(&sources);
             checker.table(&parsed.table, schema::SERVICE, schema::CATALOG);
             let said: Vec<_> = parsed

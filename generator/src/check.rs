@@ -91,7 +91,7 @@ impl<'a> Checker<'a> {
                 self.result(node.at, value::bounded(span).map(drop));
             }
             (Kind::OneOrMany(kind) | Kind::List(kind), Value::List(list)) => {
-                for item in list {
+                for item in list.iter() {
                     self.node(name, item, kind);
                 }
             }

@@ -163,7 +163,7 @@ fn wants(services: &mut [Service], places: &Places<'_>, checker: &mut Checker<'_
             .service(service.name.as_str())
             .and_then(|(table, _)| table.get("wants"));
         if let Some(Value::List(list)) = own.map(|node| &node.value) {
-            for node in list {
+            for node in list.iter() {
                 let Some(name) = text(node) else { continue };
                 if places.service(name).is_none() {
                     let near = nearest(name, names.iter().map(crate::names::ServiceName::as_str));

@@ -116,6 +116,7 @@ const SHOWN: usize = 160;
 #[derive(Debug, Default)]
 pub struct Sources {
     files: Vec<(String, String)>,
+    built_in: &'static [(&'static str, &'static str)],
 }
 
 impl Sources {
@@ -125,14 +126,30 @@ impl Sources {
         u32::try_from(self.files.len() - 1).unwrap_or(u32::MAX)
     }
 
+    /// Names and texts that are compiled in: they are counted from `u32::MAX` downwards.
+    pub fn built_in(&mut self, files: &'static [(&'static str, &'static str)]) {
+        self.built_in = files;
+    }
+
+    fn file(&self, file: u32) -> (&str, &str) {
+        match self.files.get(file as usize) {
+            Some((name, text)) => (name, text),
+            None => self
+                .built_in
+                .get((u32::MAX - file) as usize)
+                .copied()
+                .unwrap_or_default(),
+        }
+    }
+
     /// Name of a file.
     pub fn name(&self, file: u32) -> &str {
-        self.files.get(file as usize).map_or("", |(name, _)| name)
+        self.file(file).0
     }
 
     /// Text of a file.
     pub fn text(&self, file: u32) -> &str {
-        self.files.get(file as usize).map_or("", |(_, text)| text)
+        self.file(file).1
     }
 
     /// Makes a diagnostic of a span.

@@ -17,6 +17,7 @@
 //! it in [`render`], and give it a golden case in `tests/golden/`.
 
 pub mod names;
+pub mod spread;
 pub mod diagnostic;
 pub mod node;
 pub mod source;

@@ -14,6 +14,7 @@ use crate::node::{Node, Table, Value};
 use crate::schema::{self, Kind};
 use crate::service::{self, Context, Defaults};
 use crate::source::{self, File};
+use crate::spread::spread;
 
 /// Everything that came of the configuration.
 pub struct Loaded {
@@ -54,28 +55,32 @@ pub fn load(root: &Root) -> Loaded {
     for (name, table, _) in &entries {
         if catalog.get(kind_of(name, table)).is_none() {
             let image = table.get("image").and_then(text).unwrap_or_default();
-            catalog.generic(image, &mut found.sources);
+            catalog.generic(image);
         }
     }
     let sources = &found.sources;
-    let mut resolver = Resolver {
-        root,
-        catalog: &catalog,
-        defaults: Defaults::new(merged.table("suite")),
-        checker: Checker::new(sources),
-        services: Vec::new(),
-    };
-    for (name, table, at) in entries {
-        if !checked.hurt.contains_key(name) && !checked.wrong.contains(name) {
-            resolver.service(name, table, at);
+    let defaults = Defaults::new(merged.table("suite"));
+    let resolved = spread(&entries, |entries| {
+        let mut resolver = Resolver {
+            root,
+            catalog: &catalog,
+            defaults: &defaults,
+            checker: Checker::new(sources),
+            services: Vec::with_capacity(entries.len()),
+        };
+        for (name, table, at) in entries {
+            if !checked.hurt.contains_key(*name) && !checked.wrong.contains(*name) {
+                resolver.service(name, table, *at);
+            }
         }
+        (resolver.services, resolver.checker.diagnostics)
+    });
+    let mut checker = Checker::new(sources);
+    let mut services = Vec::with_capacity(entries.len());
+    for (some, mut said) in resolved {
+        services.extend(some);
+        checker.diagnostics.append(&mut said);
     }
-    let Resolver {
-        mut checker,
-        mut services,
-        ..
-    } = resolver;
-    checker.service = None;
     cross::check(&mut services, &merged, &mut checker);
     diagnostics.append(&mut checked.diagnostics);
     diagnostics.append(&mut checker.diagnostics);
@@ -301,7 +306,7 @@ fn broken(
 struct Resolver<'a> {
     root: &'a Root,
     catalog: &'a Catalog,
-    defaults: Defaults,
+    defaults: &'a Defaults,
     checker: Checker<'a>,
     services: Vec<Service>,
 }
@@ -335,7 +340,7 @@ impl<'a> Resolver<'a> {
         };
         layers.layout = service::layout(layers, &mut self.checker);
         let context = Context {
-            defaults: &self.defaults,
+            defaults: self.defaults,
             name: parsed,
             kind,
             at,

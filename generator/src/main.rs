@@ -74,7 +74,8 @@ fn generate(root: &Root, normal: &Path) {
         return;
     }
     let loaded = load(root);
-    let failures = output::write(normal, &outputs(&loaded));
+    let outputs = outputs(&loaded);
+    let failures = output::write(normal, &outputs);
     let mut log = Log::open();
     for it in &loaded.diagnostics {
         log.line(it.severity, &it.one_line());
@@ -82,6 +83,8 @@ fn generate(root: &Root, normal: &Path) {
     for failure in failures {
         log.line(Severity::Error, &failure.to_string());
     }
+    // The process ends here, and with it all that it holds: giving it back piece by piece would only take time.
+    std::mem::forget((loaded, outputs));
 }
 
 fn report(diagnostics: &[Diagnostic]) -> bool {

@@ -1,5 +1,6 @@
 //! Values as they were written, TOML or JSON alike, each with its place.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use jsonc_parser::ast as json;
@@ -7,8 +8,11 @@ use toml::de::{DeTable, DeValue};
 
 use crate::diagnostic::{Diagnostic, Severity, Sources, Span};
 
+/// A text that was read, or one that is compiled in.
+pub type Text = Cow<'static, str>;
+
 /// A value and where it stands.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Node {
     /// Its place.
     pub at: Span,
@@ -17,16 +21,16 @@ pub struct Node {
 }
 
 /// A value.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Value {
     /// Text.
-    Text(String),
+    Text(Text),
     /// A whole number.
     Integer(i64),
     /// A truth value.
     Boolean(bool),
     /// A list.
-    List(Vec<Node>),
+    List(Cow<'static, [Node]>),
     /// A table.
     Table(Table),
     /// What no key takes: fractions, dates, JSON's null, whole numbers beyond 64 bits; with its name for messages.
@@ -47,12 +51,12 @@ impl Value {
     }
 }
 
-/// A table: keys in order, each with its own place.
-#[derive(Debug, Clone, Default)]
-pub struct Table(BTreeMap<String, Entry>);
+/// A table: keys in order, each with its own place. It is looked into far more often than it is changed.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Table(pub(crate) Cow<'static, [(Text, Entry)]>);
 
 /// A key of a table.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Entry {
     /// Place of the key itself.
     pub key_at: Span,
@@ -60,15 +64,38 @@ pub struct Entry {
     pub node: Node,
 }
 
+/// In tables up to this size the keys are gone through one by one: most differ in length already.
+const SMALL: usize = 32;
+
 impl Table {
+    /// A table that is compiled in; its keys are in order.
+    pub const fn fixed(entries: &'static [(Text, Entry)]) -> Self {
+        Self(Cow::Borrowed(entries))
+    }
+
+    fn of_entries(mut entries: Vec<(Text, Entry)>) -> Self {
+        entries.sort_by(|(a, _), (b, _)| a.cmp(b));
+        Self(Cow::Owned(entries))
+    }
+
     /// The value of a key.
     pub fn get(&self, key: &str) -> Option<&Node> {
-        self.0.get(key).map(|entry| &entry.node)
+        self.entry(key).map(|entry| &entry.node)
     }
 
     /// The whole entry of a key.
     pub fn entry(&self, key: &str) -> Option<&Entry> {
-        self.0.get(key)
+        let found = if self.0.len() <= SMALL {
+            self.0.iter().find(|(name, _)| *name == key)
+        } else {
+            self.0.get(self.find(key).ok()?)
+        };
+        found.map(|(_, entry)| entry)
+    }
+
+    /// Where the key is, or where it would be.
+    fn find(&self, key: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(name, _)| name.as_ref().cmp(key))
     }
 
     /// The table below a key, when it is one.
@@ -84,42 +111,36 @@ impl Table {
 
     /// A table with one entry.
     pub fn of(key: &str, entry: Entry) -> Self {
-        Self(BTreeMap::from([(key.to_owned(), entry)]))
+        Self(Cow::Owned(vec![(key.to_owned().into(), entry)]))
     }
 
     /// All keys in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Entry)> {
-        self.0.iter().map(|(key, entry)| (key.as_str(), entry))
+        self.0.iter().map(|(key, entry)| (key.as_ref(), entry))
     }
 
     /// Puts `over` on top: tables are merged key by key, everything else is replaced.
     pub fn merge(&mut self, over: Self) {
-        for (key, entry) in over.0 {
-            match (self.0.get_mut(&key), entry) {
-                (
-                    Some(Entry {
-                        node:
-                            Node {
-                                value: Value::Table(below),
-                                ..
-                            },
-                        key_at,
-                    }),
-                    Entry {
-                        node:
-                            Node {
-                                value: Value::Table(above),
-                                ..
-                            },
-                        key_at: newer,
-                    },
-                ) => {
-                    below.merge(above);
-                    *key_at = newer;
+        if self.0.is_empty() {
+            *self = over;
+            return;
+        }
+        for (key, mut entry) in over.0.into_owned() {
+            let place = self.find(&key);
+            let entries = self.0.to_mut();
+            let below = place.ok().and_then(|at| entries.get_mut(at));
+            match (below, place) {
+                (Some((_, below)), _) => {
+                    if let (Value::Table(table), Value::Table(above)) =
+                        (&mut below.node.value, &mut entry.node.value)
+                    {
+                        table.merge(std::mem::take(above));
+                        below.key_at = entry.key_at;
+                    } else {
+                        *below = entry;
+                    }
                 }
-                (_, entry) => {
-                    self.0.insert(key, entry);
-                }
+                (None, Ok(at) | Err(at)) => entries.insert(at, (key, entry)),
             }
         }
     }
@@ -161,24 +182,20 @@ pub fn parse_toml(text: &str, file: u32) -> Parsed {
 }
 
 fn toml_table(table: DeTable<'_>, file: u32) -> Table {
-    Table(
-        table
-            .into_iter()
-            .map(|(key, value)| {
-                let key_at = span(file, key.span());
-                let node = Node {
-                    at: span(file, value.span()),
-                    value: toml_value(value.into_inner(), file),
-                };
-                (key.into_inner().into_owned(), Entry { key_at, node })
-            })
-            .collect(),
-    )
+    let entries = table.into_iter().map(|(key, value)| {
+        let key_at = span(file, key.span());
+        let node = Node {
+            at: span(file, value.span()),
+            value: toml_value(value.into_inner(), file),
+        };
+        (key.into_inner().into_owned().into(), Entry { key_at, node })
+    });
+    Table::of_entries(entries.collect())
 }
 
 fn toml_value(value: DeValue<'_>, file: u32) -> Value {
     match value {
-        DeValue::String(text) => Value::Text(text.into_owned()),
+        DeValue::String(text) => Value::Text(text.into_owned().into()),
         DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
             .map_or(Value::Other("a number beyond 64 bits"), Value::Integer),
         DeValue::Float(_) => Value::Other("a fraction"),
@@ -247,12 +264,17 @@ fn json_table(object: json::Object<'_>, file: u32, errors: &mut Vec<(Span, Strin
         }
         table.insert(key, Entry { key_at, node });
     }
-    Table(table)
+    Table::of_entries(
+        table
+            .into_iter()
+            .map(|(key, entry)| (key.into(), entry))
+            .collect(),
+    )
 }
 
 fn json_node(value: json::Value<'_>, file: u32, errors: &mut Vec<(Span, String)>) -> Node {
     let (at, value) = match value {
-        json::Value::StringLit(text) => (text.range, Value::Text(text.value.into_owned())),
+        json::Value::StringLit(text) => (text.range, Value::Text(text.value.into_owned().into())),
         json::Value::NumberLit(number) => (
             number.range,
             number
@@ -304,7 +326,7 @@ mod tests {
             Some(Node {
                 value: Value::Text(text),
                 ..
-            }) => text.clone(),
+            }) => text.to_string(),
             other => panic!("{key}: {other:?}"),
         }
     }

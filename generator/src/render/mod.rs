@@ -20,6 +20,7 @@ use std::path::Path;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::{Broken, Service, Suite};
 use crate::names;
+use crate::spread::spread;
 use crate::unit::Unfit;
 
 /// How the first line of every file of ours goes on after `# `: what a later run may replace or remove.
@@ -112,18 +113,10 @@ pub fn render<'a>(
     programs: &Programs,
 ) -> Vec<Output> {
     let mut outputs = Vec::with_capacity(3 * suite.services.len() + 2 * broken.len() + 3);
-    for service in &suite.services {
-        match service::unit(suite, service, programs) {
-            Ok(text) => {
-                outputs.push(Output::file(service.name.unit(), text));
-                outputs.push(side::pull(suite, service, programs));
-                outputs.extend(side::owner_drop_ins(service));
-            }
-            Err(unfit) => {
-                outputs.push(side::refuse_service(&unfit_service(service, unfit), programs));
-            }
-        }
-        outputs.push(wanted(&service.name.unit()));
+    for some in spread(&suite.services, |services| {
+        render_services(suite, services, programs)
+    }) {
+        outputs.extend(some);
     }
     for broken in broken {
         outputs.push(side::refuse_service(broken, programs));
@@ -141,6 +134,24 @@ pub fn render<'a>(
     if suite.start_at_boot && !outputs.is_empty() {
         let link = format!("multi-user.target.wants/{}", names::TARGET);
         outputs.push(Output::link(link, programs.target.clone()));
+    }
+    outputs
+}
+
+fn render_services(suite: &Suite, services: &[Service], programs: &Programs) -> Vec<Output> {
+    let mut outputs = Vec::with_capacity(3 * services.len());
+    for service in services {
+        match service::unit(suite, service, programs) {
+            Ok(text) => {
+                outputs.push(Output::file(service.name.unit(), text));
+                outputs.push(side::pull(suite, service, programs));
+                outputs.extend(side::owner_drop_ins(service));
+            }
+            Err(unfit) => {
+                outputs.push(side::refuse_service(&unfit_service(service, unfit), programs));
+            }
+        }
+        outputs.push(wanted(&service.name.unit()));
     }
     outputs
 }

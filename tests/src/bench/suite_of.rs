@@ -41,6 +41,8 @@ pub fn toml(count: usize) -> String {
                     "ports = [{{ name = \"discovery\", port = {port}, protocol = \"udp\" }}]"
                 );
             }
+            // Bazarr reads its port from its own settings only.
+            "bazarr" if round > 0 => text.push_str("network = \"bridge\"\n"),
             _ => {}
         }
     }
