@@ -1,6 +1,6 @@
 //! A command inside the container, with a time limit.
 
-use std::path::Path;
+use std::ffi::OsString;
 use std::process::Stdio;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _};
@@ -31,9 +31,15 @@ pub fn argv(container: &str, command: &[String]) -> Vec<String> {
 ///
 /// podman has no way to kill the command inside from outside: one that never ends leaves a process in the container,
 /// which ends with the container.
-pub async fn run(podman: &Path, container: &str, command: &[String]) -> Outcome {
+///
+/// `runner` is the podman program, with the words before it where somebody else is to run it.
+pub async fn run(runner: &[OsString], container: &str, command: &[String]) -> Outcome {
     let name = command.first().map_or("", String::as_str);
-    let child = Command::new(podman)
+    let Some((program, before)) = runner.split_first() else {
+        return Outcome::Unable("there is no podman to ask".into());
+    };
+    let child = Command::new(program)
+        .args(before)
         .args(argv(container, command))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -43,7 +49,7 @@ pub async fn run(podman: &Path, container: &str, command: &[String]) -> Outcome 
         .spawn();
     let mut child = match child {
         Ok(child) => child,
-        Err(error) => return Outcome::Unable(format!("cannot run {}: {error}", podman.display())),
+        Err(error) => return Outcome::Unable(format!("cannot run {}: {error}", program.display())),
     };
     let (out, err) = (child.stdout.take(), child.stderr.take());
     let (out, err, status) = tokio::join!(drain(out), drain(err), child.wait());

@@ -6,6 +6,7 @@ pub mod http;
 
 pub mod exec;
 
+use std::ffi::OsString;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -36,9 +37,14 @@ pub async fn probe(probe: &Probe) -> Observation {
 
 /// The same with another podman (kind `exec` only).
 pub async fn probe_with(probe: &Probe, podman: &Path) -> Observation {
+    probe_through(probe, &[podman.into()]).await
+}
+
+/// The same where somebody else is to run podman (kind `exec` only): `runner` is podman and all words before it.
+pub async fn probe_through(probe: &Probe, runner: &[OsString]) -> Observation {
     let begin = Instant::now();
     let connected = AtomicBool::new(false);
-    let tried = tokio::time::timeout(probe.timeout, ask(probe, podman, &connected)).await;
+    let tried = tokio::time::timeout(probe.timeout, ask(probe, runner, &connected)).await;
     let detail = |text: String| one_line(&text);
     match tried {
         Ok(Ok(Judgement::Good(text))) => Observation::Good {
@@ -79,9 +85,9 @@ impl Failure {
     }
 }
 
-async fn ask(probe: &Probe, podman: &Path, connected: &AtomicBool) -> Result<Judgement, Failure> {
+async fn ask(probe: &Probe, runner: &[OsString], connected: &AtomicBool) -> Result<Judgement, Failure> {
     match probe.kind {
-        Kind::Exec => match exec::run(podman, &probe.container, &probe.command).await {
+        Kind::Exec => match exec::run(runner, &probe.container, &probe.command).await {
             exec::Outcome::Good(text) => Ok(Judgement::Good(text)),
             exec::Outcome::Bad(text) => Ok(Judgement::Bad(text)),
             exec::Outcome::Unable(text) => Err(Failure::Unable(text)),

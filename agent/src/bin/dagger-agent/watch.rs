@@ -1,6 +1,6 @@
 //! News of units and answers of applications, in.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
 use std::time::Duration;
 
 use dagger_agent::adapter::bus::ServiceView;
@@ -10,6 +10,7 @@ use dagger_agent::domain::health::Health;
 use dagger_agent::domain::observation::Observation;
 use dagger_agent::domain::schedule;
 use dagger_agent::domain::verdict::{Effect, Happened, Phase, step};
+use dagger_suite::probe::Kind;
 
 use crate::agent::{Agent, Key};
 use crate::publish;
@@ -171,12 +172,13 @@ impl Agent {
         entry.asked = Some(now);
         self.in_flight += 1;
         let (key, answers) = (key.clone(), self.answers.clone());
-        let (question, podman) = (
-            entry.service.probe.clone(),
-            PathBuf::from(&self.configuration.podman),
-        );
+        let question = entry.service.probe.clone();
+        let runner = match question.kind {
+            Kind::Exec => runner(&self.configuration.podman, question.timeout),
+            _ => Vec::new(),
+        };
         tokio::spawn(async move {
-            let asked = probe::probe_with(&question, &podman);
+            let asked = probe::probe_through(&question, &runner);
             let limit = question.timeout + GRACE;
             let observation = tokio::time::timeout(limit, asked)
                 .await
@@ -201,6 +203,27 @@ impl Agent {
         }
         !stuck && !late
     }
+}
+
+/// How podman is run for probes of kind `exec`: by systemd, as a unit of its own that is gone afterwards.
+///
+/// The agent's own sandbox neither lets podman write nor gives it the powers that it needs.
+fn runner(podman: &str, limit: Duration) -> Vec<OsString> {
+    let limit = format!("--property=RuntimeMaxSec={}ms", limit.as_millis());
+    [
+        "systemd-run",
+        "--quiet",
+        "--collect",
+        "--wait",
+        "--pipe",
+        // A good answer is no news for the journal.
+        "--property=LogLevelMax=warning",
+        limit.as_str(),
+        "--",
+        podman,
+    ]
+    .map(OsString::from)
+    .into()
 }
 
 /// Microseconds as the bus carries them.
