@@ -38,7 +38,11 @@ fn machine(name: &str, units: &Path) -> PathBuf {
     ] {
         fs::write(system.join(unit), text).unwrap();
     }
-    for program in ["usr/bin/podman", "usr/libexec/dagger/dagger-gate"] {
+    for program in [
+        "usr/bin/podman",
+        "opt/podman/bin/podman",
+        "usr/libexec/dagger/dagger-gate",
+    ] {
         let path = root.join(program);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::copy("/bin/true", path).unwrap();

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::model::{Network, Service, Suite};
 use crate::names::{self, ServiceName};
+use crate::probe::Kind;
 use crate::render::side::{gate, owner_condition};
 use crate::render::{HEADER, Programs, command};
 use crate::unit::{Exec, Part, Unfit, Unit};
@@ -45,7 +46,7 @@ pub(super) fn unit(suite: &Suite, service: &Service, programs: &Programs) -> Res
     }
     before(&mut unit, service, programs);
     command::run(&mut unit, suite, service);
-    after(&mut unit, service, programs);
+    after(&mut unit, suite, service, programs);
     stop(&mut unit, suite, service);
     unit.finish()
 }
@@ -214,7 +215,7 @@ fn needs(exec: &mut Exec<'_>, service: &Service) {
 }
 
 /// The application really answers; the first good answer makes the container the owner where no native unit is.
-fn after(unit: &mut Unit, service: &Service, programs: &Programs) {
+fn after(unit: &mut Unit, suite: &Suite, service: &Service, programs: &Programs) {
     let mut exec = gate(unit, "ExecStartPost", programs, "post", service.name.as_str());
     exec.word(&[
         Part::Raw("--budget="),
@@ -222,6 +223,9 @@ fn after(unit: &mut Unit, service: &Service, programs: &Programs) {
     ]);
     if !service.native.iter().any(|native| native.present) {
         exec.raw("--write-marker");
+    }
+    if service.probe.kind == Kind::Exec {
+        exec.flag("--podman=", &suite.podman);
     }
     exec.next_line();
     for word in service.probe.to_args() {

@@ -180,6 +180,9 @@ impl Reader<'_> {
             self.service.start_budget.as_millis().div_ceil(1000)
         )];
         meant.extend((!native).then(|| "--write-marker".to_owned()));
+        if self.service.probe.kind == Kind::Exec {
+            meant.push(format!("--podman={}", self.suite.podman));
+        }
         same("what the gate is told beside the probe", &rest, &meant)
     }
 
