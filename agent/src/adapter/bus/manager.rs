@@ -37,6 +37,7 @@ impl Manager {
     }
 
     /// Reads the configuration again. Services come and go accordingly; those that stay keep their verdict.
+    /// Only root may call it.
     /// Errors: org.nixarr.Dagger1.Error.ConfigurationInvalid when there are mistakes in it: what is right is in force
     /// all the same, and ConfigurationErrors has the list. org.nixarr.Dagger1.Error.Throttled.
     async fn reload(&self, #[zbus(header)] header: Header<'_>) -> Result<(), BusError> {

@@ -156,10 +156,10 @@ pub fn status(entry: &mut Entry, view: &ServiceView) {
     }
     let socket = Path::new(notify::MANAGER_SOCKET);
     // The process may have gone a moment ago, and without systemd (a test) there is no socket: both are no news.
-    if let Err(error) = notify::on_behalf(socket, text.0, &[NotifyState::Status(&text.1)]) {
-        log::debug!("{}: STATUS= was not taken: {error}", view.name);
+    match notify::on_behalf(socket, text.0, &[NotifyState::Status(&text.1)]) {
+        Ok(()) => entry.said = text,
+        Err(error) => log::debug!("{}: STATUS= was not taken: {error}", view.name),
     }
-    entry.said = text;
 }
 
 /// The suite in one sentence, for our own `systemctl status`.
