@@ -32,6 +32,7 @@ fn main() -> io::Result<()> {
                 .map_err(|error| io::Error::other(format!("{}: {error}", path.display())))?;
             let values = File(number).table(table.get_ref());
             let _ = writeln!(code, "    ({stem:?}, {values}),");
+            let path = path.display().to_string();
             let _ = writeln!(files, "    (\"catalog/{stem}.toml\", include_str!({path:?})),");
             number += 1;
         }

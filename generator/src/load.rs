@@ -13,7 +13,7 @@ use crate::names::{Root, ServiceName};
 use crate::node::{Node, Table, Value};
 use crate::schema::{self, Kind};
 use crate::service::{self, Context, Defaults};
-use crate::source::{self, File};
+use crate::source::{self, File, UnitDirs};
 use crate::spread::spread;
 
 /// Everything that came of the configuration.
@@ -60,9 +60,10 @@ pub fn load(root: &Root) -> Loaded {
     }
     let sources = &found.sources;
     let defaults = Defaults::new(merged.table("suite"));
+    let units = UnitDirs::find(root);
     let resolved = spread(&entries, |entries| {
         let mut resolver = Resolver {
-            root,
+            units: &units,
             catalog: &catalog,
             defaults: &defaults,
             checker: Checker::new(sources),
@@ -75,15 +76,15 @@ pub fn load(root: &Root) -> Loaded {
         }
         (resolver.services, resolver.checker.diagnostics)
     });
-    let mut checker = Checker::new(sources);
+    let mut compared = Checker::new(sources);
     let mut services = Vec::with_capacity(entries.len());
     for (some, mut said) in resolved {
         services.extend(some);
-        checker.diagnostics.append(&mut said);
+        compared.diagnostics.append(&mut said);
     }
-    cross::check(&mut services, &merged, &mut checker);
+    cross::check(&mut services, &merged, &mut compared);
     diagnostics.append(&mut checked.diagnostics);
-    diagnostics.append(&mut checker.diagnostics);
+    diagnostics.append(&mut compared.diagnostics);
     let broken = broken(&merged, &diagnostics, &checked.hurt, sources);
     services.retain(|service| !broken.iter().any(|it| it.name == service.name));
     let suite = Layers {
@@ -304,7 +305,7 @@ fn broken(
 }
 
 struct Resolver<'a> {
-    root: &'a Root,
+    units: &'a UnitDirs,
     catalog: &'a Catalog,
     defaults: &'a Defaults,
     checker: Checker<'a>,
@@ -345,7 +346,7 @@ impl<'a> Resolver<'a> {
             kind,
             at,
             source: self.checker.sources.name(at.file).to_owned(),
-            present: &|unit| source::unit_present(self.root, unit),
+            present: &|unit| self.units.hold(unit),
         };
         self.services
             .extend(service::resolve(context, layers, &mut self.checker));

@@ -76,7 +76,7 @@ fn generate(root: &Root, normal: &Path) {
     let loaded = load(root);
     let outputs = outputs(&loaded);
     let failures = output::write(normal, &outputs);
-    let mut log = Log::open();
+    let mut log = Log::default();
     for it in &loaded.diagnostics {
         log.line(it.severity, &it.one_line());
     }
@@ -130,13 +130,17 @@ fn dry_run(root: &Root) -> ExitCode {
     })
 }
 
-/// The kernel's log when systemd runs us (there is no other yet), else standard error.
-enum Log {
+/// The kernel's log when systemd runs us (there is no other yet), else standard error. Opened by the first line: that
+/// costs more than everything else that is done for a service.
+#[derive(Default)]
+struct Log(Option<Sink>);
+
+enum Sink {
     Kernel(std::fs::File),
     Terminal,
 }
 
-impl Log {
+impl Sink {
     fn open() -> Self {
         if std::env::var_os("SYSTEMD_SCOPE").is_none() {
             return Self::Terminal;
@@ -146,7 +150,9 @@ impl Log {
             .open("/dev/kmsg")
             .map_or(Self::Terminal, Self::Kernel)
     }
+}
 
+impl Log {
     fn line(&mut self, severity: Severity, text: &str) {
         // Levels of syslog(3); journald reads the prefix.
         let level = match severity {
@@ -156,11 +162,11 @@ impl Log {
         // One write is one record, and the kernel cuts it at about a kilobyte (Documentation/ABI/testing/dev-kmsg).
         let text: String = text.chars().take(800).collect();
         let pid = std::process::id();
-        let _ = match self {
-            Self::Kernel(kmsg) => {
+        let _ = match self.0.get_or_insert_with(Sink::open) {
+            Sink::Kernel(kmsg) => {
                 kmsg.write_all(format!("<{level}>dagger-generator[{pid}]: {text}\n").as_bytes())
             }
-            Self::Terminal => io::stderr().write_all(format!("dagger-generator: {text}\n").as_bytes()),
+            Sink::Terminal => io::stderr().write_all(format!("dagger-generator: {text}\n").as_bytes()),
         };
     }
 }

@@ -1,5 +1,5 @@
 //! Which files count, and their texts. The only file of the library that reads the disk, but for
-//! [`unit_present`], which looks whether a native unit is installed.
+//! [`UnitDirs`], which look whether a native unit is installed.
 //!
 //! Precedence is systemd's (systemd.unit(5), "Unit File Load Path" and drop-ins): of files with the same name, `/etc`
 //! wins over `/run` wins over `/usr/lib`; different names are read in the order of their names. A file that is empty or
@@ -20,7 +20,8 @@ pub const MAX_FILE: u64 = 4 * 1024 * 1024;
 /// A link that leads back to itself (`ErrorKind::FilesystemLoop` is not stable yet).
 const ELOOP: i32 = 40;
 
-/// Where systemd finds unit files that others install (systemd.unit(5)), without our own output.
+/// Where systemd finds unit files that others install (systemd.unit(5)), without our own output. The last one is
+/// mostly the one before it: `/lib` is a link where /usr is merged.
 const UNIT_DIRS: [&str; 5] = [
     "etc/systemd/system",
     "run/systemd/system",
@@ -76,18 +77,34 @@ pub fn find(root: &Root) -> Found {
     found
 }
 
-/// Whether a unit file of this name is installed. Never follows the file itself: a mask (a link to /dev/null) is a
-/// decision of the administrator, not a native unit.
-pub fn unit_present(root: &Root, unit: &str) -> bool {
-    UNIT_DIRS.iter().any(|dir| {
-        let path = root.join(dir).join(unit);
-        match fs::symlink_metadata(&path) {
-            Ok(meta) => {
-                !meta.is_symlink() || fs::read_link(&path).is_ok_and(|to| to != Path::new("/dev/null"))
+/// The directories of unit files that there are.
+pub struct UnitDirs(Vec<PathBuf>);
+
+impl UnitDirs {
+    /// Looks for them below a root.
+    pub fn find(root: &Root) -> Self {
+        let lib = root.join("lib");
+        let merged = fs::symlink_metadata(&lib).is_ok_and(|meta| meta.is_symlink());
+        let dirs = UNIT_DIRS.iter().map(|dir| root.join(dir));
+        Self(
+            dirs.filter(|dir| !(merged && dir.starts_with(&lib)) && dir.is_dir())
+                .collect(),
+        )
+    }
+
+    /// Whether a unit file of this name is installed. Never follows the file itself: a mask (a link to /dev/null) is a
+    /// decision of the administrator, not a native unit.
+    pub fn hold(&self, unit: &str) -> bool {
+        self.0.iter().any(|dir| {
+            let path = dir.join(unit);
+            match fs::symlink_metadata(&path) {
+                Ok(meta) => {
+                    !meta.is_symlink() || fs::read_link(&path).is_ok_and(|to| to != Path::new("/dev/null"))
+                }
+                Err(_) => false,
             }
-            Err(_) => false,
-        }
-    })
+        })
+    }
 }
 
 fn exists(path: &Path) -> bool {
@@ -330,9 +347,22 @@ mod tests {
         let dir = Dir::new("native");
         dir.put("usr/lib/systemd/system/a.service", "")
             .link("etc/systemd/system/b.service", "/dev/null");
-        let root = Root::new(&dir.0);
-        assert!(unit_present(&root, "a.service"));
-        assert!(!unit_present(&root, "b.service"));
-        assert!(!unit_present(&root, "c.service"));
+        let dirs = UnitDirs::find(&Root::new(&dir.0));
+        assert!(dirs.hold("a.service"));
+        assert!(!dirs.hold("b.service"));
+        assert!(!dirs.hold("c.service"));
+    }
+
+    #[test]
+    fn a_merged_usr_is_looked_at_once_and_a_split_one_whole() {
+        let dir = Dir::new("merged");
+        dir.put("usr/lib/systemd/system/a.service", "")
+            .link("lib", "usr/lib");
+        let dirs = UnitDirs::find(&Root::new(&dir.0));
+        assert!(dirs.hold("a.service"));
+        assert_eq!(dirs.0.len(), 1);
+        let dir = Dir::new("split");
+        dir.put("lib/systemd/system/a.service", "");
+        assert!(UnitDirs::find(&Root::new(&dir.0)).hold("a.service"));
     }
 }
