@@ -50,9 +50,10 @@ struct File(u32);
 
 impl File {
     fn span<T>(&self, of: &Spanned<T>) -> String {
-        let (file, at) = (self.0, of.span());
+        // Counted from the top: what is read at run time is counted from 0.
+        let (file, at) = (0xffff - self.0, of.span());
         format!(
-            "Span {{ file: u32::MAX - {file}, start: {}, end: {} }}",
+            "Span {{ file: 0xffff_{file:04x}, start: {}, end: {} }}",
             at.start, at.end
         )
     }

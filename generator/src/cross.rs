@@ -1,6 +1,6 @@
 //! What only shows when all services are looked at together: ports, native units, state and dependencies.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use crate::check::Checker;
 use crate::diagnostic::{Span, nearest};
@@ -52,7 +52,7 @@ fn say(checker: &mut Checker<'_>, service: &Service, at: Span, problem: String, 
 }
 
 fn ports(order: &[&Service], places: &Places<'_>, checker: &mut Checker<'_>) {
-    let mut taken: BTreeMap<(Option<&str>, Protocol, u16), &Service> = BTreeMap::new();
+    let mut taken: HashMap<(Option<&str>, Protocol, u16), &Service> = HashMap::new();
     for service in order {
         let stack = match &service.network {
             // Ports of a bridge are published on the host.
@@ -86,7 +86,7 @@ fn ports(order: &[&Service], places: &Places<'_>, checker: &mut Checker<'_>) {
 }
 
 fn native(order: &[&Service], places: &Places<'_>, checker: &mut Checker<'_>) {
-    let mut taken: BTreeMap<&str, &Service> = BTreeMap::new();
+    let mut taken: HashMap<&str, &Service> = HashMap::new();
     for service in order {
         for unit in &service.native {
             match taken.get(unit.name.as_str()) {
@@ -106,7 +106,7 @@ fn native(order: &[&Service], places: &Places<'_>, checker: &mut Checker<'_>) {
 
 /// State of one service inside media, or inside the state of another.
 fn state(order: &[&Service], places: &Places<'_>, checker: &mut Checker<'_>) {
-    let mut first: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut first: HashMap<&str, usize> = HashMap::new();
     let every = || {
         order
             .iter()

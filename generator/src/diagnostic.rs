@@ -1,6 +1,7 @@
 //! What is wrong in what the user wrote: where, what, and what would be right.
 
 use std::fmt;
+use std::sync::OnceLock;
 
 /// A place in one of the files that were read: byte offsets into that file's text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -112,17 +113,29 @@ impl fmt::Display for Diagnostic {
 /// The longest stretch of a line that is shown: a minified JSON file is one line of any length.
 const SHOWN: usize = 160;
 
+#[derive(Debug)]
+struct File {
+    name: String,
+    text: String,
+    /// Where each line ends, found when the first place is asked for: a file may hold thousands of mistakes.
+    ends: OnceLock<Vec<usize>>,
+}
+
 /// The texts of all files that were read; turns spans into places.
 #[derive(Debug, Default)]
 pub struct Sources {
-    files: Vec<(String, String)>,
+    files: Vec<File>,
     built_in: &'static [(&'static str, &'static str)],
 }
 
 impl Sources {
     /// Takes a file in and returns its index for [`Span::file`].
     pub fn add(&mut self, name: impl Into<String>, text: impl Into<String>) -> u32 {
-        self.files.push((name.into(), text.into()));
+        self.files.push(File {
+            name: name.into(),
+            text: text.into(),
+            ends: OnceLock::new(),
+        });
         u32::try_from(self.files.len() - 1).unwrap_or(u32::MAX)
     }
 
@@ -133,7 +146,7 @@ impl Sources {
 
     fn file(&self, file: u32) -> (&str, &str) {
         match self.files.get(file as usize) {
-            Some((name, text)) => (name, text),
+            Some(file) => (&file.name, &file.text),
             None => self
                 .built_in
                 .get((u32::MAX - file) as usize)
@@ -152,6 +165,22 @@ impl Sources {
         self.file(file).1
     }
 
+    /// How many lines end before this byte, and where its own line begins.
+    fn line(&self, file: u32, at: usize) -> (usize, usize) {
+        let find = |text: &str| text.match_indices('\n').map(|(at, _)| at).collect::<Vec<_>>();
+        let found;
+        let ends = match self.files.get(file as usize) {
+            Some(file) => file.ends.get_or_init(|| find(&file.text)),
+            None => {
+                found = find(self.text(file));
+                &found
+            }
+        };
+        let before = ends.partition_point(|end| *end < at);
+        let last = before.checked_sub(1).and_then(|last| ends.get(last));
+        (before, last.map_or(0, |end| end + 1))
+    }
+
     /// Makes a diagnostic of a span.
     pub fn at(
         &self,
@@ -163,9 +192,8 @@ impl Sources {
         let text = self.text(span.file);
         let start = floor_boundary(text, span.start as usize);
         let end = floor_boundary(text, (span.end as usize).max(start));
-        let before = text.get(..start).unwrap_or("");
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        let lead = before.get(line_start..).unwrap_or("");
+        let (line_before, line_start) = self.line(span.file, start);
+        let lead = text.get(line_start..start).unwrap_or("");
         let rest = text.get(line_start..).unwrap_or("");
         let line = rest.split('\n').next().unwrap_or("").trim_end_matches('\r');
         let meant = text.get(start..end).unwrap_or("");
@@ -174,7 +202,7 @@ impl Sources {
         Diagnostic {
             severity,
             file: self.name(span.file).to_owned(),
-            line: count(before.matches('\n').count() + 1),
+            line: count(line_before + 1),
             column: count(lead.chars().count() + 1),
             text: line.chars().take(SHOWN).collect(),
             width: count(width.min(SHOWN)),

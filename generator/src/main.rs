@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use dagger_suite::diagnostic::{Diagnostic, Severity};
 use dagger_suite::names::{Root, exit};
-use dagger_suite::render::{Output, Programs, render};
+use dagger_suite::render::{Programs, Rendering};
 use dagger_suite::{Loaded, load, output};
 
 const USAGE: &str = "\
@@ -60,10 +60,12 @@ fn usage(problem: &str) -> ExitCode {
     ExitCode::from(exit::USAGE)
 }
 
-fn outputs(loaded: &Loaded) -> Vec<Output> {
-    let programs =
-        std::env::current_exe().map_or_else(|_| Programs::below("/usr"), |exe| Programs::beside(&exe));
-    render(&loaded.suite, &loaded.broken, loaded.file_errors(), &programs)
+fn programs() -> Programs {
+    std::env::current_exe().map_or_else(|_| Programs::below("/usr"), |exe| Programs::beside(&exe))
+}
+
+fn rendering<'a>(loaded: &'a Loaded, programs: &'a Programs) -> Rendering<'a> {
+    Rendering::new(&loaded.suite, &loaded.broken, loaded.file_errors(), programs)
 }
 
 /// Writes the units. Everything that goes wrong is said and passed over.
@@ -74,8 +76,7 @@ fn generate(root: &Root, normal: &Path) {
         return;
     }
     let loaded = load(root);
-    let outputs = outputs(&loaded);
-    let failures = output::write(normal, &outputs);
+    let failures = output::write_suite(normal, &rendering(&loaded, &programs()));
     let mut log = Log::default();
     for it in &loaded.diagnostics {
         log.line(it.severity, &it.one_line());
@@ -84,7 +85,7 @@ fn generate(root: &Root, normal: &Path) {
         log.line(Severity::Error, &failure.to_string());
     }
     // The process ends here, and with it all that it holds: giving it back piece by piece would only take time.
-    std::mem::forget((loaded, outputs));
+    std::mem::forget(loaded);
 }
 
 fn report(diagnostics: &[Diagnostic]) -> bool {
@@ -109,7 +110,7 @@ fn check(root: &Root) -> ExitCode {
     let word = |count: usize| if count == 1 { "service" } else { "services" };
     let mut summary = format!("{good} {} can run", word(good));
     if bad > 0 {
-        summary.push_str(&format!(", {bad} {} cannot", word(bad)));
+        summary = format!("{summary}, {bad} {} cannot", word(bad));
     }
     say(io::stdout(), &format!("{summary}\n"));
     ExitCode::from(if wrong { exit::FAILED } else { exit::GOOD })
@@ -118,7 +119,7 @@ fn check(root: &Root) -> ExitCode {
 fn dry_run(root: &Root) -> ExitCode {
     let loaded = load(root);
     let wrong = report(&loaded.diagnostics);
-    let (diff, failures) = output::diff(&root.join(WRITTEN), &outputs(&loaded));
+    let (diff, failures) = output::diff(&root.join(WRITTEN), &rendering(&loaded, &programs()).all());
     for failure in &failures {
         say(io::stderr(), &format!("dagger-generator: {failure}\n"));
     }

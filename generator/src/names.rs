@@ -107,17 +107,17 @@ impl ServiceName {
 
     /// `dagger-<service>.service`.
     pub fn unit(&self) -> String {
-        format!("dagger-{}.service", self.0)
+        ["dagger-", &self.0, ".service"].concat()
     }
 
     /// The oneshot that fetches the service's image: `dagger-pull@<service>.service`.
     pub fn pull_unit(&self) -> String {
-        format!("dagger-pull@{}.service", self.0)
+        ["dagger-pull@", &self.0, ".service"].concat()
     }
 
     /// Name of the container, the same as the unit's without its suffix.
     pub fn container(&self) -> String {
-        format!("dagger-{}", self.0)
+        ["dagger-", &self.0].concat()
     }
 
     /// Path of the owner marker.

@@ -79,12 +79,12 @@ impl Probe {
     /// The probe as command-line words for `dagger-gate post`; [`Probe::from_args`] reads exactly these.
     pub fn to_args(&self) -> Vec<String> {
         let mut args = vec![
-            format!("--probe={}", self.kind.word()),
-            format!("--host={}", self.host),
-            format!("--port={}", self.port),
-            format!("--path={}", self.path),
-            format!("--expect={}", self.expect),
-            format!("--timeout-ms={}", self.timeout.as_millis()),
+            ["--probe=", self.kind.word()].concat(),
+            ["--host=", &self.host].concat(),
+            ["--port=", &self.port.to_string()].concat(),
+            ["--path=", &self.path].concat(),
+            ["--expect=", &self.expect.to_string()].concat(),
+            ["--timeout-ms=", &self.timeout.as_millis().to_string()].concat(),
         ];
         if let Some(body) = &self.body {
             args.push(format!("--body={body}"));

@@ -109,7 +109,8 @@ impl Unit {
     /// `key=number`.
     pub fn number(&mut self, key: &'static str, number: u64) {
         self.key(key);
-        let _ = writeln!(self.text, "{number}");
+        self.push_number(number);
+        self.text.push('\n');
     }
 
     /// `key=` and a value that systemd takes without specifiers and quotes (`MemoryMax=50%`).
@@ -174,9 +175,8 @@ impl Unit {
     /// `key=` and a command: `prefix` is systemd's (`-`, or nothing), `program` an absolute path.
     pub fn exec(&mut self, key: &'static str, prefix: &'static str, program: &str) -> Exec<'_> {
         let start = self.text.len();
-        if !program.starts_with('/')
-            || program.contains(|c: char| c.is_ascii_control() || "\"'\\".contains(c))
-        {
+        let refused = |byte: u8| byte.is_ascii_control() || matches!(byte, b'"' | b'\'' | b'\\');
+        if !program.starts_with('/') || program.bytes().any(refused) {
             self.unfit = Some(Unfit::Program);
         }
         self.key(key);
@@ -193,6 +193,15 @@ impl Unit {
     fn key(&mut self, key: &str) {
         self.text.push_str(key);
         self.text.push('=');
+    }
+
+    /// Decimal digits; there are tens of numbers in a unit, and formatting in general costs more than all the rest of it.
+    fn push_number(&mut self, number: u64) {
+        if number >= 10 {
+            self.push_number(number / 10);
+        }
+        self.text
+            .push(char::from(b'0' + u8::try_from(number % 10).unwrap_or(0)));
     }
 
     /// Text without any escape: characters that would end or void the line become blanks.
@@ -297,9 +306,7 @@ impl Exec<'_> {
         for part in parts {
             match part {
                 Part::Raw(raw) => self.unit.text.push_str(raw),
-                Part::Number(number) => {
-                    let _ = write!(self.unit.text, "{number}");
-                }
+                Part::Number(number) => self.unit.push_number(*number),
                 Part::Text(text) if bare => self.unit.text.push_str(text),
                 Part::Text(text) => self.unit.push_escaped(text, true),
             }

@@ -16,7 +16,7 @@ use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use crate::names;
-use crate::render::{Content, HEADER, OWNER_DROP_IN, Output};
+use crate::render::{Content, HEADER, OWNER_DROP_IN, Output, Rendering};
 use crate::spread::spread;
 
 /// Something that could not be written or removed; everything else was.
@@ -42,8 +42,45 @@ impl fmt::Display for Failure {
     }
 }
 
+/// How many services are rendered before what they became is written: as much as stays in the processor's cache, and in
+/// memory that has been used before.
+const BLOCK: usize = 16;
+
 /// Makes the directory hold these outputs and no older ones of ours. Goes on after a failure; returns all of them.
 pub fn write(dir: &Path, outputs: &[Output]) -> Vec<Failure> {
+    let (mut failures, old) = prepare(dir);
+    remove_stale(dir, &old, outputs, &mut failures);
+    make_parents(dir, outputs);
+    failures.extend(put_all(dir, outputs));
+    failures
+}
+
+/// The same for all that a suite becomes. Into an empty directory, which is what systemd gives, a large suite is written
+/// by several threads, each as it renders.
+pub fn write_suite(dir: &Path, rendering: &Rendering) -> Vec<Failure> {
+    let (mut failures, old) = prepare(dir);
+    if !old.is_empty() {
+        failures.extend(write(dir, &rendering.all()));
+        return failures;
+    }
+    let rest = rendering.rest();
+    make_parents(dir, &rest);
+    let written = spread(rendering.services(), |services| {
+        let mut failures = Vec::new();
+        for some in services.chunks(BLOCK) {
+            let outputs = rendering.of(some);
+            make_parents(dir, &outputs);
+            failures.extend(put_all(dir, &outputs));
+        }
+        failures
+    });
+    failures.extend(written.into_iter().flatten());
+    failures.extend(put_all(dir, &rest));
+    failures
+}
+
+/// Makes the directory; returns what went wrong and what an earlier run left in it.
+fn prepare(dir: &Path) -> (Vec<Failure>, Vec<String>) {
     let mut failures = Vec::new();
     if let Err(error) = fs::create_dir_all(dir) {
         failures.push(Failure {
@@ -52,18 +89,19 @@ pub fn write(dir: &Path, outputs: &[Output]) -> Vec<Failure> {
             error,
         });
     }
-    remove_stale(dir, outputs, &mut failures);
-    let parents: BTreeSet<&str> = outputs
-        .iter()
-        .filter_map(|output| output.path.split_once('/'))
-        .map(|(parent, _)| parent)
-        .collect();
-    for parent in parents {
-        // Whatever is wrong with it shows when something is to be put into it.
-        let _ = fs::create_dir(dir.join(parent));
+    let old = ours(dir, &mut failures);
+    (failures, old)
+}
+
+fn make_parents(dir: &Path, outputs: &[Output]) {
+    let mut made = "";
+    for output in outputs {
+        if let Some((parent, _)) = output.path.split_once('/').filter(|(parent, _)| *parent != made) {
+            made = parent;
+            // Whatever is wrong with it shows when something is to be put into it.
+            let _ = fs::create_dir(dir.join(parent));
+        }
     }
-    failures.extend(spread(outputs, |some| put_all(dir, some)).into_iter().flatten());
-    failures
 }
 
 fn put_all(dir: &Path, outputs: &[Output]) -> Vec<Failure> {
@@ -169,8 +207,7 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 
 /// Removes what an earlier run left and this one does not write. In systemd's hands the directory is empty and this is
 /// the reading of one directory.
-fn remove_stale(dir: &Path, outputs: &[Output], failures: &mut Vec<Failure>) {
-    let old = ours(dir, failures);
+fn remove_stale(dir: &Path, old: &[String], outputs: &[Output], failures: &mut Vec<Failure>) {
     if old.is_empty() {
         return;
     }

@@ -148,3 +148,34 @@ fn a_large_suite_is_written_whole_and_every_failure_is_told() {
     assert_eq!(write(&dir.0, &many).len(), 3);
     assert_eq!(dir.tree().len(), 1997);
 }
+
+#[test]
+fn a_large_suite_becomes_the_same_by_many_threads() {
+    use std::fmt::Write as _;
+    let dirs = ["root", "one", "many"].map(|name| Scratch::new(&format!("large-{name}")));
+    let [root, one, many] = &dirs;
+    let mut text = String::from("[suite]\nmedia = \"/fun\"\n");
+    for port in 2000..2300 {
+        let _ = writeln!(text, "[services.sonarr-{port}]\nlike = \"sonarr\"\nport = {port}");
+    }
+    fs::create_dir_all(root.0.join("etc/dagger")).unwrap();
+    fs::write(root.0.join("etc/dagger/dagger.toml"), text).unwrap();
+    let loaded = crate::load(&names::Root::new(&root.0));
+    assert!(loaded.diagnostics.is_empty(), "{:?}", loaded.diagnostics.first());
+    let programs = crate::render::Programs::below("/usr");
+    let rendering = Rendering::new(&loaded.suite, &loaded.broken, loaded.file_errors(), &programs);
+    assert!(write(&one.0, &rendering.all()).is_empty());
+    assert!(write_suite(&many.0, &rendering).is_empty());
+    assert_eq!(one.tree().len(), 3 * 300 + 1);
+    assert_eq!(one.tree(), many.tree());
+    for path in one.tree().iter().filter(|path| !path.contains('/')) {
+        assert_eq!(
+            fs::read(one.0.join(path)).unwrap(),
+            fs::read(many.0.join(path)).unwrap(),
+            "{path}"
+        );
+    }
+    // Into a directory that holds an earlier run, the other way is taken: nothing changes.
+    assert!(write_suite(&many.0, &rendering).is_empty());
+    assert_eq!(diff(&many.0, &rendering.all()).0, "");
+}

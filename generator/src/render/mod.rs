@@ -20,7 +20,6 @@ use std::path::Path;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::{Broken, Service, Suite};
 use crate::names;
-use crate::spread::spread;
 use crate::unit::Unfit;
 
 /// How the first line of every file of ours goes on after `# `: what a later run may replace or remove.
@@ -102,58 +101,100 @@ impl Programs {
     }
 }
 
-/// All that the suite becomes.
-///
-/// `file_errors` are the diagnostics that belong to no service; those that are errors become the unit that says so.
-/// Nothing in, nothing out: without any service and any mistake not even the target is linked.
+/// All that the suite becomes, as one list: see [`Rendering`].
 pub fn render<'a>(
     suite: &Suite,
     broken: &[Broken],
     file_errors: impl IntoIterator<Item = &'a Diagnostic>,
     programs: &Programs,
 ) -> Vec<Output> {
-    let mut outputs = Vec::with_capacity(3 * suite.services.len() + 2 * broken.len() + 3);
-    for some in spread(&suite.services, |services| {
-        render_services(suite, services, programs)
-    }) {
-        outputs.extend(some);
-    }
-    for broken in broken {
-        outputs.push(side::refuse_service(broken, programs));
-        outputs.push(wanted(&broken.name.unit()));
-    }
-    let errors: Vec<String> = file_errors
-        .into_iter()
-        .filter(|diagnostic| diagnostic.severity == Severity::Error)
-        .map(Diagnostic::one_line)
-        .collect();
-    if !errors.is_empty() {
-        outputs.push(side::refuse_files(&suite.source, &errors, programs));
-        outputs.push(wanted(names::CONFIG_ERROR_UNIT));
-    }
-    if suite.start_at_boot && !outputs.is_empty() {
-        let link = format!("multi-user.target.wants/{}", names::TARGET);
-        outputs.push(Output::link(link, programs.target.clone()));
-    }
-    outputs
+    Rendering::new(suite, broken, file_errors, programs).all()
 }
 
-fn render_services(suite: &Suite, services: &[Service], programs: &Programs) -> Vec<Output> {
-    let mut outputs = Vec::with_capacity(3 * services.len());
-    for service in services {
-        match service::unit(suite, service, programs) {
-            Ok(text) => {
-                outputs.push(Output::file(service.name.unit(), text));
-                outputs.push(side::pull(suite, service, programs));
-                outputs.extend(side::owner_drop_ins(service));
-            }
-            Err(unfit) => {
-                outputs.push(side::refuse_service(&unfit_service(service, unfit), programs));
-            }
+/// A suite that is about to become units, piece by piece or as a whole.
+pub struct Rendering<'a> {
+    suite: &'a Suite,
+    broken: &'a [Broken],
+    errors: Vec<String>,
+    programs: &'a Programs,
+}
+
+impl<'a> Rendering<'a> {
+    /// `file_errors` are the diagnostics that belong to no service; those that are errors become the unit that says so.
+    pub fn new<'d>(
+        suite: &'a Suite,
+        broken: &'a [Broken],
+        file_errors: impl IntoIterator<Item = &'d Diagnostic>,
+        programs: &'a Programs,
+    ) -> Self {
+        let errors = file_errors
+            .into_iter()
+            .filter(|diagnostic| diagnostic.severity == Severity::Error)
+            .map(Diagnostic::one_line)
+            .collect();
+        Self {
+            suite,
+            broken,
+            errors,
+            programs,
         }
-        outputs.push(wanted(&service.name.unit()));
     }
-    outputs
+
+    /// Everything. Nothing in, nothing out: without any service and any mistake not even the target is linked.
+    pub fn all(&self) -> Vec<Output> {
+        let mut outputs = self.of(&self.suite.services);
+        outputs.extend(self.rest());
+        outputs
+    }
+
+    /// The services that can run.
+    pub fn services(&self) -> &'a [Service] {
+        &self.suite.services
+    }
+
+    /// What these services become.
+    pub fn of(&self, services: &[Service]) -> Vec<Output> {
+        let mut outputs = Vec::with_capacity(3 * services.len());
+        for service in services {
+            match service::unit(self.suite, service, self.programs) {
+                Ok(text) => {
+                    outputs.push(Output::file(service.name.unit(), text));
+                    outputs.push(side::pull(self.suite, service, self.programs));
+                    outputs.extend(side::owner_drop_ins(service));
+                }
+                Err(unfit) => {
+                    outputs.push(side::refuse_service(
+                        &unfit_service(service, unfit),
+                        self.programs,
+                    ));
+                }
+            }
+            outputs.push(wanted(&service.name.unit()));
+        }
+        outputs
+    }
+
+    /// What everything else becomes: mistakes, and the target's own link.
+    pub fn rest(&self) -> Vec<Output> {
+        let mut outputs = Vec::with_capacity(2 * self.broken.len() + 3);
+        for broken in self.broken {
+            outputs.push(side::refuse_service(broken, self.programs));
+            outputs.push(wanted(&broken.name.unit()));
+        }
+        if !self.errors.is_empty() {
+            outputs.push(side::refuse_files(
+                &self.suite.source,
+                &self.errors,
+                self.programs,
+            ));
+            outputs.push(wanted(names::CONFIG_ERROR_UNIT));
+        }
+        if self.suite.start_at_boot && !(outputs.is_empty() && self.suite.services.is_empty()) {
+            let link = format!("multi-user.target.wants/{}", names::TARGET);
+            outputs.push(Output::link(link, self.programs.target.clone()));
+        }
+        outputs
+    }
 }
 
 /// A service whose values no unit file can carry.

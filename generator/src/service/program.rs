@@ -10,16 +10,26 @@ use crate::value;
 
 /// Fills `{port}`, `{state.ROLE}` in a text of the catalogue. The user's own texts are taken literally.
 pub(super) fn filled(text: &str, ports: &[Claim], state: &[Mount]) -> String {
-    if !text.contains('{') {
-        return text.to_owned();
+    let mut filled = String::with_capacity(text.len() + 32);
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('{') {
+        filled.push_str(before);
+        let (name, behind) = after.split_once('}').unwrap_or((after, ""));
+        let place = name.strip_prefix("state.");
+        let mount = place.and_then(|role| state.iter().find(|mount| mount.role == role));
+        match (name, ports.first(), mount) {
+            ("port", Some(main), _) => filled.push_str(&main.inside.to_string()),
+            (_, _, Some(mount)) => filled.push_str(&mount.target),
+            // Not one of ours: it stays as it is, and what follows is looked at again.
+            _ => {
+                filled.push('{');
+                rest = after;
+                continue;
+            }
+        }
+        rest = behind;
     }
-    let mut filled = text.to_owned();
-    if let Some(main) = ports.first() {
-        filled = filled.replace("{port}", &main.inside.to_string());
-    }
-    for mount in state {
-        filled = filled.replace(&format!("{{state.{}}}", mount.role), &mount.target);
-    }
+    filled.push_str(rest);
     filled
 }
 
