@@ -1,5 +1,6 @@
 //! What is wrong in what the user wrote: where, what, and what would be right.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::OnceLock;
 
@@ -168,14 +169,12 @@ impl Sources {
     /// How many lines end before this byte, and where its own line begins.
     fn line(&self, file: u32, at: usize) -> (usize, usize) {
         let find = |text: &str| text.match_indices('\n').map(|(at, _)| at).collect::<Vec<_>>();
-        let found;
-        let ends = match self.files.get(file as usize) {
-            Some(file) => file.ends.get_or_init(|| find(&file.text)),
-            None => {
-                found = find(self.text(file));
-                &found
-            }
-        };
+        let built_in = || find(self.text(file));
+        let found = self.files.get(file as usize);
+        let ends = found.map_or_else(
+            || Cow::Owned(built_in()),
+            |file| Cow::Borrowed(file.ends.get_or_init(|| find(&file.text)).as_slice()),
+        );
         let before = ends.partition_point(|end| *end < at);
         let last = before.checked_sub(1).and_then(|last| ends.get(last));
         (before, last.map_or(0, |end| end + 1))
