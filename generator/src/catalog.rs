@@ -33,7 +33,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 }
 
 /// The values of an entry that is compiled in.
-fn built_in(name: &str) -> Option<Table> {
+pub fn built_in(name: &str) -> Option<Table> {
     find(ENTRIES, name)
 }
 

@@ -125,6 +125,8 @@ impl<'a> Checker<'a> {
     fn text(&mut self, at: Span, text: &str, kind: &Kind) {
         let result = match kind {
             Kind::Path | Kind::State => value::path(text),
+            Kind::Program => value::program(text),
+            Kind::PodmanFile => value::file_in_list(text),
             Kind::Duration => value::duration(text).map(drop),
             Kind::Size => value::size(text),
             Kind::Percent => value::percent(text),
@@ -203,7 +205,7 @@ fn wanted(kind: &Kind) -> &'static str {
         Kind::Boolean => "true or false",
         Kind::Number(..) => "a number",
         Kind::Port => "a port number",
-        Kind::Path => "a path",
+        Kind::Path | Kind::Program | Kind::PodmanFile => "a path",
         Kind::State => "a path, or a table of paths",
         Kind::Duration => "a time span",
         Kind::List(_) => "a list",

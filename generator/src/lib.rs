@@ -30,6 +30,7 @@ pub mod catalog;
 pub mod layers;
 pub mod service;
 pub mod cross;
+pub mod guard;
 pub mod load;
 pub mod unit;
 pub mod render;

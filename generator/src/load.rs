@@ -7,6 +7,7 @@ use crate::catalog::Catalog;
 use crate::check::Checker;
 use crate::cross;
 use crate::diagnostic::{Diagnostic, Severity, Sources, Span};
+use crate::guard;
 use crate::layers::{Layers, text};
 use crate::model::{Broken, Service, Suite};
 use crate::names::{Root, ServiceName};
@@ -87,12 +88,16 @@ pub fn load(root: &Root) -> Loaded {
     diagnostics.append(&mut compared.diagnostics);
     let broken = broken(&merged, &diagnostics, &checked.hurt, sources);
     services.retain(|service| !broken.iter().any(|it| it.name == service.name));
+    let torn = diagnostics
+        .iter()
+        .any(|it| it.severity == Severity::Error && it.service.is_none());
     let suite = Layers {
         user: merged.table("suite"),
         ..Layers::default()
     };
     Loaded {
         suite: Suite {
+            guards: guard::guards(&units, &merged, &broken, &services, torn),
             services,
             start_at_boot: suite.boolean("start-at-boot").unwrap_or(true),
             podman: suite.owned("podman").unwrap_or_else(|| "/usr/bin/podman".into()),

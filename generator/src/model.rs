@@ -14,6 +14,8 @@ pub struct Suite {
     pub start_at_boot: bool,
     /// The podman program, an absolute path.
     pub podman: String,
+    /// Native units of services that cannot run; they keep their condition.
+    pub guards: Vec<Guard>,
     /// Main file of the configuration, for units that stand for no file in particular.
     pub source: String,
 }
@@ -27,6 +29,15 @@ pub struct Broken {
     pub messages: Vec<String>,
     /// File of the service, for `SourcePath=`.
     pub source: String,
+}
+
+/// A native unit on this machine whose service cannot run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guard {
+    /// The service whose marker decides.
+    pub service: ServiceName,
+    /// The native unit.
+    pub unit: String,
 }
 
 /// One service.

@@ -53,6 +53,28 @@ pub fn path(path: &str) -> Result<(), Wrong> {
     Ok(())
 }
 
+/// A path that podman reads as part of a list (`--env-file`): no form of it carries commas and quotes in all versions.
+pub fn file_in_list(text: &str) -> Result<(), Wrong> {
+    if text.contains([',', '"']) {
+        return Err(Wrong::new(
+            "podman cannot take an environment file with `,` or `\"` in its path",
+            "rename it",
+        ));
+    }
+    path(text)
+}
+
+/// The path of a program in `ExecStart=`: systemd takes no quotes and backslashes in it (systemd.service(5)).
+pub fn program(text: &str) -> Result<(), Wrong> {
+    if text.contains(['"', '\'', '\\']) {
+        return Err(Wrong::new(
+            "systemd cannot run a program with quotes or backslashes in its path",
+            "make a link to it",
+        ));
+    }
+    path(text)
+}
+
 /// The path in one spelling: no doubled or trailing slashes.
 pub fn normal_path(path: &str) -> String {
     let mut normal = String::with_capacity(path.len());

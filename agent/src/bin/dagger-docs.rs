@@ -15,7 +15,8 @@ use dagger_agent::cli::{Daggerctl, EXIT_HELP, Migrate, MigrationStatus, Summary}
 use dagger_suite::schema::{HEALTH, Key, Kind, PORT, SERVICE, SUITE, VOLUME};
 
 fn main() -> ExitCode {
-    let Some(dir) = std::env::args_os().nth(1).map(PathBuf::from) else {
+    let dir = std::env::args_os().nth(1).map(PathBuf::from);
+    let Some(dir) = dir.filter(|dir| !dir.to_string_lossy().starts_with('-')) else {
         eprintln!("Usage: dagger-docs DIRECTORY");
         return ExitCode::from(2);
     };
@@ -152,7 +153,7 @@ fn words(kind: &Kind) -> String {
         Kind::Text => "text".into(),
         Kind::Number(low, high) => format!("number from {low} to {high}"),
         Kind::Port => "port, 1 to 65535".into(),
-        Kind::Path => "absolute path".into(),
+        Kind::Path | Kind::Program | Kind::PodmanFile => "absolute path".into(),
         Kind::Duration => "time span: `90s`, `5min`, `1h 30min`, or seconds".into(),
         Kind::Size => "amount of memory: `512M`, `2G`, `50%`, `infinity`".into(),
         Kind::Percent => "percentage of one processor: `150%`".into(),

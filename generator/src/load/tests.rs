@@ -306,14 +306,13 @@ fn one_bad_service_never_takes_the_others_along() {
         ),
         ("port = 7878", "already the one of `radarr`"),
         ("like = \"sonar\"", "did you mean \"sonarr\"?"),
-        ("layout = \"x\"", ""),
+        ("environment = { PUID = '1' }", "write `user` and `group` instead"),
+        ("environment = { PORT = '1' }", "write `port` instead"),
+        ("environment-files = ['/a,b']", "rename it"),
     ] {
         let loaded = toml(&format!(
             "{SUITE}[services.radarr]\n[services.sonarr]\n{bad}\n[services.prowlarr]\n"
         ));
-        if says.is_empty() {
-            continue;
-        }
         assert_eq!(
             running(&loaded),
             ["prowlarr", "radarr"],
@@ -459,4 +458,40 @@ fn docker_compose_9117_a_port_taken_twice_names_the_other_service() {
         "{}",
         said(&loaded)
     );
+}
+
+/// The native unit of a migrated service must not start on the container's data because of a typo.
+#[test]
+fn a_mistake_takes_no_condition_away_from_a_native_unit() {
+    let native = ("usr/lib/systemd/system/sonarr.service", "");
+    let other = ("usr/lib/systemd/system/old.service", "");
+    let guards = |text: &str| {
+        let loaded = Dir::new(&[("etc/dagger/dagger.toml", text), native, other]).load();
+        let mut guards: Vec<_> = loaded
+            .suite
+            .guards
+            .iter()
+            .map(|it| format!("{} {}", it.service, it.unit))
+            .collect();
+        let running = loaded.suite.services.iter().flat_map(|it| &it.native);
+        guards.extend(
+            running
+                .filter(|it| it.present)
+                .map(|it| format!("runs {}", it.name)),
+        );
+        guards
+    };
+    assert_eq!(
+        guards(&format!("{SUITE}[services.sonarr]\n")),
+        ["runs sonarr.service"]
+    );
+    assert_eq!(
+        guards(&format!("{SUITE}[services.sonarr]\nprot = 1\n")),
+        ["sonarr sonarr.service"]
+    );
+    assert_eq!(guards("[suite\n"), ["sonarr sonarr.service"]);
+    assert_eq!(guards("\u{fffe} = \n"), ["sonarr sonarr.service"]);
+    let mine = "[services.mine]\nimage = 'localhost/x'\nprot = 1\nnative = ['old.service', 7]\n";
+    assert_eq!(guards(mine), ["mine old.service"]);
+    assert_eq!(guards(SUITE), Vec::<String>::new());
 }

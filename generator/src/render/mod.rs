@@ -160,7 +160,6 @@ impl<'a> Rendering<'a> {
                 Ok(text) => {
                     outputs.push(Output::file(service.name.unit(), text));
                     outputs.push(side::pull(self.suite, service, self.programs));
-                    outputs.extend(side::owner_drop_ins(service));
                 }
                 Err(unfit) => {
                     outputs.push(side::refuse_service(
@@ -168,6 +167,9 @@ impl<'a> Rendering<'a> {
                         self.programs,
                     ));
                 }
+            }
+            for native in service.native.iter().filter(|native| native.present) {
+                outputs.push(side::owner_drop_in(&service.name, &native.name, &service.source));
             }
             outputs.push(wanted(&service.name.unit()));
         }
@@ -180,6 +182,13 @@ impl<'a> Rendering<'a> {
         for broken in self.broken {
             outputs.push(side::refuse_service(broken, self.programs));
             outputs.push(wanted(&broken.name.unit()));
+        }
+        for guard in &self.suite.guards {
+            outputs.push(side::owner_drop_in(
+                &guard.service,
+                &guard.unit,
+                &self.suite.source,
+            ));
         }
         if !self.errors.is_empty() {
             outputs.push(side::refuse_files(

@@ -2,7 +2,7 @@
 //! that stands for a mistake.
 
 use crate::model::{Broken, Service, Suite};
-use crate::names;
+use crate::names::{self, ServiceName};
 use crate::render::service::header;
 use crate::render::{OWNER_DROP_IN, Output, Programs};
 use crate::unit::{Exec, Part, Unit};
@@ -55,33 +55,27 @@ pub(super) fn owner_condition(unit: &mut Unit, service: &Service) {
     }
 }
 
-/// The opposite condition, on each native unit that is there.
+/// The opposite condition, on a native unit that is there.
 ///
 /// Never `Conflicts=` beside it: the stop job it brings runs even where the condition then skips the start.
-pub(super) fn owner_drop_ins(service: &Service) -> impl Iterator<Item = Output> + '_ {
-    service
-        .native
-        .iter()
-        .filter(|native| native.present)
-        .map(|native| {
-            let mut unit = Unit::with_capacity(CAPACITY);
-            header(&mut unit, &service.source);
-            unit.comment(&[
-                "While this path exists the container ",
-                &service.name.container(),
-                " owns the data of this service.",
-            ]);
-            unit.section("Unit");
-            unit.set(
-                "ConditionPathExists",
-                &["!", names::OWNER_DIR, "/", service.name.as_str()],
-            );
-            unit.paths("RequiresMountsFor", std::iter::once(names::OWNER_DIR));
-            Output::file(
-                format!("{}.d/{OWNER_DROP_IN}", native.name),
-                unit.finish().unwrap_or_default(),
-            )
-        })
+pub(super) fn owner_drop_in(service: &ServiceName, native: &str, source: &str) -> Output {
+    let mut unit = Unit::with_capacity(CAPACITY);
+    header(&mut unit, source);
+    unit.comment(&[
+        "While this path exists the container ",
+        &service.container(),
+        " owns the data of this service.",
+    ]);
+    unit.section("Unit");
+    unit.set(
+        "ConditionPathExists",
+        &["!", names::OWNER_DIR, "/", service.as_str()],
+    );
+    unit.paths("RequiresMountsFor", std::iter::once(names::OWNER_DIR));
+    Output::file(
+        format!("{native}.d/{OWNER_DROP_IN}"),
+        unit.finish().unwrap_or_default(),
+    )
 }
 
 /// The unit of a service that cannot run.

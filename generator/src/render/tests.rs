@@ -88,6 +88,7 @@ fn mount(source: &str, target: &str, read_only: bool) -> Mount {
 fn suite(mut services: Vec<Service>) -> Suite {
     services.sort_by(|a, b| a.name.cmp(&b.name));
     Suite {
+        guards: Vec::new(),
         services,
         start_at_boot: true,
         podman: "/usr/bin/podman".into(),

@@ -20,6 +20,10 @@ pub enum Kind {
     Port,
     /// An absolute path without `..`.
     Path,
+    /// The absolute path of a program.
+    Program,
+    /// The absolute path of a file that podman reads.
+    PodmanFile,
     /// A time span: `90s`, `5min`, `1h 30min`, or a number of seconds.
     Duration,
     /// An amount of memory: `512M`, `2G`, `50%` or `infinity` (systemd.resource-control(5)).
@@ -137,7 +141,12 @@ pub static SUITE: &[Key] = &[
         "`\"002\"`",
         "Umask of the applications: with a shared media group, others of the group must be able to write.",
     ),
-    key("podman", Kind::Path, "`/usr/bin/podman`", "The podman program."),
+    key(
+        "podman",
+        Kind::Program,
+        "`/usr/bin/podman`",
+        "The podman program.",
+    ),
     key(
         "start-at-boot",
         Kind::Boolean,

@@ -127,7 +127,7 @@ pub static SERVICE: &[Key] = &[
     ),
     key(
         "environment-files",
-        Kind::List(&Kind::Path),
+        Kind::List(&Kind::PodmanFile),
         "none",
         "Files with environment, in podman's format (podman-run(1), `--env-file`).",
     ),

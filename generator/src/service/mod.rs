@@ -121,6 +121,7 @@ pub fn resolve(context: Context<'_>, layers: Layers<'_>, checker: &mut Checker<'
     };
     let identity = identity(context.defaults, layers, &image);
     let puid = identity.style == IdentityStyle::Puid;
+    program::clashes(layers, puid, probe.kind, checker);
     let umask = layers.text("umask").and_then(|it| value::umask(it).ok());
     let health = layers.below("health");
     let service = Service {

@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 
 use super::Context;
+use crate::check::Checker;
 use crate::layers::{Layers, number, text};
 use crate::model::{Claim, Device, Mount};
 use crate::node::Table;
+use crate::probe::Kind;
 use crate::value;
 
 /// Fills `{port}`, `{state.ROLE}` in a text of the catalogue. The user's own texts are taken literally.
@@ -31,6 +33,26 @@ pub(super) fn filled(text: &str, ports: &[Claim], state: &[Mount]) -> String {
     }
     filled.push_str(rest);
     filled
+}
+
+/// Variables that would be taken for something else: refused with the key that does what was meant.
+pub(super) fn clashes(layers: Layers<'_>, puid: bool, kind: Kind, checker: &mut Checker<'_>) {
+    let user = layers.user.and_then(|user| user.table("environment"));
+    for (name, entry) in user.into_iter().flat_map(Table::iter) {
+        let (problem, help) = match name {
+            "PUID" | "PGID" if puid => (
+                "is set from the owner of the state",
+                "write `user` and `group` instead",
+            ),
+            // All of the environment is merged into its settings, and the listener falls back to this name.
+            "PORT" if kind == Kind::Servarr => (
+                "moves the port behind the application's back",
+                "write `port` instead",
+            ),
+            _ => continue,
+        };
+        checker.error(entry.key_at, format!("`{name}` {problem}"), Some(help.to_owned()));
+    }
 }
 
 pub(super) fn environment(

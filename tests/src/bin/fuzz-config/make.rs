@@ -261,7 +261,9 @@ impl Maker {
     fn word(&mut self, kind: &Kind) -> String {
         let any = self.random.text();
         let right: &[&str] = match kind {
-            Kind::Path | Kind::State | Kind::UrlPath => return format!("/{any}"),
+            Kind::Path | Kind::Program | Kind::PodmanFile | Kind::State | Kind::UrlPath => {
+                return format!("/{any}");
+            }
             Kind::Text => return any,
             _ if self.random.below(6) == 0 => return any,
             Kind::Duration => &["90s", "5min", "0", "1h 30min", "500ms"],
