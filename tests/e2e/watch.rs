@@ -96,7 +96,11 @@ fn one_line_a_change(ground: &Ground) -> Result<()> {
     );
     // Only in our units: Debian ships units of podman's own that speak once at boot.
     let chatter = machine.ok("journalctl -q -b --no-pager -o cat -u 'dagger-*' -t podman")?;
-    ensure!(chatter.trim().is_empty(), "podman itself wrote: {}", chatter.trim());
+    ensure!(
+        chatter.trim().is_empty(),
+        "podman itself wrote: {}",
+        chatter.trim()
+    );
     let timers =
         machine.ok("systemctl list-timers --all --plain --no-legend | grep -c -E '[0-9a-f]{64}' || true")?;
     ensure!(

@@ -90,10 +90,14 @@ pub fn container(name: &str, unit: &UnitText, style: &Style) -> Result<String> {
                     let _ = writeln!(text, "{key}={words}");
                 }
             }
-            "PartOf" => text.push_str(&format!("PartOf={}\n", style.target)),
+            "PartOf" => {
+                let _ = writeln!(text, "PartOf={}", style.target);
+            }
             // Quadlet adds the source's path and those of the volumes.
             "SourcePath" | "RequiresMountsFor" => {}
-            _ => text.push_str(&format!("{key}={value}\n")),
+            _ => {
+                let _ = writeln!(text, "{key}={value}");
+            }
         }
     }
     let _ = writeln!(

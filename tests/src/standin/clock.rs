@@ -115,8 +115,8 @@ mod tests {
         assert_eq!(epoch.iso(), "1970-01-01T00:00:00Z");
         assert_eq!(epoch.http(), "Thu, 01 Jan 1970 00:00:00 GMT");
         assert_eq!(
-            Civil::from_epoch(Duration::from_secs(1_709_208_000)).iso(),
-            "2024-02-29T12:00:00Z"
+            Civil::from_epoch(Duration::from_secs(1_709_210_096)).iso(),
+            "2024-02-29T12:34:56Z"
         );
         assert_eq!(
             Civil::from_epoch(Duration::from_secs(1_735_689_599)).http(),
