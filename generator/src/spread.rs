@@ -3,8 +3,8 @@
 use std::num::NonZero;
 use std::thread;
 
-/// Fewer items than this for each thread are not worth starting it (about 50 microseconds).
-const LEAST: usize = 64;
+/// Fewer items than this for each thread are not worth starting it (about 100 microseconds).
+const LEAST: usize = 32;
 /// More threads than this would only wait for each other: in the end all of them write into the same directories.
 const MOST: usize = 4;
 
@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn nothing_is_lost_and_the_order_stays() {
-        for count in [0, 1, 63, 128, 1000, 1001] {
+        for count in [0, 1, 63, 64, 128, 1000, 1001] {
             let items: Vec<usize> = (0..count).collect();
             let seen: Vec<usize> = spread(&items, <[usize]>::to_vec).concat();
             assert_eq!(seen, items);
