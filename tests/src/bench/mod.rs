@@ -12,3 +12,4 @@ pub mod unit_text;
 pub mod quadlet;
 pub mod sizes;
 pub mod generator;
+pub mod agent;

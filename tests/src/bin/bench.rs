@@ -2,7 +2,7 @@
 
 use anyhow::{Result, anyhow};
 use dagger_tests::bench::figure::{Figure, Row};
-use dagger_tests::bench::{generator, sizes};
+use dagger_tests::bench::{agent, generator, sizes};
 use dagger_tests::suite;
 use std::path::Path;
 use std::process::ExitCode;
@@ -22,6 +22,10 @@ fn groups() -> Vec<Group> {
         Group {
             rows: sizes::ROWS.iter().map(|(_, row)| *row).collect(),
             measure: sizes::measure,
+        },
+        Group {
+            rows: agent::ROWS.to_vec(),
+            measure: agent::measure,
         },
     ]
 }
