@@ -7,10 +7,13 @@ use dagger_tests::suite;
 use std::path::Path;
 use std::process::ExitCode;
 
+/// Measures those of its figures that are wanted, with the built programs in that directory.
+type Measure = fn(wanted: &dyn Fn(&str) -> bool, programs: &Path) -> Result<Vec<Figure>>;
+
 /// Figures that are measured together.
 struct Group {
     rows: Vec<Row>,
-    measure: fn(&dyn Fn(&str) -> bool, &Path) -> Result<Vec<Figure>>,
+    measure: Measure,
 }
 
 fn groups() -> Vec<Group> {
@@ -45,7 +48,9 @@ fn main() -> ExitCode {
         .map(|row| row.name)
         .collect();
     if words.iter().any(|word| word == "--list") {
-        known.iter().for_each(|name| println!("{name}"));
+        for name in known {
+            println!("{name}");
+        }
         return ExitCode::SUCCESS;
     }
     let strange = words

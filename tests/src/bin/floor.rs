@@ -32,9 +32,10 @@ fn unpack(pack: &mut impl Read, directory: &Path) -> Result<()> {
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(()),
             other => other?,
         }
-        let [kind, a, b, c, d, e, f, g, h] = head;
-        fill(pack, &mut name, u32::from_le_bytes([a, b, c, d]))?;
-        fill(pack, &mut content, u32::from_le_bytes([e, f, g, h]))?;
+        let [kind, lengths @ ..] = head;
+        let lengths = u64::from_le_bytes(lengths);
+        fill(pack, &mut name, lengths & u64::from(u32::MAX))?;
+        fill(pack, &mut content, lengths >> u32::BITS)?;
         path.clear();
         path.push(directory);
         path.push(text(&name)?);
@@ -46,8 +47,8 @@ fn unpack(pack: &mut impl Read, directory: &Path) -> Result<()> {
     }
 }
 
-fn fill(pack: &mut impl Read, buffer: &mut Vec<u8>, length: u32) -> Result<()> {
-    buffer.resize(length as usize, 0);
+fn fill(pack: &mut impl Read, buffer: &mut Vec<u8>, length: u64) -> Result<()> {
+    buffer.resize(usize::try_from(length).map_err(std::io::Error::other)?, 0);
     pack.read_exact(buffer)
 }
 
