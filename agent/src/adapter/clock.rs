@@ -1,8 +1,16 @@
-//! The two clocks. The domain never reads one: it is told the time.
+//! The two clocks, and an alarm. The domain never reads one: it is told the time.
 
+use std::io;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::time::{ClockId, clock_gettime};
+use rustix::io::{Errno, read};
+use rustix::time::{
+    ClockId, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, clock_gettime,
+    timerfd_create, timerfd_settime,
+};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
 /// CLOCK_MONOTONIC: what systemd's `...Monotonic` properties and all due times are counted in.
 pub fn monotonic() -> Duration {
@@ -16,4 +24,105 @@ pub fn monotonic() -> Duration {
 pub fn realtime_usec() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Rings once, at a time of CLOCK_MONOTONIC (timerfd_create(2)).
+///
+/// tokio's own timers wake the process several times on the way to a time that is far off; a daemon that mostly waits
+/// should wake when there is something to do.
+pub struct Alarm {
+    timer: AsyncFd<OwnedFd>,
+    at: Duration,
+}
+
+impl Alarm {
+    /// An alarm that is not set. Needs a tokio runtime with I/O.
+    #[expect(
+        unsafe_code,
+        reason = "the only one of the agent: tokio cannot know that the descriptor is ours alone"
+    )]
+    pub fn new() -> io::Result<Self> {
+        let timer = timerfd_create(
+            TimerfdClockId::Monotonic,
+            TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
+        )?;
+        // SAFETY: an `OwnedFd` stays open, and the same, until the `AsyncFd` that owns it is dropped.
+        let timer = unsafe { AsyncFd::register_with_interest(timer, Interest::READABLE) };
+        Ok(Self {
+            timer: timer.map_err(|error| error.into_parts().1)?,
+            at: Duration::MAX,
+        })
+    }
+
+    /// Sets it to a time, in place of the one before. A time that has passed rings at once; [`Duration::MAX`] never.
+    pub fn set(&mut self, at: Duration) -> io::Result<()> {
+        if at == self.at {
+            return Ok(());
+        }
+        let zero = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
+        let value = match i64::try_from(at.as_secs()) {
+            // All zeroes would mean "never" to the kernel.
+            Ok(seconds) => Timespec {
+                tv_sec: seconds,
+                tv_nsec: i64::from(at.subsec_nanos().max(1)),
+            },
+            Err(_) => zero,
+        };
+        let spec = Itimerspec {
+            it_interval: zero,
+            it_value: value,
+        };
+        timerfd_settime(self.timer.get_ref(), TimerfdTimerFlags::ABSTIME, &spec)?;
+        self.at = at;
+        Ok(())
+    }
+
+    /// Waits until it rings; then it is not set any more.
+    pub async fn rings(&mut self) -> io::Result<()> {
+        loop {
+            let mut ready = self.timer.readable().await?;
+            let mut count = [0; 8];
+            let seen = read(self.timer.get_ref(), &mut count);
+            ready.clear_ready();
+            match seen {
+                Ok(_) => {
+                    self.at = Duration::MAX;
+                    return Ok(());
+                }
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alarm_rings_when_it_is_set_and_not_before() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let mut alarm = Alarm::new().unwrap();
+            let begin = monotonic();
+            alarm.set(begin + Duration::from_mins(5)).unwrap();
+            alarm.set(begin + Duration::from_millis(20)).unwrap();
+            alarm.rings().await.unwrap();
+            let took = monotonic() - begin;
+            assert!(
+                took >= Duration::from_millis(20) && took < Duration::from_secs(5),
+                "{took:?}"
+            );
+            // What has passed rings at once, also the very beginning of the clock.
+            alarm.set(Duration::ZERO).unwrap();
+            alarm.rings().await.unwrap();
+        });
+    }
 }

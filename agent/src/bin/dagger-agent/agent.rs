@@ -80,9 +80,11 @@ pub async fn run(root: Root) -> Result<(), String> {
         .map_err(|error| format!("the system bus cannot be reached: {error}"))?;
     let ended = connection.clone();
     let (mut agent, mut inputs) = start(root, connection).await?;
+    let timeless = |error| format!("there is no clock to go by: {error}");
+    let mut alarm = clock::Alarm::new().map_err(timeless)?;
     loop {
         agent.settle().await.map_err(lost)?;
-        let wake = agent.wake().saturating_sub(clock::monotonic());
+        alarm.set(agent.wake()).map_err(timeless)?;
         tokio::select! {
             news = inputs.news.recv() => match news {
                 Some(News::Ended) | None => return Err(lost("its signals have ended")),
@@ -94,7 +96,7 @@ pub async fn run(root: Root) -> Result<(), String> {
             _ = inputs.terminate.recv() => break,
             _ = inputs.interrupt.recv() => break,
             () = ended.closed() => return Err(lost("the connection was closed")),
-            () = tokio::time::sleep(wake) => {}
+            rung = alarm.rings() => rung.map_err(timeless)?,
         }
     }
     own(&[NotifyState::Stopping, NotifyState::Status("stopping")]);

@@ -66,9 +66,12 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("cannot start: {error}")),
     };
-    match runtime.block_on(agent::run(Root::from_env())) {
-        Ok(()) => ExitCode::from(exit::GOOD),
-        Err(reason) => fail(&reason),
+    // As a task: each wake of what `block_on` itself runs costs a write to wake the thread that is awake already.
+    let outcome = runtime.block_on(async { tokio::spawn(agent::run(Root::from_env())).await });
+    match outcome {
+        Ok(Ok(())) => ExitCode::from(exit::GOOD),
+        Ok(Err(reason)) => fail(&reason),
+        Err(error) => fail(&format!("the agent's loop has ended: {error}")),
     }
 }
 
