@@ -13,3 +13,4 @@ pub mod quadlet;
 pub mod sizes;
 pub mod generator;
 pub mod agent;
+pub mod start;

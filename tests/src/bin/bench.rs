@@ -2,7 +2,7 @@
 
 use anyhow::{Result, anyhow};
 use dagger_tests::bench::figure::{Figure, Row};
-use dagger_tests::bench::{agent, generator, sizes};
+use dagger_tests::bench::{agent, generator, sizes, start};
 use dagger_tests::suite;
 use std::path::Path;
 use std::process::ExitCode;
@@ -21,6 +21,10 @@ fn groups() -> Vec<Group> {
         Group {
             rows: generator::ROWS.iter().map(|(_, row)| *row).collect(),
             measure: generator::measure,
+        },
+        Group {
+            rows: vec![start::ROW],
+            measure: start::measure,
         },
         Group {
             rows: sizes::ROWS.iter().map(|(_, row)| *row).collect(),
