@@ -198,7 +198,12 @@ pub static HEALTH: &[Key] = &[
     ),
     key("port", Kind::Port, "the main port", "TCP port that is asked."),
     key("timeout", Kind::Duration, "`5s`", "How long one try may take."),
-    key("interval", Kind::Duration, "`15s`", "How often the agent asks."),
+    key(
+        "interval",
+        Kind::Duration,
+        "`15s`",
+        "How often the agent asks; more often than once a second it does not.",
+    ),
     key(
         "failures",
         Kind::Number(1, 100),

@@ -33,8 +33,8 @@ pub const ROWS: [Row; 4] = [RSS, BUS_NAME, PROBE_CPU, SECURITY];
 
 /// The agent asks each of the six every 15 seconds unless it is told otherwise.
 const HOUR: u64 = 6 * 3600 / 15;
-/// How often it asks here, so that an hour's worth of probes takes half a minute.
-const INTERVAL: &str = "100ms";
+/// How often it asks here, the most that it does, so that an hour's worth of probes takes four minutes.
+const INTERVAL: &str = "1s";
 /// How often the agent is started, and how often podman's check is run.
 const ROUNDS: usize = 15;
 /// So long does each of the windows last in which the agent's probes are counted, in seconds.

@@ -97,8 +97,10 @@ impl Agent {
         if let Some(entry) = self.services.get(key)
             && entry.unit().phase().is_up()
         {
-            self.schedule
-                .set(key, schedule::after(key, entry.interval(), now));
+            self.schedule.set(
+                key,
+                schedule::after(key, self.services.len(), entry.interval(), now),
+            );
         }
         self.end_rounds(rounds);
         Ok(())
