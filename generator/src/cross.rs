@@ -106,7 +106,7 @@ fn native(order: &[&Service], places: &Places<'_>, checker: &mut Checker<'_>) {
 
 /// State of one service inside media, or inside the state of another.
 fn state(order: &[&Service], places: &Places<'_>, checker: &mut Checker<'_>) {
-    let mut first: HashMap<&str, usize> = HashMap::new();
+    let mut first: HashMap<&str, usize> = HashMap::with_capacity(order.len());
     let every = || {
         order
             .iter()
@@ -116,6 +116,7 @@ fn state(order: &[&Service], places: &Places<'_>, checker: &mut Checker<'_>) {
     for (rank, mount) in every() {
         first.entry(&mount.source).or_insert(rank);
     }
+    let mut free = "";
     for (rank, mount) in every() {
         let Some(service) = order.get(rank) else { continue };
         let media = service
@@ -123,14 +124,13 @@ fn state(order: &[&Service], places: &Places<'_>, checker: &mut Checker<'_>) {
             .iter()
             .find(|it| it.role == "media")
             .map(|it| it.source.as_str());
-        if let Some(media) = media.filter(|media| ancestors(&mount.source).any(|path| path == *media)) {
+        if let Some(media) = media.filter(|media| lies_in(&mount.source, media)) {
             let problem = format!("the state {} lies inside the media tree {media}", mount.source);
             let help = "keep them apart: libraries would be scanned into their own database".to_owned();
             say(checker, service, places.of(service, &["state"]), problem, help);
         }
-        let shared =
-            ancestors(&mount.source).find_map(|path| first.get(path).filter(|other| **other != rank));
-        if let Some(other) = shared.and_then(|other| order.get(*other).map(|it| (*other, it))) {
+        let shared = holder(&mount.source, rank, &first, &mut free);
+        if let Some(other) = shared.and_then(|other| order.get(other).map(|it| (other, it))) {
             // Whichever of the two contains the other, the one with the younger right has to move.
             let (newer, elder) = if other.0 > rank {
                 (other.1, service)
@@ -142,6 +142,27 @@ fn state(order: &[&Service], places: &Places<'_>, checker: &mut Checker<'_>) {
             say(checker, newer, places.of(newer, &["state"]), problem, help);
         }
     }
+}
+
+/// Whether the path is the directory or lies below it.
+fn lies_in(path: &str, directory: &str) -> bool {
+    path.strip_prefix(directory)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Whose state the path or the nearest directory above it is, when it is another's than `rank`'s. `free` is a directory
+/// that, like all above it, is nobody's: most states lie in the same one, and its ancestors are looked up but once.
+fn holder<'a>(path: &'a str, rank: usize, first: &HashMap<&str, usize>, free: &mut &'a str) -> Option<usize> {
+    let mut lowest = None;
+    for path in ancestors(path).take_while(|path| path != free) {
+        match first.get(path) {
+            Some(other) if *other != rank => return Some(*other),
+            Some(_) => lowest = None,
+            None => lowest = lowest.or(Some(path)),
+        }
+    }
+    *free = lowest.unwrap_or(free);
+    None
 }
 
 /// A path and all directories above it.
@@ -157,8 +178,11 @@ fn above(path: &str) -> Option<&str> {
 
 /// Unknown dependencies and circles. What the catalogue wants and the user does not have is left out.
 fn wants(services: &mut [Service], places: &Places<'_>, checker: &mut Checker<'_>) {
-    let names: Vec<_> = services.iter().map(|service| service.name.clone()).collect();
-    for service in services.iter_mut() {
+    let mut wants: Vec<_> = services
+        .iter_mut()
+        .map(|service| std::mem::take(&mut service.wants))
+        .collect();
+    for (service, wants) in services.iter().zip(&mut wants) {
         let own = places
             .service(service.name.as_str())
             .and_then(|(table, _)| table.get("wants"));
@@ -166,7 +190,7 @@ fn wants(services: &mut [Service], places: &Places<'_>, checker: &mut Checker<'_
             for node in list.iter() {
                 let Some(name) = text(node) else { continue };
                 if places.service(name).is_none() {
-                    let near = nearest(name, names.iter().map(crate::names::ServiceName::as_str));
+                    let near = nearest(name, services.iter().map(|service| service.name.as_str()));
                     let help = match near {
                         Some(near) => format!("did you mean {near:?}?"),
                         None => format!("add [services.{name}], or leave it out"),
@@ -181,7 +205,10 @@ fn wants(services: &mut [Service], places: &Places<'_>, checker: &mut Checker<'_
                 }
             }
         }
-        service.wants.retain(|name| names.binary_search(name).is_ok());
+        wants.retain(|name| services.binary_search_by(|it| it.name.cmp(name)).is_ok());
+    }
+    for (service, wants) in services.iter_mut().zip(wants) {
+        service.wants = wants;
     }
     circles(services, places, checker);
 }

@@ -59,7 +59,7 @@ fn own(table: Option<&Table>) -> Vec<String> {
         user: table,
         ..Layers::default()
     };
-    let mut units = layers.texts("native").unwrap_or_default();
+    let mut units = layers.texts("native");
     units.retain(|unit| value::unit(unit).is_ok());
     units
 }
@@ -71,5 +71,5 @@ fn known(name: &str) -> Vec<String> {
         base: entry.as_ref(),
         ..Layers::default()
     };
-    layers.texts("native").unwrap_or_default()
+    layers.texts("native")
 }

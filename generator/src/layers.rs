@@ -92,10 +92,14 @@ impl<'a> Layers<'a> {
         })
     }
 
-    /// The texts of a list.
-    pub fn texts(self, key: &str) -> Option<Vec<String>> {
-        self.list(key)
-            .map(|list| list.iter().filter_map(text).map(str::to_owned).collect())
+    /// The texts of a list, as they stand there; none without the key.
+    pub fn each_text(self, key: &str) -> impl Iterator<Item = &'a str> {
+        self.list(key).unwrap_or_default().iter().filter_map(text)
+    }
+
+    /// The same as texts of one's own.
+    pub fn texts(self, key: &str) -> Vec<String> {
+        self.each_text(key).map(str::to_owned).collect()
     }
 }
 

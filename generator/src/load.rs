@@ -78,10 +78,13 @@ pub fn load(root: &Root) -> Loaded {
         (resolver.services, resolver.checker.diagnostics)
     });
     let mut compared = Checker::new(sources);
-    let mut services = Vec::with_capacity(entries.len());
-    for (some, mut said) in resolved {
+    let mut resolved = resolved.into_iter();
+    // Grown in place: moving all services into a list of their own would touch twice the memory.
+    let (mut services, said) = resolved.next().unwrap_or_default();
+    compared.diagnostics.extend(said);
+    for (some, said) in resolved {
         services.extend(some);
-        compared.diagnostics.append(&mut said);
+        compared.diagnostics.extend(said);
     }
     cross::check(&mut services, &merged, &mut compared);
     diagnostics.append(&mut checked.diagnostics);
@@ -278,6 +281,9 @@ fn broken(
     }
     for (name, why) in hurt.iter().filter(|(name, _)| *name != EVERY) {
         reasons.entry(name).or_default().extend(why.iter().cloned());
+    }
+    if reasons.is_empty() && hurt.is_empty() {
+        return Vec::new();
     }
     let enabled = enabled(merged);
     if let Some(why) = hurt.get(EVERY).filter(|why| !why.is_empty()) {

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use dagger_suite::diagnostic::{Diagnostic, Severity};
 use dagger_suite::names::{Root, exit};
+use dagger_suite::output::Failure;
 use dagger_suite::render::{Programs, Rendering};
 use dagger_suite::{Loaded, load, output};
 
@@ -76,7 +77,9 @@ fn generate(root: &Root, normal: &Path) {
         return;
     }
     let loaded = load(root);
-    let failures = output::write_suite(normal, &rendering(&loaded, &programs()));
+    let programs = programs();
+    let rendering = rendering(&loaded, &programs);
+    let failures = write(normal, &rendering);
     let mut log = Log::default();
     for it in &loaded.diagnostics {
         log.line(it.severity, &it.one_line());
@@ -86,6 +89,19 @@ fn generate(root: &Root, normal: &Path) {
     }
     // The process ends here, and with it all that it holds: giving it back piece by piece would only take time.
     std::mem::forget(loaded);
+}
+
+/// From within the directory, which spares the kernel the way from the root to each of thousands of names.
+fn write(normal: &Path, rendering: &Rendering) -> Vec<Failure> {
+    // What is wrong with the directory shows when it is written to by its full name.
+    if std::fs::create_dir_all(normal).is_err() || std::env::set_current_dir(normal).is_err() {
+        return output::write_suite(normal, rendering);
+    }
+    let mut failures = output::write_suite(Path::new("."), rendering);
+    for failure in &mut failures {
+        failure.path = normal.join(failure.path.strip_prefix(".").unwrap_or(&failure.path));
+    }
+    failures
 }
 
 fn report(diagnostics: &[Diagnostic]) -> bool {

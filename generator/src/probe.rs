@@ -75,28 +75,49 @@ pub struct Probe {
     pub command: Vec<String>,
 }
 
+/// What stands behind the `=` of a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Argument<'a> {
+    /// A text.
+    Text(&'a str),
+    /// A number.
+    Number(u64),
+}
+
 impl Probe {
-    /// The probe as command-line words for `dagger-gate post`; [`Probe::from_args`] reads exactly these.
-    pub fn to_args(&self) -> Vec<String> {
-        let mut args = vec![
-            ["--probe=", self.kind.word()].concat(),
-            ["--host=", &self.host].concat(),
-            ["--port=", &self.port.to_string()].concat(),
-            ["--path=", &self.path].concat(),
-            ["--expect=", &self.expect.to_string()].concat(),
-            ["--timeout-ms=", &self.timeout.as_millis().to_string()].concat(),
+    /// The probe as command-line words for `dagger-gate post`, each a flag with its `=` and what stands behind it;
+    /// [`Probe::from_args`] reads exactly these.
+    pub fn words(&self) -> impl Iterator<Item = (&'static str, Argument<'_>)> {
+        use Argument::{Number, Text};
+        let timeout = u64::try_from(self.timeout.as_millis()).unwrap_or(u64::MAX);
+        let always = [
+            ("--probe=", Text(self.kind.word())),
+            ("--host=", Text(&self.host)),
+            ("--port=", Number(self.port.into())),
+            ("--path=", Text(&self.path)),
+            ("--expect=", Number(self.expect.into())),
+            ("--timeout-ms=", Number(timeout)),
         ];
-        if let Some(body) = &self.body {
-            args.push(format!("--body={body}"));
-        }
-        if let Some(netns) = &self.netns {
-            args.push(format!("--netns={netns}"));
-        }
-        if self.kind == Kind::Exec {
-            args.push(format!("--container={}", self.container));
-            args.extend(self.command.iter().map(|word| format!("--command={word}")));
-        }
-        args
+        let body = self.body.iter().map(|it| ("--body=", Text(it)));
+        let netns = self.netns.iter().map(|it| ("--netns=", Text(it)));
+        let exec = Some(self).filter(|probe| probe.kind == Kind::Exec).into_iter();
+        let command = exec.clone().flat_map(|probe| &probe.command);
+        always
+            .into_iter()
+            .chain(body)
+            .chain(netns)
+            .chain(exec.map(|probe| ("--container=", Text(&probe.container))))
+            .chain(command.map(|word| ("--command=", Text(word))))
+    }
+
+    /// The same words as texts of their own.
+    pub fn to_args(&self) -> Vec<String> {
+        self.words()
+            .map(|(flag, argument)| match argument {
+                Argument::Text(text) => [flag, text].concat(),
+                Argument::Number(number) => format!("{flag}{number}"),
+            })
+            .collect()
     }
 
     /// Reads the words of [`Probe::to_args`], in any order; words it does not know are handed back for the caller.

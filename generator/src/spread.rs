@@ -1,14 +1,18 @@
 //! Work on many items, spread over the processors. A suite of a few services never starts a thread.
 
 use std::num::NonZero;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+/// How many items are worked on at once: as much as stays in the processor's cache.
+pub const PIECE: usize = 16;
 /// Fewer items than this for each thread are not worth starting it (about 100 microseconds).
 const LEAST: usize = 32;
 /// More threads than this would only wait for each other: in the end all of them write into the same directories.
 const MOST: usize = 4;
 
-/// Applies `work` to consecutive pieces of `items`, and returns the results in the order of the pieces.
+/// Applies `work` to consecutive pieces of `items`, and returns the results in the order of the pieces. Each thread takes
+/// the next piece when it is done with one: at boot, others want the processors too, and a thread may start late.
 pub fn spread<T: Sync, R: Send>(items: &[T], work: impl Fn(&[T]) -> R + Sync) -> Vec<R> {
     let threads = match items.len() / LEAST {
         0 | 1 => 1,
@@ -18,29 +22,32 @@ pub fn spread<T: Sync, R: Send>(items: &[T], work: impl Fn(&[T]) -> R + Sync) ->
             .min(most),
     };
     if threads == 1 {
-        return vec![work(items)];
+        return items.chunks(PIECE).map(work).collect();
     }
-    let work = &work;
-    let mut pieces = items.chunks(items.len().div_ceil(threads));
-    let first = pieces.next().unwrap_or_default();
-    thread::scope(|scope| {
-        // A thread that cannot be started is no reason not to do its work: then it is done here.
-        let others: Vec<_> = pieces
-            .map(|piece| {
-                let started = thread::Builder::new().spawn_scoped(scope, move || work(piece));
-                (piece, started.ok())
-            })
+    let next = AtomicUsize::new(0);
+    let run = || {
+        let mut done = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            match items.chunks(PIECE).nth(index) {
+                Some(piece) => done.push((index, work(piece))),
+                None => return done,
+            }
+        }
+    };
+    let mut results = thread::scope(|scope| {
+        // A thread that cannot be started is no reason not to do its work: the others take it.
+        let others: Vec<_> = (1..threads)
+            .filter_map(|_| thread::Builder::new().spawn_scoped(scope, run).ok())
             .collect();
-        let mut results = vec![work(first)];
-        for (piece, other) in others {
-            let done = match other {
-                Some(other) => other.join().ok(),
-                None => Some(work(piece)),
-            };
-            results.extend(done);
+        let mut results = run();
+        for other in others {
+            results.extend(other.join().unwrap_or_default());
         }
         results
-    })
+    });
+    results.sort_unstable_by_key(|(index, _)| *index);
+    results.into_iter().map(|(_, result)| result).collect()
 }
 
 #[cfg(test)]

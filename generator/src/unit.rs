@@ -106,6 +106,12 @@ impl Unit {
         self.text.push('\n');
     }
 
+    /// Whole lines that are the same in every file.
+    pub fn lines(&mut self, lines: &'static str) {
+        self.text.push_str(lines);
+        self.text.push('\n');
+    }
+
     /// `key=number`.
     pub fn number(&mut self, key: &'static str, number: u64) {
         self.key(key);
@@ -175,18 +181,22 @@ impl Unit {
     /// `key=` and a command: `prefix` is systemd's (`-`, or nothing), `program` an absolute path.
     pub fn exec(&mut self, key: &'static str, prefix: &'static str, program: &str) -> Exec<'_> {
         let start = self.text.len();
+        self.key(key);
+        if program.starts_with('/') && is_bare(program.as_bytes()) {
+            self.text.push_str(prefix);
+            self.text.push_str(program);
+            return Exec { unit: self, start };
+        }
         let refused = |byte: u8| byte.is_ascii_control() || matches!(byte, b'"' | b'\'' | b'\\');
         if !program.starts_with('/') || program.bytes().any(refused) {
             self.unfit = Some(Unfit::Program);
         }
-        self.key(key);
         // Quotes stand around the whole word, its prefix included: systemd looks for prefixes in the word without quotes.
-        let quote = if is_bare(program.as_bytes()) { "" } else { "\"" };
-        self.text.push_str(quote);
+        self.text.push('"');
         self.text.push_str(prefix);
         // Specifiers are expanded in the program's path, variables are not: `$` stays single here.
         self.push_escaped(program, false);
-        self.text.push_str(quote);
+        self.text.push('"');
         Exec { unit: self, start }
     }
 

@@ -348,19 +348,17 @@ pub fn device(text: &str) -> Result<(), Wrong> {
 
 /// A capability; the value is upper case, without `CAP_`.
 pub fn capability(text: &str) -> Result<String, Wrong> {
-    let upper = text.to_ascii_uppercase();
-    let name = upper.strip_prefix("CAP_").unwrap_or(&upper);
-    if name.is_empty()
-        || !name
-            .bytes()
-            .all(|b| b.is_ascii_uppercase() || b == b'_' || b.is_ascii_digit())
-    {
+    let name = match text.split_at_checked(4) {
+        Some((prefix, name)) if prefix.eq_ignore_ascii_case("CAP_") => name,
+        _ => text,
+    };
+    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
         return Err(Wrong::new(
             format!("{text:?} is not a capability"),
             "write it like `NET_RAW` (capabilities(7))",
         ));
     }
-    Ok(name.to_owned())
+    Ok(name.to_ascii_uppercase())
 }
 
 /// A group by number or name.

@@ -42,15 +42,10 @@ impl fmt::Display for Failure {
     }
 }
 
-/// How many services are rendered before what they became is written: as much as stays in the processor's cache, and in
-/// memory that has been used before.
-const BLOCK: usize = 16;
-
 /// Makes the directory hold these outputs and no older ones of ours. Goes on after a failure; returns all of them.
 pub fn write(dir: &Path, outputs: &[Output]) -> Vec<Failure> {
     let (mut failures, old) = prepare(dir);
     remove_stale(dir, &old, outputs, &mut failures);
-    make_parents(dir, outputs);
     failures.extend(put_all(dir, outputs));
     failures
 }
@@ -63,19 +58,11 @@ pub fn write_suite(dir: &Path, rendering: &Rendering) -> Vec<Failure> {
         failures.extend(write(dir, &rendering.all()));
         return failures;
     }
-    let rest = rendering.rest();
-    make_parents(dir, &rest);
     let written = spread(rendering.services(), |services| {
-        let mut failures = Vec::new();
-        for some in services.chunks(BLOCK) {
-            let outputs = rendering.of(some);
-            make_parents(dir, &outputs);
-            failures.extend(put_all(dir, &outputs));
-        }
-        failures
+        put_all(dir, &rendering.of(services))
     });
     failures.extend(written.into_iter().flatten());
-    failures.extend(put_all(dir, &rest));
+    failures.extend(put_all(dir, &rendering.rest()));
     failures
 }
 
@@ -93,17 +80,6 @@ fn prepare(dir: &Path) -> (Vec<Failure>, Vec<String>) {
     (failures, old)
 }
 
-fn make_parents(dir: &Path, outputs: &[Output]) {
-    let mut made = "";
-    for output in outputs {
-        if let Some((parent, _)) = output.path.split_once('/').filter(|(parent, _)| *parent != made) {
-            made = parent;
-            // Whatever is wrong with it shows when something is to be put into it.
-            let _ = fs::create_dir(dir.join(parent));
-        }
-    }
-}
-
 fn put_all(dir: &Path, outputs: &[Output]) -> Vec<Failure> {
     let mut failures = Vec::new();
     let mut path = PathBuf::new();
@@ -111,11 +87,7 @@ fn put_all(dir: &Path, outputs: &[Output]) -> Vec<Failure> {
         path.clear();
         path.push(dir);
         path.push(&output.path);
-        let done = match &output.content {
-            Content::File(text) => put_file(&path, text),
-            Content::Link(target) => put_link(&path, target),
-        };
-        if let Err(error) = done {
+        if let Err(error) = put(&path, &output.content) {
             failures.push(Failure {
                 path: path.clone(),
                 action: "write",
@@ -143,6 +115,22 @@ pub fn diff(dir: &Path, outputs: &[Output]) -> (String, Vec<Failure>) {
         diff::one(&mut text, &path, before.as_ref(), None);
     }
     (text, failures)
+}
+
+/// Puts one thing in its place, with the directory that it is the first one in.
+fn put(path: &Path, content: &Content) -> io::Result<()> {
+    let put = || match content {
+        Content::File(text) => put_file(path, text),
+        Content::Link(target) => put_link(path, target),
+    };
+    match (put(), path.parent()) {
+        (Err(error), Some(parent)) if error.kind() == ErrorKind::NotFound => {
+            // Whatever is wrong with it shows now.
+            let _ = fs::create_dir(parent);
+            put()
+        }
+        (done, _) => done,
+    }
 }
 
 fn put_file(path: &Path, text: &str) -> io::Result<()> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::model::{Network, Service, Suite};
 use crate::names::{self, ServiceName};
-use crate::probe::Kind;
+use crate::probe::{Argument, Kind};
 use crate::render::side::{gate, owner_condition};
 use crate::render::{HEADER, Programs, command};
 use crate::unit::{Exec, Part, Unfit, Unit};
@@ -54,7 +54,7 @@ pub(super) fn unit(suite: &Suite, service: &Service, programs: &Programs) -> Res
 /// The comment at the head of every file of ours.
 pub(super) fn header(unit: &mut Unit, source: &str) {
     unit.comment(&[HEADER, source, "."]);
-    unit.comment(&["Do not edit: change that file, then run `systemctl daemon-reload`."]);
+    unit.lines("# Do not edit: change that file, then run `systemctl daemon-reload`.");
 }
 
 fn relations(unit: &mut Unit, suite: &Suite, service: &Service) {
@@ -228,24 +228,28 @@ fn after(unit: &mut Unit, suite: &Suite, service: &Service, programs: &Programs)
         exec.flag("--podman=", &suite.podman);
     }
     exec.next_line();
-    for word in service.probe.to_args() {
-        exec.arg(&word);
+    for (flag, argument) in service.probe.words() {
+        let argument = match argument {
+            Argument::Text(text) => Part::Text(text),
+            Argument::Number(number) => Part::Number(number),
+        };
+        exec.word(&[Part::Raw(flag), argument]);
     }
 }
 
 /// By name, not by the file with the container's id: where that file is missing (a start that failed early) or empty,
 /// podman 4.3 fails for all its `--ignore`, and says so in the unit's log.
 fn stop(unit: &mut Unit, suite: &Suite, service: &Service) {
-    let container = service.name.container();
+    let container = [Part::Raw("dagger-"), Part::Text(service.name.as_str())];
     unit.exec("ExecStop", "", &suite.podman)
         .raw(command::GLOBAL)
         .raw("stop --ignore")
         .word(&[Part::Raw("--time="), Part::Number(seconds(service.stop_timeout))])
-        .arg(&container);
+        .word(&container);
     unit.exec("ExecStopPost", "-", &suite.podman)
         .raw(command::GLOBAL)
         .raw("rm --force --ignore --volumes")
-        .arg(&container);
+        .word(&container);
 }
 
 /// Whole seconds, rounded up.

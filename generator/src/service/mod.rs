@@ -129,17 +129,17 @@ pub fn resolve(context: Context<'_>, layers: Layers<'_>, checker: &mut Checker<'
             .owned("description")
             .or_else(|| layers.owned("title"))
             .unwrap_or_else(|| title(&context.name)),
-        documentation: layers.texts("documentation").unwrap_or_default(),
+        documentation: layers.texts("documentation"),
         pull: pull(layers),
         url: network::url(layers, &network, main.as_ref(), &probe),
         interval: health.duration("interval").unwrap_or(Duration::from_secs(15)),
         failures: health.number("failures").unwrap_or(3),
         start_budget: layers.duration("start-budget").unwrap_or(Duration::from_mins(2)),
         environment: program::environment(&context, layers, &ports, &state, puid),
-        environment_files: layers.texts("environment-files").unwrap_or_default(),
+        environment_files: layers.texts("environment-files"),
         entrypoint: layers.owned("entrypoint"),
         command: program::command(layers, &ports, &state),
-        tmpfs: layers.texts("tmpfs").unwrap_or_default(),
+        tmpfs: layers.texts("tmpfs"),
         umask: Some(umask.unwrap_or_else(|| context.defaults.umask.clone())),
         timezone: layers
             .owned("timezone")
@@ -161,7 +161,7 @@ pub fn resolve(context: Context<'_>, layers: Layers<'_>, checker: &mut Checker<'
         stop_timeout: layers.duration("stop-timeout").unwrap_or(Duration::from_secs(30)),
         native: native(&context, layers),
         wants: wants(layers),
-        podman_args: layers.texts("podman-args").unwrap_or_default(),
+        podman_args: layers.texts("podman-args"),
         kind: context.kind.to_owned(),
         name: context.name,
         source: context.source,
@@ -234,20 +234,18 @@ fn native(context: &Context<'_>, layers: Layers<'_>) -> Vec<NativeUnit> {
             ..Layers::default()
         }
     };
-    let names = scope.texts("native").unwrap_or_default();
-    names
-        .into_iter()
+    scope
+        .each_text("native")
         .map(|name| NativeUnit {
-            present: (context.present)(&name),
-            name,
+            present: (context.present)(name),
+            name: name.to_owned(),
         })
         .collect()
 }
 
 fn wants(layers: Layers<'_>) -> Vec<ServiceName> {
-    let texts = layers.texts("wants").unwrap_or_default();
-    texts
-        .iter()
+    layers
+        .each_text("wants")
         .filter_map(|name| ServiceName::parse(name).ok())
         .collect()
 }

@@ -143,7 +143,7 @@ pub(super) fn probe(
         .number("port")
         .or(main.map(|claim| claim.port))
         .unwrap_or(0);
-    let command = health.texts("command").unwrap_or_default();
+    let command = health.texts("command");
     let kind = health.text("kind").and_then(Kind::from_word);
     let kind = kind.unwrap_or(match (health.node("path").is_some(), command.is_empty(), port) {
         (_, false, _) | (false, true, 0) => Kind::Exec,

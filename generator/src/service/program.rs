@@ -65,12 +65,10 @@ pub(super) fn environment(
     let mut variables = BTreeMap::new();
     if puid {
         let umask = layers.text("umask").and_then(|it| value::umask(it).ok());
-        let umask = umask.unwrap_or_else(|| context.defaults.umask.clone());
+        let umask = umask.as_ref().unwrap_or(&context.defaults.umask);
         // The images set it themselves, from three digits.
-        variables.insert("UMASK".to_owned(), umask.trim_start_matches('0').to_owned());
-        variables
-            .entry("UMASK".to_owned())
-            .and_modify(|mask| *mask = format!("{mask:0>3}"));
+        let digits = format!("{:0>3}", umask.trim_start_matches('0'));
+        variables.insert("UMASK".to_owned(), digits);
     }
     if let (Some(name), Some(main)) = (layers.below("port-by").text("environment"), ports.first()) {
         variables.insert(name.to_owned(), main.inside.to_string());
@@ -100,13 +98,10 @@ pub(super) fn command(layers: Layers<'_>, ports: &[Claim], state: &[Mount]) -> V
             user: Some(own),
             ..Layers::default()
         }
-        .texts("command")
-        .unwrap_or_default();
+        .texts("command");
     }
     let mut words: Vec<_> = layers
-        .texts("command")
-        .unwrap_or_default()
-        .iter()
+        .each_text("command")
         .map(|word| filled(word, ports, state))
         .collect();
     let by = layers.below("port-by");
@@ -123,12 +118,11 @@ pub(super) fn command(layers: Layers<'_>, ports: &[Claim], state: &[Mount]) -> V
 }
 
 pub(super) fn devices(layers: Layers<'_>) -> Vec<Device> {
-    let texts = layers.texts("devices").unwrap_or_default();
-    let device = |text: &String| Device {
+    let device = |text: &str| Device {
         name: text.trim_start_matches('-').to_owned(),
         optional: text.starts_with('-'),
     };
-    texts.iter().map(device).collect()
+    layers.each_text("devices").map(device).collect()
 }
 
 pub(super) fn groups(layers: Layers<'_>) -> Vec<String> {
@@ -147,9 +141,7 @@ pub(super) fn groups(layers: Layers<'_>) -> Vec<String> {
 
 pub(super) fn capabilities(layers: Layers<'_>) -> Vec<String> {
     let mut names: Vec<_> = layers
-        .texts("capabilities")
-        .unwrap_or_default()
-        .iter()
+        .each_text("capabilities")
         .filter_map(|it| value::capability(it).ok())
         .collect();
     names.sort();
