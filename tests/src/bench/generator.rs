@@ -122,6 +122,16 @@ impl<'a> Case<'a> {
             notes: Vec::new(),
         };
         scratch.put("root/etc/dagger/dagger.toml", toml(count))?;
+        let check = Command::new(&case.generator)
+            .arg("--check")
+            .env("DAGGER_ROOT", &case.root)
+            .output()
+            .context("check the configuration")?;
+        ensure!(
+            check.status.success() && check.stderr.is_empty(),
+            "the generator has something to say about its input: {}",
+            String::from_utf8_lossy(&check.stderr)
+        );
         let ours = scratch.fresh("ours")?;
         case.run(Program::Ours, &ours)?;
         let entries = pack::read(&ours)?;

@@ -38,12 +38,14 @@ pub fn toml(count: usize) -> String {
                 let port = 20_000 + number;
                 let _ = writeln!(
                     text,
-                    "ports = [{{ name = \"discovery\", port = {port}, protocol = \"udp\" }}]"
+                    "ports = [{{ name = \"discovery\", port = {port}, container-port = 7359, protocol = \"udp\" }}]"
                 );
             }
-            // Bazarr reads its port from its own settings only.
-            "bazarr" if round > 0 => text.push_str("network = \"bridge\"\n"),
             _ => {}
+        }
+        // These two read their port from their own settings only.
+        if round > 0 && matches!(*kind, "bazarr" | "jellyfin") {
+            text.push_str("network = \"bridge\"\n");
         }
     }
     text
