@@ -70,7 +70,8 @@ fn held(ground: &Ground) -> Result<()> {
         runtime.took
     );
     machine.wait_for("the verdict", MINUTE, |m| {
-        Ok((!matches!(m.health("sonarr").as_str(), "healthy" | "")).then_some(()))
+        let detail = m.bus_property("sonarr", "HealthDetail")?.to_string();
+        Ok((m.health("sonarr") != "healthy" && detail.contains("squatter.service")).then_some(()))
     })?;
     machine.ok("rm /etc/systemd/system/squatter.service && systemctl daemon-reload && systemctl stop squatter.service")?;
     // Nobody has to do more: the unit's own restart finds the port free.

@@ -66,6 +66,8 @@ pub struct Change {
     pub main_pid: Option<u32>,
     /// When the last start began (CLOCK_MONOTONIC).
     pub started: Option<Duration>,
+    /// What it last said of itself: `STATUS=` of sd_notify(3).
+    pub status: Option<String>,
 }
 
 impl Change {
@@ -153,7 +155,7 @@ impl Systemd {
                 active_state: Some(active_state),
                 sub_state: Some(sub_state),
                 main_pid: (!runs).then_some(0),
-                started: None,
+                ..Change::default()
             };
             units.push((name, change));
         }
@@ -192,8 +194,10 @@ impl Systemd {
         };
         let main_pid = u32::try_from(get(SERVICE, "MainPID").await?).ok();
         let started = u64::try_from(get(UNIT, "InactiveExitTimestampMonotonic").await?);
+        let status = String::try_from(get(SERVICE, "StatusText").await?);
         let change = Change {
             main_pid,
+            status: status.ok(),
             started: started.ok().map(Duration::from_micros),
             ..Change::default()
         };
@@ -257,6 +261,7 @@ fn unit_changed(message: &Message) -> Option<News> {
             Some(Variant::U64(usec)) => Some(Duration::from_micros(*usec)),
             _ => None,
         },
+        status: text("StatusText"),
     };
     change.is_some().then_some(News::Unit(name, change))
 }
@@ -340,7 +345,7 @@ mod tests {
             (change.main_pid, change.started),
             (Some(7), Some(Duration::from_secs(5)))
         );
-        assert!(unit_changed(&signal(&HashMap::from([("StatusText", Variant::from("x"))]))).is_none());
+        assert!(unit_changed(&signal(&HashMap::from([("Job", Variant::from("x"))]))).is_none());
         let wrong_type = HashMap::from([("MainPID", Variant::from("7"))]);
         assert!(unit_changed(&signal(&wrong_type)).is_none());
     }

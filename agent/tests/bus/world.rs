@@ -89,6 +89,11 @@ struct ServiceObject(u32);
 
 #[interface(name = "org.freedesktop.systemd1.Service")]
 impl ServiceObject {
+    #[zbus(property)]
+    fn status_text(&self) -> String {
+        String::new()
+    }
+
     #[zbus(property, name = "MainPID")]
     fn main_pid(&self) -> u32 {
         self.0

@@ -24,6 +24,8 @@ pub struct Unit {
     pub main_pid: u32,
     /// When its last start began.
     pub started: Duration,
+    /// What it last said of itself; systemd forgets it when a start begins.
+    pub status: String,
 }
 
 impl Unit {
@@ -47,13 +49,22 @@ impl Unit {
             sub_state,
             main_pid,
             started,
+            status,
         } = change;
         self.load_state = load_state.unwrap_or(std::mem::take(&mut self.load_state));
         self.active_state = active_state.unwrap_or(std::mem::take(&mut self.active_state));
         self.sub_state = sub_state.unwrap_or(std::mem::take(&mut self.sub_state));
         self.main_pid = main_pid.unwrap_or(self.main_pid);
         self.started = started.unwrap_or(self.started);
+        self.status = status.unwrap_or(std::mem::take(&mut self.status));
         *self != before
+    }
+
+    /// Why it does not run, in the gate's words, where the gate has refused it. What we said ourselves while it ran is none.
+    pub fn reason(&self) -> Option<&str> {
+        let down = matches!(self.phase(), Phase::Restarting | Phase::Failed);
+        let ours = self.status.contains(crate::publish::BETWEEN);
+        (down && !ours && !self.status.is_empty()).then_some(self.status.as_str())
     }
 
     /// What it is doing.

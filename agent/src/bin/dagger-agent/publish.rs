@@ -20,6 +20,9 @@ use zbus::{Connection, Variant};
 
 use crate::entry::Entry;
 
+/// Stands between verdict and reason in the `STATUS=` of a unit.
+pub const BETWEEN: &str = " · ";
+
 /// Our side of the bus.
 pub struct Bus {
     connection: Connection,
@@ -149,7 +152,7 @@ pub fn status(entry: &mut Entry, view: &ServiceView) {
     }
     let text = (
         unit.main_pid,
-        format!("{} · {}", view.health.word(), view.health_detail),
+        format!("{}{BETWEEN}{}", view.health.word(), view.health_detail),
     );
     if entry.said == text {
         return;

@@ -119,7 +119,12 @@ impl Agent {
         for effect in effects {
             match effect {
                 Effect::Became(health) => became = Some(health),
-                Effect::Says(text) => view.health_detail = text,
+                Effect::Says(text) => {
+                    view.health_detail = match entry.unit().reason() {
+                        Some(reason) => format!("{text}: {reason}"),
+                        None => text,
+                    }
+                }
                 Effect::Took(latency) => view.latency_usec = usec(latency),
             }
         }
