@@ -1,6 +1,7 @@
 //! Work on many items, spread over the processors. A suite of a few services never starts a thread.
 
 use std::num::NonZero;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
@@ -16,10 +17,7 @@ const MOST: usize = 4;
 pub fn spread<T: Sync, R: Send>(items: &[T], work: impl Fn(&[T]) -> R + Sync) -> Vec<R> {
     let threads = match items.len() / LEAST {
         0 | 1 => 1,
-        most => thread::available_parallelism()
-            .map_or(1, NonZero::get)
-            .min(MOST)
-            .min(most),
+        most => processors().min(MOST).min(most),
     };
     if threads == 1 {
         return items.chunks(PIECE).map(work).collect();
@@ -48,6 +46,12 @@ pub fn spread<T: Sync, R: Send>(items: &[T], work: impl Fn(&[T]) -> R + Sync) ->
     });
     results.sort_unstable_by_key(|(index, _)| *index);
     results.into_iter().map(|(_, result)| result).collect()
+}
+
+/// Asked once: the answer is read from several files.
+fn processors() -> usize {
+    static PROCESSORS: OnceLock<usize> = OnceLock::new();
+    *PROCESSORS.get_or_init(|| thread::available_parallelism().map_or(1, NonZero::get))
 }
 
 #[cfg(test)]

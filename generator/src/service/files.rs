@@ -115,5 +115,5 @@ pub(super) fn mounts(context: &Context<'_>, layers: Layers<'_>, checker: &mut Ch
 }
 
 pub(super) fn join(base: &str, below: &str) -> String {
-    value::normal_path(&format!("{base}/{below}"))
+    value::normal_path(&[base, "/", below].concat())
 }
