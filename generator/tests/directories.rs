@@ -108,3 +108,45 @@ fn a_missing_directory_is_made() {
     assert!(normal.join("dagger-sonarr.service").is_file());
     std::fs::remove_dir_all(&scratch).unwrap();
 }
+
+#[test]
+fn a_second_run_removes_what_is_gone_and_says_whole_paths() {
+    let scratch = std::env::temp_dir().join(format!("dagger-directories-again-{}", std::process::id()));
+    let normal = scratch.join("normal");
+    let run = |case: &str| {
+        Command::new(env!("CARGO_BIN_EXE_dagger-generator"))
+            .current_dir(&scratch)
+            // As people run it by hand: relative to where they are.
+            .args(["normal", "early", "late"])
+            .env(
+                "DAGGER_ROOT",
+                Path::new(env!("CARGO_MANIFEST_DIR"))
+                    .join("tests/golden")
+                    .join(case),
+            )
+            .env_remove("SYSTEMD_SCOPE")
+            .output()
+            .unwrap()
+    };
+    std::fs::create_dir_all(&normal).unwrap();
+    let suite = run("suite");
+    assert!(suite.status.success() && suite.stderr.is_empty(), "{suite:?}");
+    assert!(normal.join("dagger-radarr.service").is_file());
+    // Somebody's directory where a unit belongs, and a suite without most of the services.
+    std::fs::remove_file(normal.join("dagger-sonarr.service")).unwrap();
+    std::fs::create_dir_all(normal.join("dagger-sonarr.service/mine")).unwrap();
+    let fewer = run("two-of-one-kind");
+    let said = String::from_utf8(fewer.stderr).unwrap();
+    assert!(
+        said.contains("cannot write normal/dagger-sonarr.service: "),
+        "{said}"
+    );
+    assert!(!normal.join("dagger-radarr.service").exists());
+    assert!(
+        !normal
+            .join("dagger.target.wants/dagger-radarr.service")
+            .is_symlink()
+    );
+    assert!(normal.join("dagger-sonarr-4k.service").is_file());
+    std::fs::remove_dir_all(&scratch).unwrap();
+}

@@ -24,7 +24,7 @@ pub const ROW: Row = Row {
 };
 
 /// How often each side is started, after a start each that is not counted.
-const ROUNDS: usize = 9;
+const ROUNDS: usize = 7;
 /// So long may one start take.
 const LIMIT: Duration = Duration::from_mins(2);
 /// How Quadlet's containers are checked: what makes its start the fastest of all that was tried. podman asks once at once
