@@ -85,18 +85,21 @@ impl UnitObject {
     }
 }
 
-struct ServiceObject(u32);
+struct ServiceObject {
+    main_pid: u32,
+    status_text: String,
+}
 
 #[interface(name = "org.freedesktop.systemd1.Service")]
 impl ServiceObject {
     #[zbus(property)]
     fn status_text(&self) -> String {
-        String::new()
+        self.status_text.clone()
     }
 
     #[zbus(property, name = "MainPID")]
     fn main_pid(&self) -> u32 {
-        self.0
+        self.main_pid
     }
 }
 
@@ -238,7 +241,16 @@ impl World {
         let path = path(name);
         server.at(path.as_str(), UnitObject).await.unwrap();
         let _ = server.remove::<ServiceObject, _>(path.as_str()).await;
-        server.at(path.as_str(), ServiceObject(unit.3)).await.unwrap();
+        server
+            .at(
+                path.as_str(),
+                ServiceObject {
+                    main_pid: unit.3,
+                    status_text: String::new(),
+                },
+            )
+            .await
+            .unwrap();
     }
 
     /// systemd says that a unit changed.

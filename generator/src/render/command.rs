@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use crate::model::{IdentityStyle, Mount, Network, Service, Suite};
-use crate::render::service::seconds;
+use crate::render::lines::seconds;
 use crate::unit::{Exec, Part, Unit};
 
 /// podman's flags before the verb: its events would be journal lines of their own in every unit's log.

@@ -11,6 +11,7 @@
 //! | `dagger-config-error.service` | a configuration file cannot be used as a whole |
 //! | `dagger.target.wants/*`, `multi-user.target.wants/dagger.target` | the links that start them |
 
+mod lines;
 mod command;
 mod service;
 mod side;

@@ -1,12 +1,10 @@
 //! `dagger-<service>.service`: one container under systemd's supervision.
 
-use std::time::Duration;
-
 use crate::model::{Network, Service, Suite};
 use crate::names::{self, ServiceName};
 use crate::probe::{Argument, Kind};
-use crate::render::side::{gate, owner_condition};
-use crate::render::{HEADER, Programs, command};
+use crate::render::lines::{gate, header, owner_condition, seconds};
+use crate::render::{Programs, command};
 use crate::unit::{Exec, Part, Unfit, Unit};
 
 /// Room for one unit of the usual size.
@@ -49,12 +47,6 @@ pub(super) fn unit(suite: &Suite, service: &Service, programs: &Programs) -> Res
     after(&mut unit, suite, service, programs);
     stop(&mut unit, suite, service);
     unit.finish()
-}
-
-/// The comment at the head of every file of ours.
-pub(super) fn header(unit: &mut Unit, source: &str) {
-    unit.comment(&[HEADER, source, "."]);
-    unit.lines("# Do not edit: change that file, then run `systemctl daemon-reload`.");
 }
 
 fn relations(unit: &mut Unit, suite: &Suite, service: &Service) {
@@ -250,9 +242,4 @@ fn stop(unit: &mut Unit, suite: &Suite, service: &Service) {
         .raw(command::GLOBAL)
         .raw("rm --force --ignore --volumes")
         .word(&container);
-}
-
-/// Whole seconds, rounded up.
-pub(super) fn seconds(duration: Duration) -> u64 {
-    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }

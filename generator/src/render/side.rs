@@ -3,9 +3,9 @@
 
 use crate::model::{Broken, Service, Suite};
 use crate::names::{self, ServiceName};
-use crate::render::service::header;
+use crate::render::lines::{gate, header, owner_condition};
 use crate::render::{OWNER_DROP_IN, Output, Programs};
-use crate::unit::{Exec, Part, Unit};
+use crate::unit::Unit;
 
 /// Room for one of these units.
 const CAPACITY: usize = 1024;
@@ -43,16 +43,6 @@ pub(super) fn pull(suite: &Suite, service: &Service, programs: &Programs) -> Out
         .flag("--pull=", service.pull.word())
         .flag("--podman=", &suite.podman);
     Output::file(service.name.pull_unit(), unit.finish().unwrap_or_default())
-}
-
-/// `ConditionPathExists=` on our side of the pair; none where no native unit is on the machine.
-pub(super) fn owner_condition(unit: &mut Unit, service: &Service) {
-    if service.native.iter().any(|native| native.present) {
-        unit.set(
-            "ConditionPathExists",
-            &[names::OWNER_DIR, "/", service.name.as_str()],
-        );
-    }
 }
 
 /// The opposite condition, on a native unit that is there.
@@ -142,18 +132,4 @@ fn shown(messages: &[String]) -> String {
         text.push_str(" ...");
     }
     text
-}
-
-/// The head of each of the gate's command lines.
-pub(super) fn gate<'a>(
-    unit: &'a mut Unit,
-    key: &'static str,
-    programs: &Programs,
-    verb: &'static str,
-    service: &str,
-) -> Exec<'a> {
-    let mut exec = unit.exec(key, "", &programs.gate);
-    exec.raw(verb)
-        .word(&[Part::Raw("--service="), Part::Text(service)]);
-    exec
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dagger_agent::adapter::bus::Request;
+use dagger_agent::adapter::bus::{Answer, Checked, Request};
 use dagger_agent::adapter::systemd::{News, Systemd};
 use dagger_agent::adapter::{clock, notify};
 use dagger_agent::domain::health::Health;
@@ -20,10 +20,19 @@ use zbus::Connection;
 use crate::config::Configuration;
 use crate::entry::Entry;
 use crate::publish::{Bus, summary};
-use crate::requests::Round;
 
 /// Name of a service, shared between the places that mention it.
 pub type Key = Arc<str>;
+
+/// A `Check()` that waits for answers.
+pub struct Round {
+    /// The services it is about.
+    pub keys: Vec<Key>,
+    /// How many of them have not answered yet.
+    pub left: usize,
+    /// The way back to the caller.
+    pub answer: Answer<Vec<Checked>>,
+}
 
 /// Everything that the agent knows.
 pub struct Agent {

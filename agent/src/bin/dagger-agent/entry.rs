@@ -10,6 +10,9 @@ use tokio::sync::watch;
 
 use crate::config::Watched;
 
+/// Stands between verdict and reason in the `STATUS=` that we send on behalf of a unit.
+pub const BETWEEN: &str = " · ";
+
 /// What systemd last said of a unit.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Unit {
@@ -63,7 +66,7 @@ impl Unit {
     /// Why it does not run, in the gate's words, where the gate has refused it. What we said ourselves while it ran is none.
     pub fn reason(&self) -> Option<&str> {
         let down = matches!(self.phase(), Phase::Restarting | Phase::Failed);
-        let ours = self.status.contains(crate::publish::BETWEEN);
+        let ours = self.status.contains(BETWEEN);
         (down && !ours && !self.status.is_empty()).then_some(self.status.as_str())
     }
 

@@ -18,10 +18,7 @@ use zbus::names::InterfaceName;
 use zbus::object_server::SignalEmitter;
 use zbus::{Connection, Variant};
 
-use crate::entry::Entry;
-
-/// Stands between verdict and reason in the `STATUS=` of a unit.
-pub const BETWEEN: &str = " · ";
+use crate::entry::{BETWEEN, Entry};
 
 /// Our side of the bus.
 pub struct Bus {

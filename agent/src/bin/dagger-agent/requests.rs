@@ -5,20 +5,10 @@ use std::time::Duration;
 use dagger_agent::adapter::bus::{Answer, Ask, BusError, Checked, Request};
 use dagger_agent::adapter::clock;
 
-use crate::agent::{Agent, Key};
+use crate::agent::{Agent, Key, Round};
 
 /// An answer this young is given again: callers cannot make an application answer more often than this.
 const FRESH: Duration = Duration::from_millis(100);
-
-/// A `Check()` that waits for answers.
-pub struct Round {
-    /// The services it is about.
-    keys: Vec<Key>,
-    /// How many of them have not answered yet.
-    left: usize,
-    /// The way back to the caller.
-    answer: Answer<Vec<Checked>>,
-}
 
 impl Agent {
     /// One request, in the order of their coming.
