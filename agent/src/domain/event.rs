@@ -79,6 +79,14 @@ pub const DEGRADED: Event = Event {
     sentence: "{DAGGER_SERVICE} is degraded: {DAGGER_DETAIL}",
 };
 
+/// The verdict on a service changed to `recovering`.
+pub const RECOVERING: Event = Event {
+    id: "d4704a3680f64981b9375754fd40dfed",
+    priority: Priority::Warning,
+    fields: OF_SERVICE,
+    sentence: "{DAGGER_SERVICE} is recovering: {DAGGER_DETAIL}",
+};
+
 /// The verdict on a service changed to `unhealthy`.
 pub const UNHEALTHY: Event = Event {
     id: "0061d5cfeb744944bf49d940f2ecf6c7",
@@ -112,12 +120,13 @@ pub const CONFIGURATION_INVALID: Event = Event {
 };
 
 /// Every row.
-pub const ALL: [&Event; 9] = [
+pub const ALL: [&Event; 10] = [
     &INACTIVE,
     &HEALTHY,
     &UNKNOWN,
     &STARTING,
     &DEGRADED,
+    &RECOVERING,
     &UNHEALTHY,
     &FAILED,
     &CONFIGURATION_LOADED,
@@ -133,6 +142,7 @@ impl Event {
             Health::Unknown => &UNKNOWN,
             Health::Starting => &STARTING,
             Health::Degraded => &DEGRADED,
+            Health::Recovering => &RECOVERING,
             Health::Unhealthy => &UNHEALTHY,
             Health::Failed => &FAILED,
         }

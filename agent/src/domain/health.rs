@@ -16,20 +16,23 @@ pub enum Health {
     Starting,
     /// It works, and says itself that something is not right.
     Degraded,
+    /// It does not answer and is being restarted for that.
+    Recovering,
     /// It should answer and does not.
     Unhealthy,
-    /// systemd has given it up.
+    /// systemd or the agent has given it up, or what it waits for does not come.
     Failed,
 }
 
 impl Health {
     /// All verdicts with their words, best first: of several services the last one in this order is shown for the whole.
-    pub const ALL: [(&'static str, Self); 7] = [
+    pub const ALL: [(&'static str, Self); 8] = [
         ("inactive", Self::Inactive),
         ("healthy", Self::Healthy),
         ("unknown", Self::Unknown),
         ("starting", Self::Starting),
         ("degraded", Self::Degraded),
+        ("recovering", Self::Recovering),
         ("unhealthy", Self::Unhealthy),
         ("failed", Self::Failed),
     ];

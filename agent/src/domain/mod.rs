@@ -6,6 +6,12 @@ pub mod health;
 
 pub mod verdict;
 
+pub mod surroundings;
+
+pub mod recovery;
+
+pub mod machine;
+
 pub mod schedule;
 
 pub mod throttle;

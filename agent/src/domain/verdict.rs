@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::health::Health;
 use super::observation::Observation;
 
@@ -13,6 +15,8 @@ use super::observation::Observation;
 pub struct Policy {
     /// How many bad answers in a row make it unhealthy, at least 1.
     pub failures: u32,
+    /// How many good answers in a row make an unhealthy one healthy again, at least 1.
+    pub successes: u32,
     /// How long after the start of its unit bad answers are no news.
     pub budget: Duration,
     /// Bad answers closer together than this count as one: callers of `Check()` cannot hasten a verdict.
@@ -20,7 +24,7 @@ pub struct Policy {
 }
 
 /// Bad answers in a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Streak {
     /// How many have counted.
     count: u32,
@@ -42,7 +46,7 @@ impl Streak {
 }
 
 /// What a unit is doing, as far as it matters here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
     /// systemd knows no such unit, or it is masked.
     Unloaded,
@@ -81,7 +85,7 @@ impl Phase {
 }
 
 /// Where a service stands. Times are of CLOCK_MONOTONIC.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum State {
     /// Its unit is not there.
     Unloaded,
@@ -102,7 +106,10 @@ pub enum State {
     /// It cannot be asked, for a reason that is not its own.
     Blind,
     /// It should answer and does not, or it ended and is started again.
-    Unhealthy,
+    Unhealthy {
+        /// Good answers in a row.
+        good: u32,
+    },
     /// systemd has given it up.
     Failed,
 }
@@ -115,7 +122,7 @@ impl State {
             Self::Inactive => Health::Inactive,
             Self::Starting { .. } => Health::Starting,
             Self::Healthy { .. } => Health::Healthy,
-            Self::Unhealthy => Health::Unhealthy,
+            Self::Unhealthy { .. } => Health::Unhealthy,
             Self::Failed => Health::Failed,
         }
     }
@@ -135,40 +142,18 @@ pub enum Happened {
     Observed(Observation),
 }
 
-/// What is to be done about it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Effect {
-    /// The verdict is another one: a line in the journal, a new `Since`.
-    Became(Health),
-    /// The reason for the verdict in words, as it is now.
-    Says(String),
-    /// The time a good answer took.
-    Took(Duration),
-}
-
 /// How many start budgets an application may take that says itself that it is still starting or migrating.
 ///
 /// The same bound as the gate's, so that both give up on the same start.
 const PATIENCE: u32 = 6;
 
-/// One step: the state before, what happened, and the time; the state after, and what to do about it.
-pub fn step(policy: Policy, state: State, happened: &Happened, now: Duration) -> (State, Vec<Effect>) {
-    let (next, says) = match happened {
+/// One step: the state before, what happened, and the time; the state after, and the reason for it in words where there is
+/// a new one.
+pub fn step(policy: Policy, state: State, happened: &Happened, now: Duration) -> (State, Option<String>) {
+    match happened {
         Happened::Unit { phase, started } => unit(state, *phase, *started, now),
-        Happened::Observed(observation) => match observed(policy, state, observation, now) {
-            Some(next) => next,
-            None => return (state, Vec::new()),
-        },
-    };
-    let mut effects = Vec::new();
-    if next.health() != state.health() {
-        effects.push(Effect::Became(next.health()));
+        Happened::Observed(observation) => observed(policy, state, observation, now).unwrap_or((state, None)),
     }
-    effects.extend(says.map(Effect::Says));
-    if let Happened::Observed(Observation::Good { latency, .. }) = happened {
-        effects.push(Effect::Took(*latency));
-    }
-    (next, effects)
 }
 
 /// The unit changed. A unit that runs leaves the verdict to the probes.
@@ -184,7 +169,7 @@ fn unit(state: State, phase: Phase, started: Duration, now: Duration) -> (State,
         Phase::Deactivating => (State::Inactive, says("being stopped")),
         Phase::Failed => (State::Failed, says("its unit failed: systemctl status says why")),
         Phase::Restarting => (
-            State::Unhealthy,
+            State::Unhealthy { good: 0 },
             says("it ended by itself; systemd starts it again"),
         ),
         Phase::Activating => (
@@ -195,7 +180,9 @@ fn unit(state: State, phase: Phase, started: Duration, now: Duration) -> (State,
             says("being started"),
         ),
         Phase::Active => match state {
-            State::Starting { .. } | State::Healthy { .. } | State::Blind | State::Unhealthy => (state, None),
+            State::Starting { .. } | State::Healthy { .. } | State::Blind | State::Unhealthy { .. } => {
+                (state, None)
+            }
             State::Unloaded | State::Inactive | State::Failed => (
                 State::Starting {
                     since,
@@ -226,19 +213,25 @@ fn observed(
             bad,
             turned: false,
         },
-        State::Blind | State::Unhealthy => Before {
+        State::Blind | State::Unhealthy { .. } => Before {
             since: None,
             bad: Streak::default(),
             turned: true,
         },
     };
     Some(match observation {
-        Observation::Good { detail, .. } => (
-            State::Healthy {
-                bad: Streak::default(),
-            },
-            Some(detail.clone()),
-        ),
+        Observation::Good { detail, .. } => match state {
+            State::Unhealthy { good } if good + 1 < policy.successes => (
+                State::Unhealthy { good: good + 1 },
+                Some(format!("{detail} ({} of {} before it counts)", good + 1, policy.successes)),
+            ),
+            _ => (
+                State::Healthy {
+                    bad: Streak::default(),
+                },
+                Some(detail.clone()),
+            ),
+        },
         Observation::Starting { detail } => {
             let since = before.since.unwrap_or(now);
             if now < since + policy.budget * PATIENCE {
@@ -251,14 +244,14 @@ fn observed(
                 )
             } else {
                 (
-                    State::Unhealthy,
+                    State::Unhealthy { good: 0 },
                     Some(format!("still not started after all this time: {detail}")),
                 )
             }
         }
         Observation::Unable { .. } => bad(policy, &before, State::Blind, observation, now),
         Observation::Bad { .. } | Observation::Refused { .. } | Observation::TimedOut { .. } => {
-            bad(policy, &before, State::Unhealthy, observation, now)
+            bad(policy, &before, State::Unhealthy { good: 0 }, observation, now)
         }
     })
 }

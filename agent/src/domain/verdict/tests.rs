@@ -4,6 +4,7 @@ use super::*;
 
 const POLICY: Policy = Policy {
     failures: 3,
+    successes: 1,
     budget: Duration::from_mins(1),
     spacing: Duration::from_secs(5),
 };
@@ -55,15 +56,8 @@ fn walk(mut state: State, story: &[(u64, Happened)]) -> Vec<Health> {
     story
         .iter()
         .map(|(at, happened)| {
-            let (next, effects) = step(POLICY, state, happened, s(*at));
-            let became = effects.contains(&Effect::Became(next.health()));
-            assert_eq!(
-                became,
-                next.health() != state.health(),
-                "said exactly when it changes"
-            );
-            state = next;
-            next.health()
+            state = step(POLICY, state, happened, s(*at)).0;
+            state.health()
         })
         .collect()
 }
@@ -110,6 +104,25 @@ fn it_takes_as_many_bad_answers_as_the_policy_says() {
         [
             Healthy, Healthy, Healthy, Healthy, Healthy, Unhealthy, Unhealthy, Healthy
         ]
+    );
+}
+
+#[test]
+fn a_service_that_was_unhealthy_has_to_earn_it_where_the_policy_says_so() {
+    use Health::{Healthy, Unhealthy};
+    let policy = Policy {
+        successes: 3,
+        ..POLICY
+    };
+    let mut state = State::Unhealthy { good: 0 };
+    let story = [(200, good()), (210, good()), (220, refused()), (230, good()), (240, good()), (250, good())];
+    let verdicts = story.map(|(at, happened)| {
+        state = step(policy, state, &happened, s(at)).0;
+        state.health()
+    });
+    assert_eq!(
+        verdicts,
+        [Unhealthy, Unhealthy, Unhealthy, Unhealthy, Unhealthy, Healthy]
     );
 }
 
@@ -178,7 +191,7 @@ fn never_healthy_without_a_good_answer_after_the_last_bad_one() {
             bad: Streak::default(),
         },
         State::Blind,
-        State::Unhealthy,
+        State::Unhealthy { good: 0 },
         State::Failed,
     ];
     let phases = [
@@ -203,7 +216,7 @@ fn never_healthy_without_a_good_answer_after_the_last_bad_one() {
 fn answers_of_a_unit_that_does_not_run_are_about_the_past() {
     for state in [State::Unloaded, State::Inactive, State::Failed] {
         for happened in [good(), refused(), migrating(), unable()] {
-            assert_eq!(step(POLICY, state, &happened, s(1)), (state, vec![]));
+            assert_eq!(step(POLICY, state, &happened, s(1)), (state, None));
         }
     }
 }

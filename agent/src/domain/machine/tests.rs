@@ -1,0 +1,591 @@
+//! Stories of services, and what is done about them; then properties over random stories.
+
+use super::*;
+use crate::domain::surroundings::{APART, Activity, Cause, Trouble};
+
+const POLICY: Policy = Policy {
+    verdict: verdict::Policy {
+        failures: 3,
+        successes: 1,
+        budget: Duration::from_mins(1),
+        spacing: Duration::from_secs(5),
+    },
+    recovery: recovery::Policy {
+        automatic: true,
+        attempts: 3,
+        window: Duration::from_hours(1),
+        budget: Duration::from_mins(1),
+        salt: 1,
+    },
+    watchdog: Some(Duration::from_mins(10)),
+};
+
+fn s(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn unit(phase: Phase, started: u64) -> Happened {
+    Happened::Unit {
+        phase,
+        started: s(started),
+        refused: None,
+        ours: true,
+    }
+}
+
+fn refused_start(words: &str) -> Happened {
+    Happened::Unit {
+        phase: Phase::Restarting,
+        started: s(100),
+        refused: Some(words.into()),
+        ours: true,
+    }
+}
+
+fn good() -> Happened {
+    Happened::Observed {
+        observation: Observation::Good {
+            latency: Duration::from_millis(3),
+            detail: "HTTP 200".into(),
+        },
+        excused: false,
+    }
+}
+
+fn bad() -> Happened {
+    Happened::Observed {
+        observation: Observation::Bad {
+            detail: "HTTP 500".into(),
+        },
+        excused: false,
+    }
+}
+
+/// Nothing special around it, and nothing done since the last look.
+fn idle() -> Surroundings {
+    Surroundings {
+        activity: Activity {
+            over: s(2),
+            ..Activity::default()
+        },
+        ..Surroundings::default()
+    }
+}
+
+fn found(surroundings: Surroundings) -> Happened {
+    Happened::Found(Box::new(surroundings))
+}
+
+fn fun(trouble: Trouble) -> Place {
+    Place {
+        path: "/fun".into(),
+        media: true,
+        trouble,
+    }
+}
+
+/// A service, and the story so far.
+struct Patient {
+    machine: Machine,
+    policy: Policy,
+    now: Duration,
+}
+
+impl Patient {
+    /// Healthy since second 110.
+    fn healthy() -> Self {
+        let mut patient = Self {
+            machine: Machine::default(),
+            policy: POLICY,
+            now: s(100),
+        };
+        patient.at(100, &unit(Phase::Activating, 100));
+        patient.at(105, &unit(Phase::Active, 100));
+        patient.at(110, &good());
+        assert_eq!(patient.machine.health(), Health::Healthy);
+        patient
+    }
+
+    fn at(&mut self, second: u64, happened: &Happened) -> Vec<Effect> {
+        self.now = s(second);
+        let (machine, effects) = self.machine.step(&self.policy, happened, self.now);
+        self.machine = machine;
+        effects
+    }
+
+    /// Three bad answers, the last one at this second; says what is to be done then.
+    fn falls(&mut self, second: u64) -> Vec<Effect> {
+        self.at(second - 20, &bad());
+        self.at(second - 10, &bad());
+        self.at(second, &bad())
+    }
+
+    fn health(&self) -> Health {
+        self.machine.health()
+    }
+}
+
+fn acts(effects: &[Effect]) -> Vec<&Action> {
+    effects
+        .iter()
+        .filter_map(|effect| match effect {
+            Effect::Act(action) => Some(action),
+            _ => None,
+        })
+        .collect()
+}
+
+fn restarts(effects: &[Effect]) -> bool {
+    acts(effects)
+        .iter()
+        .any(|action| matches!(action, Action::Restart { .. }))
+}
+
+/// From a fall to the restart: a look, a second look two seconds later, and nothing that explains it.
+fn restarted(patient: &mut Patient, second: u64) {
+    assert_eq!(acts(&patient.falls(second)), [&Action::Look]);
+    let mut first = idle();
+    first.activity.over = Duration::ZERO;
+    assert!(acts(&patient.at(second, &found(first))).is_empty());
+    assert_eq!(acts(&patient.at(second + 2, &Happened::Tick)), [&Action::Look]);
+    let effects = patient.at(second + 2, &found(idle()));
+    assert!(restarts(&effects), "{effects:?} {:?}", patient.machine);
+}
+
+#[test]
+fn a_hang_is_looked_at_twice_then_restarted_and_healthy_again() {
+    let mut patient = Patient::healthy();
+    restarted(&mut patient, 200);
+    assert_eq!(patient.health(), Health::Recovering);
+    patient.at(203, &unit(Phase::Deactivating, 100));
+    patient.at(204, &unit(Phase::Stopped, 100));
+    patient.at(205, &unit(Phase::Activating, 205));
+    assert_eq!(patient.health(), Health::Recovering);
+    patient.at(210, &unit(Phase::Active, 205));
+    let effects = patient.at(211, &good());
+    assert!(matches!(
+        acts(&effects)[..],
+        [Action::Recovered { attempts: 1, .. }]
+    ));
+    assert_eq!(patient.health(), Health::Healthy);
+}
+
+#[test]
+fn the_second_attempt_waits_and_holds_the_dependants_and_after_the_third_it_is_given_up() {
+    let mut patient = Patient::healthy();
+    let mut second = 200;
+    let mut waits = Vec::new();
+    for attempt in 1..=3 {
+        patient.falls(second);
+        let mut effects = patient.at(second + 2, &found(idle()));
+        let from = second;
+        while !restarts(&effects) {
+            second += 1;
+            patient.at(second, &Happened::Tick);
+            effects = patient.at(second, &found(idle()));
+        }
+        waits.push(second - from);
+        let hold = acts(&effects)
+            .iter()
+            .any(|action| matches!(action, Action::Restart { hold: true, .. }));
+        assert_eq!(hold, attempt > 1);
+        patient.at(second + 1, &unit(Phase::Deactivating, 100));
+        patient.at(second + 2, &unit(Phase::Activating, second + 2));
+        patient.at(second + 3, &unit(Phase::Active, second + 2));
+        patient.at(second + 4, &good());
+        second += 40;
+    }
+    assert!(waits[1] <= 40 && waits[2] > 40, "{waits:?}");
+    patient.falls(second);
+    // The fourth fall within half an hour: it comes and goes, and only when it is really gone is it given up.
+    assert_eq!(patient.health(), Health::Degraded);
+    second += 400;
+    assert_eq!(acts(&patient.at(second, &bad())), [&Action::Look]);
+    let effects = patient.at(second + 2, &found(idle()));
+    assert!(matches!(acts(&effects)[..], [Action::GiveUp(_)]), "{effects:?}");
+    assert_eq!(patient.health(), Health::Failed);
+    // `systemctl start` is a new beginning.
+    patient.at(second + 5, &unit(Phase::Stopped, 100));
+    assert_eq!(patient.health(), Health::Failed);
+    patient.at(second + 100, &unit(Phase::Activating, second + 100));
+    patient.at(second + 101, &unit(Phase::Active, second + 100));
+    patient.at(second + 102, &good());
+    assert_ne!(patient.health(), Health::Failed);
+}
+
+#[test]
+fn what_is_not_its_doing_is_waited_for_and_said() {
+    let full = Place {
+        path: "/var/lib/nixarr/sonarr".into(),
+        media: false,
+        trouble: Trouble::Full,
+    };
+    let cases: [(Surroundings, &str); 8] = [
+        (
+            Surroundings {
+                places: vec![full],
+                ..idle()
+            },
+            "waiting: /var/lib/nixarr/sonarr is full",
+        ),
+        (
+            Surroundings {
+                frozen: true,
+                ..idle()
+            },
+            "waiting: it is frozen (podman unpause or systemctl thaw wakes it)",
+        ),
+        (
+            Surroundings {
+                stuck: Some("its processes wait for a disk that does not answer"),
+                ..idle()
+            },
+            "waiting: its processes wait for a disk that does not answer",
+        ),
+        (
+            Surroundings {
+                jump: Some((s(5), "the machine resumed")),
+                ..idle()
+            },
+            "waiting: the machine resumed a moment ago",
+        ),
+        (
+            Surroundings {
+                pressure: Some((87.0, "a processor")),
+                ..idle()
+            },
+            "waiting: the machine is under load: tasks waited for a processor 87 % of the time",
+        ),
+        (
+            Surroundings {
+                late: s(3),
+                ..idle()
+            },
+            "waiting: the machine is under load: the question itself was 3.0 s late",
+        ),
+        (
+            Surroundings {
+                providers: vec![("prowlarr".into(), Health::Failed)],
+                ..idle()
+            },
+            "waiting: prowlarr, which it wants, is failed",
+        ),
+        (
+            Surroundings {
+                activity: Activity {
+                    over: s(2),
+                    bytes: 50 << 20,
+                    ..Activity::default()
+                },
+                ..idle()
+            },
+            "waiting: it reads and writes, so it is at work",
+        ),
+    ];
+    for (surroundings, says) in cases {
+        let mut patient = Patient::healthy();
+        patient.falls(200);
+        let effects = patient.at(200, &found(surroundings));
+        assert!(!restarts(&effects), "{says}");
+        assert_eq!(patient.health(), Health::Unhealthy, "{says}");
+        assert_eq!(patient.machine.detail(), says);
+        assert!(
+            effects.contains(&Effect::Watchdog(Watchdog::Disarm)),
+            "a wait that has been decided must not be ended by the watchdog: {says}"
+        );
+        let effects = patient.at(220, &good());
+        assert_eq!(patient.health(), Health::Healthy);
+        assert!(effects.iter().any(|it| matches!(it, Effect::Watchdog(Watchdog::Arm(_)))));
+    }
+}
+
+#[test]
+fn a_wait_has_an_end() {
+    // Load explains it for a quarter of an hour, not longer.
+    let mut patient = Patient::healthy();
+    let loaded = Surroundings {
+        pressure: Some((90.0, "a processor")),
+        ..idle()
+    };
+    patient.falls(200);
+    let mut second = 200;
+    while !restarts(&patient.at(second, &found(loaded.clone()))) {
+        second += 15;
+        assert!(second < 2000, "for ever");
+        patient.at(second, &Happened::Tick);
+    }
+    assert!((1100..1130).contains(&second), "{second}");
+    // A full disk is never cured by a restart: after an hour it is called failed, and healthy as soon as it answers.
+    let mut patient = Patient::healthy();
+    let full = Surroundings {
+        places: vec![Place {
+            path: "/srv".into(),
+            media: false,
+            trouble: Trouble::Full,
+        }],
+        ..idle()
+    };
+    patient.falls(200);
+    for second in (200..8000).step_by(15) {
+        assert!(!restarts(&patient.at(second, &found(full.clone()))));
+        patient.at(second + 14, &Happened::Tick);
+    }
+    assert_eq!(patient.health(), Health::Failed);
+    assert_eq!(patient.machine.detail(), "still waiting: /srv is full");
+    patient.at(8001, &good());
+    assert_eq!(patient.health(), Health::Healthy);
+}
+
+#[test]
+fn two_services_are_not_restarted_at_the_same_instant() {
+    let mut patient = Patient::healthy();
+    let turn = |ago| Surroundings {
+        restarted: Some(("radarr".into(), ago)),
+        ..idle()
+    };
+    patient.falls(200);
+    patient.at(202, &found(turn(s(1))));
+    assert_eq!(
+        patient.machine.recovery().cause(),
+        Some(&Cause::Turn("radarr".into()))
+    );
+    patient.at(220, &Happened::Tick);
+    assert!(restarts(&patient.at(220, &found(turn(APART)))));
+}
+
+#[test]
+fn an_operators_stop_is_not_fought() {
+    let mut patient = Patient::healthy();
+    patient.falls(200);
+    patient.at(201, &unit(Phase::Deactivating, 100));
+    patient.at(202, &unit(Phase::Stopped, 100));
+    assert_eq!(patient.health(), Health::Inactive);
+    assert!(acts(&patient.at(203, &found(idle()))).is_empty());
+    for second in (204..4000).step_by(10) {
+        assert!(acts(&patient.at(second, &Happened::Tick)).is_empty());
+    }
+    assert_eq!(patient.machine.wakes(), None);
+}
+
+#[test]
+fn radarr_3128_media_that_is_gone_is_never_seen_as_an_empty_library() {
+    let mut patient = Patient::healthy();
+    let effects = patient.at(200, &Happened::Lost(fun(Trouble::NotMounted)));
+    assert!(acts(&effects).contains(&&Action::Withdraw(fun(Trouble::NotMounted))));
+    assert!(acts(&patient.at(201, &Happened::Lost(fun(Trouble::NotMounted)))).is_empty());
+    patient.at(202, &unit(Phase::Deactivating, 100));
+    patient.at(203, &unit(Phase::Activating, 203));
+    patient.at(204, &refused_start("/fun, which sonarr needs, is empty"));
+    assert_eq!(
+        (patient.health(), patient.machine.detail().as_str()),
+        (Health::Unhealthy, "waiting: /fun is not mounted")
+    );
+    // A mount unit that cannot be started leaves ours stopped: then it is for us to start it when the disk is back.
+    patient.at(205, &unit(Phase::Stopped, 203));
+    let gone = Surroundings {
+        down: true,
+        places: vec![fun(Trouble::NotMounted)],
+        ..idle()
+    };
+    for second in (220..5000).step_by(15) {
+        assert_eq!(acts(&patient.at(second, &Happened::Tick)), [&Action::Look]);
+        assert!(acts(&patient.at(second, &found(gone.clone()))).is_empty());
+    }
+    patient.at(5000, &Happened::Tick);
+    let back = Surroundings {
+        down: true,
+        ..idle()
+    };
+    assert_eq!(acts(&patient.at(5000, &found(back))), [&Action::Start]);
+}
+
+#[test]
+fn a_refused_start_waits_without_an_attempt() {
+    let mut patient = Patient::healthy();
+    patient.at(200, &unit(Phase::Activating, 200));
+    for second in (210..900).step_by(10) {
+        patient.at(second, &refused_start("TCP port 8989 is taken by old.service"));
+        patient.at(second + 5, &unit(Phase::Activating, second + 5));
+    }
+    assert_eq!(
+        patient.machine.detail(),
+        "waiting: TCP port 8989 is taken by old.service"
+    );
+    assert_eq!(patient.machine.recovery().attempts(), 0);
+}
+
+#[test]
+fn a_service_that_cannot_stay_up_is_given_up_after_a_look() {
+    let mut patient = Patient::healthy();
+    let mut last = Vec::new();
+    for n in 0..5 {
+        let second = 200 + n * 12;
+        last = patient.at(second, &unit(Phase::Restarting, second));
+        if n < 4 {
+            assert!(acts(&last).is_empty(), "{n}");
+            patient.at(second + 10, &unit(Phase::Activating, second + 10));
+        }
+    }
+    assert_eq!(acts(&last), [&Action::Look]);
+    let effects = patient.at(260, &found(idle()));
+    assert!(matches!(acts(&effects)[..], [Action::GiveUp(_)]), "{effects:?}");
+}
+
+#[test]
+fn a_pause_is_kept_and_ends_by_itself() {
+    let mut patient = Patient::healthy();
+    patient.falls(200);
+    let effects = patient.at(201, &Happened::Pause(s(7401)));
+    assert!(effects.contains(&Effect::Watchdog(Watchdog::Disarm)));
+    assert!(acts(&patient.at(202, &found(idle()))).is_empty());
+    patient.at(230, &bad());
+    assert_eq!(patient.machine.detail(), "HTTP 500 (recovery is paused)");
+    assert_eq!(patient.machine.wakes(), Some(s(7401)));
+    assert!(patient.at(7401, &Happened::Tick).contains(&Effect::Resumed));
+    assert_eq!(acts(&patient.at(7410, &bad())), [&Action::Look]);
+}
+
+#[test]
+fn automatic_recovery_can_be_off_and_a_native_unit_is_never_touched() {
+    let mut off = Patient::healthy();
+    off.policy.recovery.automatic = false;
+    assert!(acts(&off.falls(200)).is_empty());
+    assert_eq!(off.health(), Health::Unhealthy);
+
+    let mut native = Patient::healthy();
+    native.at(
+        150,
+        &Happened::Unit {
+            phase: Phase::Active,
+            started: s(100),
+            refused: None,
+            ours: false,
+        },
+    );
+    let effects = native.falls(200);
+    assert!(acts(&effects).is_empty());
+    assert!(acts(&native.at(201, &Happened::Lost(fun(Trouble::Empty)))).is_empty());
+}
+
+#[test]
+fn the_watchdog_is_armed_by_the_first_good_answer_and_fed_by_good_ones_only() {
+    let mut patient = Patient::healthy();
+    let told = |effects: Vec<Effect>| {
+        effects
+            .into_iter()
+            .filter_map(|effect| match effect {
+                Effect::Watchdog(told) => Some(told),
+                _ => None,
+            })
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(told(patient.at(120, &good())), []);
+    assert_eq!(told(patient.at(300, &good())), [Watchdog::Feed]);
+    assert_eq!(told(patient.at(500, &bad())), []);
+    assert_eq!(told(patient.at(600, &unit(Phase::Activating, 600))), []);
+    assert_eq!(told(patient.at(601, &good())), [], "not while it starts");
+    assert_eq!(told(patient.at(610, &unit(Phase::Active, 600))), []);
+    assert_eq!(
+        told(patient.at(611, &good())),
+        [Watchdog::Arm(Duration::from_mins(10))]
+    );
+}
+
+#[test]
+fn what_an_application_says_of_itself_degrades_and_never_restarts() {
+    let mut patient = Patient::healthy();
+    let effects = patient.at(
+        200,
+        &Happened::Well(vec!["no indexers".into(), "disk is low".into()]),
+    );
+    assert!(acts(&effects).is_empty());
+    assert_eq!(
+        (patient.health(), patient.machine.detail().as_str()),
+        (Health::Degraded, "no indexers (and 1 more)")
+    );
+    patient.at(300, &Happened::Well(Vec::new()));
+    assert_eq!(patient.health(), Health::Healthy);
+}
+
+#[test]
+fn an_agent_takes_up_where_the_one_before_it_was() {
+    let mut patient = Patient::healthy();
+    restarted(&mut patient, 200);
+    let text = serde_json::to_string(&patient.machine).unwrap();
+    let read: Machine = serde_json::from_str(&text).unwrap();
+    assert_eq!(read, patient.machine);
+    assert_eq!(read.clone().taken_up(s(100)).health(), Health::Recovering);
+    let other = read.taken_up(s(999));
+    assert_eq!(other.recovery().attempts(), 1);
+}
+
+/// A small generator of random numbers (splitmix64): stories are the same in each run.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % sides
+    }
+}
+
+fn anything(dice: &mut Dice, now: u64) -> Happened {
+    match dice.roll(12) {
+        0 => unit(Phase::Activating, now),
+        1 => unit(Phase::Active, now - dice.roll(50)),
+        2 => unit(Phase::Deactivating, now),
+        3 => unit(Phase::Restarting, now),
+        4 => good(),
+        5 | 6 => bad(),
+        7 => Happened::Tick,
+        8 => found(Surroundings {
+            pressure: (dice.roll(2) == 0).then_some((99.0, "memory")),
+            frozen: dice.roll(4) == 0,
+            down: dice.roll(2) == 0,
+            ..idle()
+        }),
+        9 => Happened::Lost(fun(Trouble::Empty)),
+        10 => Happened::Well(vec!["x".into()]),
+        _ => found(idle()),
+    }
+}
+
+#[test]
+fn whatever_happens_restarts_are_bounded_in_any_window() {
+    for seed in 0..2000 {
+        let mut dice = Dice(seed);
+        let mut patient = Patient::healthy();
+        let (mut now, mut acted) = (120, Vec::<u64>::new());
+        for _ in 0..400 {
+            now += dice.roll(60);
+            let before = patient.machine.clone();
+            let happened = anything(&mut dice, now);
+            let spoke = matches!(&happened, Happened::Observed { observation, .. } if observation.is_good());
+            let effects = patient.at(now, &happened);
+            for action in acts(&effects) {
+                if matches!(action, Action::Restart { .. } | Action::Withdraw(_)) {
+                    acted.push(now);
+                }
+                if matches!(action, Action::Restart { .. }) {
+                    let starts = matches!(before.alive(), State::Starting { since, .. } if s(now) < *since + s(60));
+                    assert!(!starts, "seed {seed}: within the start budget: {before:?} {happened:?}");
+                }
+            }
+            let given_up = |machine: &Machine| matches!(machine.recovery().stage, Stage::GivenUp { .. });
+            if given_up(&before) && !given_up(&patient.machine) {
+                // Somebody started it by hand, or it answers all the same: a new count.
+                assert!(spoke || matches!(happened, Happened::Unit { .. }), "seed {seed}");
+                acted.clear();
+            }
+            let window = acted.iter().filter(|at| *at + 3600 > now).count();
+            assert!(window <= 3, "seed {seed}: {acted:?}");
+            if patient.health() == Health::Healthy && before.health() != Health::Healthy {
+                let still = *before.alive() == *patient.machine.alive();
+                assert!(spoke || still, "seed {seed}: healthy without a good answer");
+            }
+        }
+    }
+}

@@ -1,0 +1,551 @@
+//! The ladder: what is done, step by step, about a service that runs and does not answer.
+//!
+//! ```text
+//!            unhealthy            looked, no cause            attempts used up
+//!   Idle ───────────────> Looking ───────────────> BackOff ─> Restarting ─────> GivenUp
+//!    ^                      │  ^                                  │                │
+//!    │                looked│  │again                             │unhealthy again │
+//!    │                      v  │                                  └──> Looking     │
+//!    │                     Waiting (a cause, with an end)                          │
+//!    └──────────────── a good answer, or somebody else stops or starts the unit ───┘
+//! ```
+//!
+//! [`step`] is the whole of it: no clock, no I/O. The unit is only ever restarted through systemd, never inside the start
+//! budget of its application, and at most [`Policy::attempts`] times within [`Policy::window`], whatever is observed.
+
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::surroundings::{After, Cause, Place, Surroundings};
+
+/// A service that waits for a cause to go away is looked at again after this time.
+const AGAIN: Duration = Duration::from_secs(15);
+/// A second look that early tells work from idleness.
+const SECOND_LOOK: Duration = Duration::from_secs(2);
+/// How long systemd may take to begin a restart that it has been asked for; longer is somebody's interference.
+const BEGIN: Duration = Duration::from_mins(2);
+/// Wait before the second attempt; each further one waits four times as long.
+const BACK_OFF: Duration = Duration::from_secs(30);
+/// The longest wait before an attempt.
+const BACK_OFF_MAX: Duration = Duration::from_mins(15);
+/// So many ends by itself within [`CRASH_WINDOW`], and systemd is asked to stop trying.
+const CRASHES: usize = 5;
+/// Five starts ten seconds apart fit in, slow starts do too.
+const CRASH_WINDOW: Duration = Duration::from_mins(10);
+
+/// What the configuration says about recovery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Policy {
+    /// Whether anything is done at all.
+    pub automatic: bool,
+    /// Restarts within the window, at least 1.
+    pub attempts: u32,
+    /// The window.
+    pub window: Duration,
+    /// The application's start budget.
+    pub budget: Duration,
+    /// Distinguishes services, so that waits of two of them differ.
+    pub salt: u64,
+}
+
+impl Policy {
+    /// The salt of a service.
+    pub fn salt_of(name: &str) -> u64 {
+        BuildHasherDefault::<DefaultHasher>::default().hash_one(name)
+    }
+
+    /// Wait before attempt `n` (from 1): none, then 30 s, 2 min, 8 min, each up to a fifth shorter or longer.
+    fn back_off(&self, n: u32) -> Duration {
+        let Some(doublings) = n.checked_sub(2) else {
+            return Duration::ZERO;
+        };
+        let wait = BACK_OFF
+            .saturating_mul(4_u32.saturating_pow(doublings))
+            .min(BACK_OFF_MAX);
+        let dice = BuildHasherDefault::<DefaultHasher>::default().hash_one((self.salt, n)) % 401;
+        wait * (800 + u32::try_from(dice).unwrap_or(200)) / 1000
+    }
+}
+
+/// Where a service stands on the ladder. Times are of CLOCK_MONOTONIC.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub enum Stage {
+    /// Nothing is to be done.
+    #[default]
+    Idle,
+    /// It does not answer; somebody looks around.
+    Looking {
+        /// Since when it does not answer.
+        since: Duration,
+        /// When to look a second time, once the first look is done: only two of them tell work from idleness.
+        again: Option<Duration>,
+    },
+    /// It does not answer, and that is not its own doing.
+    Waiting {
+        /// Since when it does not answer.
+        since: Duration,
+        /// Why.
+        cause: Cause,
+        /// Since when that is the cause.
+        from: Duration,
+        /// The wait has had its end: it is called failed, and watched on.
+        overdue: bool,
+        /// When to look again.
+        again: Duration,
+    },
+    /// It will be restarted.
+    BackOff {
+        /// Since when it does not answer.
+        since: Duration,
+        /// When.
+        until: Duration,
+    },
+    /// systemd restarts it for us, or has done so and it has not answered yet.
+    Restarting {
+        /// Since when it does not answer.
+        since: Duration,
+        /// When systemd was asked.
+        asked: Duration,
+        /// Its unit has begun to start.
+        begun: bool,
+    },
+    /// All that could be done has been done.
+    GivenUp {
+        /// When.
+        at: Duration,
+        /// Why, in words.
+        because: String,
+    },
+}
+
+/// The ladder of one service.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Recovery {
+    /// Where it stands.
+    pub stage: Stage,
+    /// When it was restarted by us, within the window.
+    restarts: Vec<Duration>,
+    /// When it ended by itself, within [`CRASH_WINDOW`].
+    crashes: Vec<Duration>,
+}
+
+/// What happened to a service, as far as the ladder cares.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    /// It answered as it should.
+    Good,
+    /// The verdict is that it does not answer, again or still.
+    Bad,
+    /// It ended by itself, and systemd is about to start it again. `refused` is the gate's reason where it has let nothing
+    /// run.
+    Ended {
+        /// The gate's words.
+        refused: Option<String>,
+    },
+    /// Its unit begins to start.
+    Begins,
+    /// Its unit is being stopped or has stopped, and systemd does not start it again.
+    Stopped,
+    /// systemd has given it up.
+    Failed,
+    /// What was found when somebody looked around.
+    Found(Box<Surroundings>),
+    /// Media that it uses is gone or empty.
+    Lost(Place),
+    /// systemd would not restart or stop it: its words.
+    Denied(String),
+    /// Time has passed.
+    Tick,
+    /// Somebody wants nothing to be done, for now.
+    Suspend,
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Look around, and come back with [`Input::Found`].
+    Look,
+    /// Ask systemd to restart it. `hold`: its dependants are not judged until it answers.
+    Restart {
+        /// Which attempt within the window this is, from 1.
+        attempt: u32,
+        /// Whether its dependants are held.
+        hold: bool,
+        /// Why, in words.
+        because: String,
+    },
+    /// Ask systemd to stop it, and tell people: all that could be done has been done.
+    GiveUp(String),
+    /// Ask systemd to restart it, because it must not see what it would see: the gate holds the start until that is over.
+    Withdraw(Place),
+    /// Ask systemd to start it: what kept it from running is over.
+    Start,
+    /// What is waited for, and since when it does not answer: people see it.
+    Waits(Cause),
+    /// It answers again, this long after it ceased to, after so many restarts.
+    Recovered {
+        /// How long it did not answer.
+        after: Duration,
+        /// Restarts by us within the window.
+        attempts: u32,
+    },
+}
+
+/// One step: the ladder before, what happened, and the time; the ladder after, and what to do.
+pub fn step(policy: &Policy, recovery: &Recovery, input: &Input, now: Duration) -> (Recovery, Vec<Action>) {
+    let mut next = recovery.clone();
+    next.restarts
+        .retain(|at| now.saturating_sub(*at) < policy.window);
+    next.crashes.retain(|at| now.saturating_sub(*at) < CRASH_WINDOW);
+    let actions = match input {
+        Input::Good => next.good(now),
+        Input::Suspend => {
+            next.stage = Stage::Idle;
+            Vec::new()
+        }
+        _ if !policy.automatic => {
+            next.stage = Stage::Idle;
+            Vec::new()
+        }
+        Input::Bad => next.bad(now),
+        Input::Ended { refused } => next.ended(policy, refused.as_deref(), now),
+        Input::Begins => next.begins(),
+        Input::Stopped => next.stopped(now),
+        Input::Failed => next.failed(now),
+        Input::Found(found) => next.found(policy, found, now),
+        Input::Lost(place) => next.lost(policy, place, now),
+        Input::Denied(why) => next.give_up(format!("systemd refuses: {why}"), now),
+        Input::Tick => next.tick(now),
+    };
+    (next, actions)
+}
+
+impl Recovery {
+    /// When [`Input::Tick`] has something to do, if nothing else happens.
+    pub fn wakes(&self) -> Option<Duration> {
+        match &self.stage {
+            Stage::Waiting { again, .. } => Some(*again),
+            Stage::Looking { again, .. } => *again,
+            Stage::BackOff { until, .. } => Some(*until),
+            Stage::Restarting {
+                asked, begun: false, ..
+            } => Some(*asked + BEGIN),
+            Stage::Idle | Stage::Restarting { .. } | Stage::GivenUp { .. } => None,
+        }
+    }
+
+    /// Restarts by us within the window.
+    pub fn attempts(&self) -> u32 {
+        u32::try_from(self.restarts.len()).unwrap_or(u32::MAX)
+    }
+
+    /// What it waits for.
+    pub fn cause(&self) -> Option<&Cause> {
+        match &self.stage {
+            Stage::Waiting { cause, .. } => Some(cause),
+            Stage::Idle
+            | Stage::Looking { .. }
+            | Stage::BackOff { .. }
+            | Stage::Restarting { .. }
+            | Stage::GivenUp { .. } => None,
+        }
+    }
+
+    /// Since when it does not answer.
+    fn since(&self, now: Duration) -> Duration {
+        match &self.stage {
+            Stage::Looking { since, .. }
+            | Stage::Waiting { since, .. }
+            | Stage::BackOff { since, .. }
+            | Stage::Restarting { since, .. } => *since,
+            Stage::Idle | Stage::GivenUp { .. } => now,
+        }
+    }
+
+    fn good(&mut self, now: Duration) -> Vec<Action> {
+        let acted = !matches!(self.stage, Stage::Idle | Stage::Looking { .. });
+        let since = self.since(now);
+        self.stage = Stage::Idle;
+        if !acted {
+            return Vec::new();
+        }
+        vec![Action::Recovered {
+            after: now.saturating_sub(since),
+            attempts: self.attempts(),
+        }]
+    }
+
+    fn bad(&mut self, now: Duration) -> Vec<Action> {
+        match self.stage {
+            Stage::Idle
+            | Stage::Restarting { begun: true, .. }
+            | Stage::Waiting {
+                cause: Cause::Refused(_),
+                ..
+            } => self.look(now),
+            // Somebody looks already, or will in time; a unit that is about to be restarted answers nothing.
+            Stage::Looking { .. }
+            | Stage::Waiting { .. }
+            | Stage::BackOff { .. }
+            | Stage::Restarting { begun: false, .. }
+            | Stage::GivenUp { .. } => Vec::new(),
+        }
+    }
+
+    fn look(&mut self, now: Duration) -> Vec<Action> {
+        let since = self.since(now);
+        self.stage = Stage::Looking { since, again: None };
+        vec![Action::Look]
+    }
+
+    fn ended(&mut self, policy: &Policy, refused: Option<&str>, now: Duration) -> Vec<Action> {
+        let since = self.since(now);
+        if matches!(self.stage, Stage::GivenUp { .. }) {
+            return Vec::new();
+        }
+        if let Some(words) = refused {
+            // A place that the gate finds missing has its own cause already, which knows when it is over.
+            if matches!(
+                self.stage,
+                Stage::Waiting {
+                    cause: Cause::Place(_),
+                    ..
+                }
+            ) {
+                return Vec::new();
+            }
+            return self.wait(policy, since, Cause::Refused(words.to_owned()), now);
+        }
+        self.crashes.push(now);
+        if matches!(self.stage, Stage::Waiting { .. }) {
+            self.stage = Stage::Idle;
+        }
+        if self.crashes.len() < CRASHES {
+            return Vec::new();
+        }
+        // It cannot stay up. What stands around it may say why, so that is looked at first.
+        self.look(now)
+    }
+
+    fn begins(&mut self) -> Vec<Action> {
+        match &mut self.stage {
+            Stage::Restarting { begun, .. } => *begun = true,
+            // Somebody has started it by hand: a new beginning.
+            Stage::GivenUp { .. } => *self = Self::default(),
+            // What the gate looks at decides whether it comes up; everything else is the affair of the run before.
+            Stage::Waiting {
+                cause: Cause::Place(_) | Cause::Refused(_),
+                ..
+            }
+            | Stage::Idle => {}
+            Stage::Looking { .. } | Stage::BackOff { .. } | Stage::Waiting { .. } => self.stage = Stage::Idle,
+        }
+        Vec::new()
+    }
+
+    fn stopped(&mut self, now: Duration) -> Vec<Action> {
+        match self.stage {
+            // Our own restart passes through here, and so does the stop after giving up.
+            Stage::Restarting { begun: false, asked, .. } if now < asked + BEGIN => {}
+            Stage::GivenUp { .. } => {}
+            Stage::Waiting {
+                cause: Cause::Place(_),
+                ..
+            } => {}
+            _ => self.stage = Stage::Idle,
+        }
+        Vec::new()
+    }
+
+    fn failed(&mut self, now: Duration) -> Vec<Action> {
+        match self.stage {
+            Stage::GivenUp { .. } | Stage::Waiting { .. } => {}
+            _ => {
+                self.stage = Stage::GivenUp {
+                    at: now,
+                    because: "systemd has given it up".into(),
+                }
+            }
+        }
+        Vec::new()
+    }
+
+    fn tick(&mut self, now: Duration) -> Vec<Action> {
+        match self.stage {
+            Stage::Waiting { again, .. } if now >= again => {
+                if let Stage::Waiting { again, .. } = &mut self.stage {
+                    *again = now + AGAIN;
+                }
+                vec![Action::Look]
+            }
+            Stage::Looking {
+                since,
+                again: Some(again),
+            } if now >= again => {
+                self.stage = Stage::Looking { since, again: None };
+                vec![Action::Look]
+            }
+            Stage::BackOff { since, until } if now >= until => {
+                self.stage = Stage::Looking { since, again: None };
+                vec![Action::Look]
+            }
+            Stage::Restarting {
+                asked, begun: false, ..
+            } if now >= asked + BEGIN => {
+                self.stage = Stage::Idle;
+                Vec::new()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn found(&mut self, policy: &Policy, found: &Surroundings, now: Duration) -> Vec<Action> {
+        let (since, waited) = match &self.stage {
+            Stage::Looking { since, .. } => (*since, None),
+            Stage::Waiting {
+                since, cause, from, ..
+            } => (*since, Some((cause.clone(), *from))),
+            // It has been started, stopped or recovered meanwhile.
+            Stage::Idle | Stage::BackOff { .. } | Stage::Restarting { .. } | Stage::GivenUp { .. } => {
+                return Vec::new();
+            }
+        };
+        let cause = found.cause();
+        let from = match (&waited, &cause) {
+            (Some((before, from)), Some(cause)) if before.word() == cause.word() => *from,
+            _ => now,
+        };
+        match (waited, cause) {
+            (Some((Cause::Place(_) | Cause::Refused(_), _)), Some(cause @ Cause::Place(_))) => {
+                self.wait_from(policy, since, cause, from, now)
+            }
+            // The place is back. A unit that systemd has let go of meanwhile does not start by itself.
+            (Some((Cause::Place(_), _)), _) if found.down => self.start(since, now),
+            (Some((Cause::Place(_), _)), _) => {
+                self.stage = Stage::Idle;
+                Vec::new()
+            }
+            // The gate asks again at each start, and knows better.
+            (Some((refused @ Cause::Refused(_), from)), _) => self.wait_from(policy, since, refused, from, now),
+            (_, Some(cause)) => {
+                let (patience, after) = cause.patience(policy.budget);
+                if after == After::Fail || now < from + patience {
+                    self.wait_from(policy, since, cause, from, now)
+                } else {
+                    self.act(policy, since, now)
+                }
+            }
+            (_, None) if found.activity.over.is_zero() => {
+                self.stage = Stage::Looking {
+                    since,
+                    again: Some(now + SECOND_LOOK),
+                };
+                Vec::new()
+            }
+            (_, None) => self.act(policy, since, now),
+        }
+    }
+
+    fn start(&mut self, since: Duration, now: Duration) -> Vec<Action> {
+        self.stage = Stage::Restarting {
+            since,
+            asked: now,
+            begun: false,
+        };
+        vec![Action::Start]
+    }
+
+    /// The application must not see what it would see now. A place that comes and goes is bounded like everything else.
+    fn lost(&mut self, policy: &Policy, place: &Place, now: Duration) -> Vec<Action> {
+        let since = self.since(now);
+        match self.stage {
+            Stage::GivenUp { .. } => return Vec::new(),
+            Stage::Waiting {
+                cause: Cause::Place(ref known),
+                ..
+            } if known.media => return Vec::new(),
+            _ => {}
+        }
+        if self.attempts() >= policy.attempts {
+            return self.give_up(format!("{place}, and that again and again"), now);
+        }
+        self.restarts.push(now);
+        let mut actions = self.wait(policy, since, Cause::Place(place.clone()), now);
+        actions.push(Action::Withdraw(place.clone()));
+        actions
+    }
+
+    fn act(&mut self, policy: &Policy, since: Duration, now: Duration) -> Vec<Action> {
+        if self.crashes.len() >= CRASHES {
+            let count = self.crashes.len();
+            return self.give_up(format!("it ended by itself {count} times within 10 minutes"), now);
+        }
+        let done = self.attempts();
+        if done >= policy.attempts {
+            let window = policy.window.as_secs() / 60;
+            return self.give_up(
+                format!("it was restarted {done} times within {window} minutes and does not answer"),
+                now,
+            );
+        }
+        let attempt = done + 1;
+        let last = self.restarts.last().copied().unwrap_or_default();
+        let due = last + policy.back_off(attempt);
+        if now < due {
+            self.stage = Stage::BackOff { since, until: due };
+            return Vec::new();
+        }
+        self.restarts.push(now);
+        self.stage = Stage::Restarting {
+            since,
+            asked: now,
+            begun: false,
+        };
+        vec![Action::Restart {
+            attempt,
+            hold: attempt > 1,
+            because: format!(
+                "it has not answered for {} s and nothing around it explains that",
+                now.saturating_sub(since).as_secs()
+            ),
+        }]
+    }
+
+    fn wait(&mut self, policy: &Policy, since: Duration, cause: Cause, now: Duration) -> Vec<Action> {
+        let from = match &self.stage {
+            Stage::Waiting { cause: before, from, .. } if before.word() == cause.word() => *from,
+            _ => now,
+        };
+        self.wait_from(policy, since, cause, from, now)
+    }
+
+    fn wait_from(
+        &mut self,
+        policy: &Policy,
+        since: Duration,
+        cause: Cause,
+        from: Duration,
+        now: Duration,
+    ) -> Vec<Action> {
+        let (patience, after) = cause.patience(policy.budget);
+        let new = self.cause() != Some(&cause);
+        self.stage = Stage::Waiting {
+            since,
+            cause: cause.clone(),
+            from,
+            overdue: after == After::Fail && now >= from + patience,
+            again: now + AGAIN,
+        };
+        if new { vec![Action::Waits(cause)] } else { Vec::new() }
+    }
+
+    fn give_up(&mut self, because: String, now: Duration) -> Vec<Action> {
+        self.stage = Stage::GivenUp {
+            at: now,
+            because: because.clone(),
+        };
+        vec![Action::GiveUp(because)]
+    }
+}
