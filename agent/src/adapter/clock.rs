@@ -1,8 +1,8 @@
-//! The two clocks, and an alarm. The domain never reads one: it is told the time.
+//! The clocks, and an alarm. The domain never reads one: it is told the time.
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use rustix::io::{Errno, read};
 use rustix::time::{
@@ -14,7 +14,21 @@ use tokio::io::unix::AsyncFd;
 
 /// CLOCK_MONOTONIC: what systemd's `...Monotonic` properties and all due times are counted in.
 pub fn monotonic() -> Duration {
-    let now = clock_gettime(ClockId::Monotonic);
+    read_clock(ClockId::Monotonic)
+}
+
+/// CLOCK_BOOTTIME: the same, and it goes on while the machine sleeps.
+pub fn boottime() -> Duration {
+    read_clock(ClockId::Boottime)
+}
+
+/// CLOCK_REALTIME since 1970, or zero before that.
+pub fn realtime() -> Duration {
+    read_clock(ClockId::Realtime)
+}
+
+fn read_clock(id: ClockId) -> Duration {
+    let now = clock_gettime(id);
     let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
     let nanoseconds = u32::try_from(now.tv_nsec).unwrap_or_default();
     Duration::new(seconds, nanoseconds)
@@ -22,8 +36,7 @@ pub fn monotonic() -> Duration {
 
 /// CLOCK_REALTIME in microseconds, as the bus carries it.
 pub fn realtime_usec() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+    u64::try_from(realtime().as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Rings once, at a time of CLOCK_MONOTONIC (timerfd_create(2)).

@@ -16,6 +16,14 @@ pub mod probe;
 
 pub mod journal;
 
+pub mod past;
+
+pub mod watchdog;
+
+pub mod keep;
+
 pub mod systemd;
+
+pub mod polkit;
 
 pub mod bus;

@@ -51,6 +51,21 @@ trait Manager {
     #[zbus(no_reply)]
     fn subscribe(&self) -> zbus::Result<()>;
     fn list_units_by_names(&self, names: &[&str]) -> zbus::Result<Vec<Row>>;
+    fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<zbus::OwnedObjectPath>;
+    fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<zbus::OwnedObjectPath>;
+    fn restart_unit(&self, name: &str, mode: &str) -> zbus::Result<zbus::OwnedObjectPath>;
+    fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
+}
+
+/// What systemd is asked to do with a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Start it, whatever its start limit says.
+    Start,
+    /// Stop it.
+    Stop,
+    /// Stop it as its unit says, then start it.
+    Restart,
 }
 
 /// What systemd says about one unit; what it has not said this time is `None`.
@@ -84,6 +99,8 @@ pub enum News {
     Unit(String, Change),
     /// systemd has read its units again.
     Reloaded,
+    /// systemd would not do with a unit what it was asked: its words.
+    Denied(String, String),
     /// A question to systemd was answered by an error.
     Failed(zbus::Error),
     /// The stream of news has ended: the bus is gone.
@@ -202,6 +219,45 @@ impl Systemd {
             ..Change::default()
         };
         Ok((name, change))
+    }
+
+    /// Control group of a unit, empty when it has none.
+    pub async fn control_group(&self, unit: &str) -> zbus::Result<String> {
+        let path = object_path(unit);
+        let reply = self
+            .connection
+            .call_method(
+                Some(NAME),
+                path.as_str(),
+                Some(PROPERTIES),
+                "Get",
+                &(SERVICE, "ControlGroup"),
+            )
+            .await?;
+        let value = reply.body().deserialize::<OwnedVariant>()?;
+        Ok(String::try_from(value)?)
+    }
+
+    /// Asks systemd to do something with a unit; what comes of it shows in the unit's news. A refusal is news, too.
+    pub fn order(&self, order: Order, unit: String, news: UnboundedSender<News>) {
+        let manager = self.manager.clone();
+        tokio::spawn(async move {
+            let done = match order {
+                Order::Start => {
+                    // A unit that has not failed has nothing to reset.
+                    if let Err(error) = manager.reset_failed_unit(&unit).await {
+                        log::debug!("{unit}: {error}");
+                    }
+                    manager.start_unit(&unit, "replace").await
+                }
+                Order::Stop => manager.stop_unit(&unit, "replace").await,
+                Order::Restart => manager.restart_unit(&unit, "replace").await,
+            };
+            if let Err(error) = done {
+                // The receiver is only gone when the program ends.
+                let _ = news.send(News::Denied(unit, error.to_string()));
+            }
+        });
     }
 
     /// The same in a task of its own, for a loop that must not wait.

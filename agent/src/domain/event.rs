@@ -103,6 +103,79 @@ pub const FAILED: Event = Event {
     sentence: "{DAGGER_SERVICE} failed: {DAGGER_DETAIL}",
 };
 
+/// Fields of what is done about a service.
+const OF_RECOVERY: &[&str] = &[
+    "DAGGER_SERVICE",
+    "DAGGER_DETAIL",
+    "DAGGER_CAUSE",
+    "DAGGER_UNIT",
+    "OBJECT_PID",
+];
+
+/// A service does not answer, and the reason is not its own: it is waited for.
+pub const WAITING: Event = Event {
+    id: "7d41612417f745928162a85a433d4f7b",
+    priority: Priority::Warning,
+    fields: OF_RECOVERY,
+    sentence: "{DAGGER_SERVICE} is left alone: {DAGGER_DETAIL}",
+};
+
+/// A service is restarted.
+pub const RECOVERY_STARTED: Event = Event {
+    id: "bf2f662556d04ca8990f641d7c9f12bf",
+    priority: Priority::Warning,
+    fields: OF_RECOVERY,
+    sentence: "{DAGGER_SERVICE} is restarted: {DAGGER_DETAIL}",
+};
+
+/// A service answers again.
+pub const RECOVERY_FINISHED: Event = Event {
+    id: "c72a938a8fb34c029757ee9061e1e572",
+    priority: Priority::Notice,
+    fields: OF_RECOVERY,
+    sentence: "{DAGGER_SERVICE} answers again: {DAGGER_DETAIL}",
+};
+
+/// All that could be done has been done.
+pub const GIVEN_UP: Event = Event {
+    id: "bfd6364a5fa54bfbbd54c76d7f52c091",
+    priority: Priority::Error,
+    fields: OF_RECOVERY,
+    sentence: "{DAGGER_SERVICE} is stopped and not restarted any more: {DAGGER_DETAIL}",
+};
+
+/// Media is gone, and the application must not take that for an empty library.
+pub const MEDIA_LOST: Event = Event {
+    id: "d17a513113194fc5b4dd1dd5e060cf84",
+    priority: Priority::Error,
+    fields: OF_RECOVERY,
+    sentence: "{DAGGER_SERVICE} is kept from an empty library: {DAGGER_DETAIL}",
+};
+
+/// Somebody has paused recovery.
+pub const PAUSED: Event = Event {
+    id: "f4a6dc646d0548439f56ad1377ad04eb",
+    priority: Priority::Notice,
+    fields: OF_RECOVERY,
+    sentence: "Recovery of {DAGGER_SERVICE} is paused: {DAGGER_DETAIL}",
+};
+
+/// Recovery goes on.
+pub const RESUMED: Event = Event {
+    id: "948119648a7f4bbe8b6f65edfbcdbb3b",
+    priority: Priority::Notice,
+    fields: OF_RECOVERY,
+    sentence: "Recovery of {DAGGER_SERVICE} goes on: {DAGGER_DETAIL}",
+};
+
+/// Somebody asked for something that polkit does not allow.
+pub const DENIED: Event = Event {
+    id: "816df87055a2457886c6fbcdae43275f",
+    priority: Priority::Warning,
+    fields: &["DAGGER_SERVICE", "DAGGER_DETAIL"],
+    sentence: "Denied: {DAGGER_DETAIL}",
+};
+
 /// The configuration was read and is in force.
 pub const CONFIGURATION_LOADED: Event = Event {
     id: "67bc17a2c4404554aec8f24b3def9107",
@@ -119,19 +192,40 @@ pub const CONFIGURATION_INVALID: Event = Event {
     sentence: "Mistake in the configuration: {DAGGER_DETAIL}",
 };
 
-/// Every row.
-pub const ALL: [&Event; 10] = [
-    &INACTIVE,
-    &HEALTHY,
-    &UNKNOWN,
-    &STARTING,
-    &DEGRADED,
-    &RECOVERING,
-    &UNHEALTHY,
-    &FAILED,
-    &CONFIGURATION_LOADED,
-    &CONFIGURATION_INVALID,
+/// Every row, with its name for programs.
+pub const NAMES: [(&str, &Event); 18] = [
+    ("inactive", &INACTIVE),
+    ("healthy", &HEALTHY),
+    ("unknown", &UNKNOWN),
+    ("starting", &STARTING),
+    ("degraded", &DEGRADED),
+    ("recovering", &RECOVERING),
+    ("unhealthy", &UNHEALTHY),
+    ("failed", &FAILED),
+    ("waiting", &WAITING),
+    ("recovery-started", &RECOVERY_STARTED),
+    ("recovery-finished", &RECOVERY_FINISHED),
+    ("given-up", &GIVEN_UP),
+    ("media-lost", &MEDIA_LOST),
+    ("paused", &PAUSED),
+    ("resumed", &RESUMED),
+    ("denied", &DENIED),
+    ("configuration-loaded", &CONFIGURATION_LOADED),
+    ("configuration-invalid", &CONFIGURATION_INVALID),
 ];
+
+/// Every row.
+pub fn all() -> impl Iterator<Item = &'static Event> {
+    NAMES.iter().map(|(_, event)| *event)
+}
+
+/// The name of the row with this id.
+pub fn name_of(id: &str) -> Option<&'static str> {
+    NAMES
+        .iter()
+        .find(|(_, event)| event.id == id)
+        .map(|(name, _)| *name)
+}
 
 impl Event {
     /// The event that tells of a new verdict.
@@ -186,18 +280,18 @@ mod tests {
     #[test]
     fn the_catalog_explains_every_event_and_nothing_else() {
         let mut ids: Vec<_> = entries().into_iter().map(|(id, _)| id).collect();
-        let mut rows: Vec<_> = ALL.iter().map(|event| event.id).collect();
+        let mut rows: Vec<_> = all().map(|event| event.id).collect();
         ids.sort_unstable();
         rows.sort_unstable();
         assert_eq!(ids, rows);
         rows.dedup();
-        assert_eq!(rows.len(), ALL.len(), "an id is used once");
+        assert_eq!(rows.len(), NAMES.len(), "an id is used once");
     }
 
     #[test]
     fn an_entry_has_a_subject_and_says_what_to_do_with_fields_that_are_there() {
         for (id, text) in entries() {
-            let event = ALL.iter().find(|event| event.id == id).expect("checked above");
+            let event = all().find(|event| event.id == id).expect("checked above");
             assert!(text.starts_with("Subject: "), "{id}");
             assert!(text.contains("\nDefined-By: dagger\n"), "{id}");
             let body = text.split_once("\n\n").expect("a blank line ends the head").1;
@@ -214,7 +308,7 @@ mod tests {
 
     #[test]
     fn ids_are_ids_and_sentences_use_fields_that_are_there() {
-        for event in ALL {
+        for event in all() {
             assert_eq!(event.id.len(), 32);
             assert!(
                 event

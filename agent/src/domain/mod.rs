@@ -12,6 +12,8 @@ pub mod recovery;
 
 pub mod machine;
 
+pub mod standstill;
+
 pub mod schedule;
 
 pub mod throttle;

@@ -13,6 +13,12 @@ pub enum BusError {
     Throttled(String),
     /// The configuration was read and has mistakes; what is right in it is in force.
     ConfigurationInvalid(String),
+    /// polkit does not allow it.
+    NotAuthorized(String),
+    /// polkit wants a password, and the caller did not allow to ask for it.
+    InteractiveAuthorizationRequired(String),
+    /// An argument is out of bounds.
+    InvalidArgument(String),
     /// Anything else.
     Failed(String),
 }

@@ -50,7 +50,7 @@ impl Manager {
         self.view.borrow().version.clone()
     }
 
-    /// The worst health of all services: "failed", "unhealthy", "degraded", "starting", "unknown", "healthy" or
+    /// The worst health of all services: "failed", "unhealthy", "recovering", "degraded", "starting", "unknown", "healthy" or
     /// "inactive", in this order.
     #[zbus(property)]
     fn health(&self) -> String {

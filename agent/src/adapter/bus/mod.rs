@@ -9,6 +9,8 @@
 //! wait), and the beginning of the one queue of [`Request`]s (methods put their question there and await the answer).
 //! State has its one owner elsewhere. The documentation of every member is part of the introspection data.
 
+use std::time::Duration;
+
 use tokio::sync::{mpsc, oneshot};
 
 pub mod error;
@@ -37,6 +39,12 @@ pub const QUEUE: usize = 64;
 /// One checked service: name, health, detail.
 pub type Checked = (String, String, String);
 
+/// One event of the past: microseconds of CLOCK_REALTIME, name of the event, message.
+pub type Event = (u64, String, String);
+
+/// Why: one sentence, whether it is certain, and what it rests on.
+pub type Told = (String, bool, Vec<String>);
+
 /// A question that a caller has put, on its way to the loop that owns the state.
 #[derive(Debug)]
 pub struct Request {
@@ -53,6 +61,14 @@ pub enum Ask {
     Check(Option<String>, Answer<Vec<Checked>>),
     /// Read the configuration again.
     Reload(Answer<()>),
+    /// Whether this caller may ask for anything now.
+    Admit(Answer<()>),
+    /// Do nothing about a service for that long; zero: until [`Ask::Resume`].
+    Pause(String, Duration, Answer<()>),
+    /// The pause is over.
+    Resume(String, Answer<()>),
+    /// Why is a service as it is?
+    Why(String, Answer<Told>),
 }
 
 /// The way back to the caller.

@@ -1,9 +1,22 @@
 //! `org.nixarr.Dagger1.Service`: one service of the suite.
 
-use tokio::sync::{mpsc, watch};
-use zbus::{interface, message::Header};
+use std::collections::HashMap;
+use std::time::Duration;
 
-use super::{Ask, BusError, Request, ServiceView, ask};
+use tokio::sync::{mpsc, watch};
+use zbus::object_server::SignalEmitter;
+use zbus::{Connection, interface, message::Header};
+
+use super::{Ask, BusError, Event, Request, ServiceView, Told, ask};
+use crate::adapter::{journal, past, polkit};
+use crate::domain::event;
+
+/// The longest pause that is not one without an end.
+const PAUSE_MAX: Duration = Duration::from_hours(24 * 30);
+/// Events that one call returns at most.
+const HISTORY_MAX: u32 = 500;
+/// The polkit action of pauses.
+const PAUSE: &str = "org.nixarr.dagger1.pause";
 
 /// The object at `/org/nixarr/Dagger1/service/<service>`.
 #[derive(Debug)]
@@ -16,6 +29,34 @@ impl ServiceObject {
     /// An object that shows what `view` holds and puts its questions into `queue`.
     pub fn new(view: watch::Receiver<ServiceView>, queue: mpsc::Sender<Request>) -> Self {
         Self { view, queue }
+    }
+
+    /// Whether polkit lets the caller do this to the service. A denial is a line in the journal; floods are throttled first.
+    async fn authorize(
+        &self,
+        connection: &Connection,
+        header: &Header<'_>,
+        action: &str,
+    ) -> Result<String, BusError> {
+        ask(&self.queue, header, Ask::Admit).await?;
+        let (name, unit) = {
+            let view = self.view.borrow();
+            (view.name.clone(), view.unit.clone())
+        };
+        let details = HashMap::from([("service", name.as_str()), ("unit", unit.as_str())]);
+        let Err(refusal) = polkit::check(connection, header, action, &details).await else {
+            return Ok(name);
+        };
+        let caller = header.sender().map(ToString::to_string).unwrap_or_default();
+        let detail = format!("{action} for {name}, asked by {caller}: {refusal}");
+        journal::tell(
+            &event::DENIED,
+            &[("DAGGER_SERVICE", &name), ("DAGGER_DETAIL", &detail)],
+        );
+        Err(match refusal {
+            polkit::Refusal::Denied(_) => BusError::NotAuthorized(refusal.to_string()),
+            polkit::Refusal::Interactive => BusError::InteractiveAuthorizationRequired(refusal.to_string()),
+        })
     }
 }
 
@@ -37,6 +78,90 @@ impl ServiceObject {
             .map(|(_, health, detail)| (health, detail))
             .ok_or_else(|| BusError::NoSuchService("this service has just left the configuration".into()))
     }
+
+    /// Does nothing about the service for so many seconds, however it answers; 0: until Resume(). It is watched on. A
+    /// pause ends by itself and outlives the agent, not the machine. Asks polkit for org.nixarr.dagger1.pause.
+    /// Errors: org.nixarr.Dagger1.Error.NotAuthorized, .InteractiveAuthorizationRequired, .InvalidArgument, .Throttled.
+    async fn pause(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+        seconds: u64,
+    ) -> Result<(), BusError> {
+        let length = Duration::from_secs(seconds);
+        if length > PAUSE_MAX {
+            return Err(BusError::InvalidArgument(
+                "a pause takes 30 days at most; 0 is one without an end".into(),
+            ));
+        }
+        let name = self.authorize(connection, &header, PAUSE).await?;
+        ask(&self.queue, &header, |answer| Ask::Pause(name, length, answer)).await
+    }
+
+    /// Ends a pause. Asks polkit for org.nixarr.dagger1.pause.
+    /// Errors: as Pause().
+    async fn resume(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<(), BusError> {
+        let name = self.authorize(connection, &header, PAUSE).await?;
+        ask(&self.queue, &header, |answer| Ask::Resume(name, answer)).await
+    }
+
+    /// The last events of the service, oldest first, 500 at most: microseconds of CLOCK_REALTIME, the event's name
+    /// ("healthy", "recovery-started"), and its message. They are the journal's, so they outlive the agent.
+    /// Errors: org.nixarr.Dagger1.Error.Throttled, .Failed when the journal cannot be read.
+    #[zbus(out_args("events"))]
+    async fn history(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        count: u32,
+    ) -> Result<Vec<Event>, BusError> {
+        ask(&self.queue, &header, Ask::Admit).await?;
+        let name = self.view.borrow().name.clone();
+        let events = past::events(&name, count.min(HISTORY_MAX))
+            .await
+            .map_err(|error| BusError::Failed(format!("the journal cannot be read: {error}")))?;
+        Ok(events
+            .into_iter()
+            .map(|event| (event.at, event.what, event.message))
+            .collect())
+    }
+
+    /// Why the service is as it is: the first cause along its dependencies in one sentence, whether that is certain, and
+    /// what it rests on.
+    /// Errors: org.nixarr.Dagger1.Error.Throttled.
+    #[zbus(out_args("sentence", "certain", "evidence"))]
+    async fn why(&self, #[zbus(header)] header: Header<'_>) -> Result<Told, BusError> {
+        let name = self.view.borrow().name.clone();
+        ask(&self.queue, &header, |answer| Ask::Why(name, answer)).await
+    }
+
+    /// The verdict is another one.
+    #[zbus(signal, name = "HealthChanged")]
+    pub async fn verdict_changed(
+        emitter: &SignalEmitter<'_>,
+        before: &str,
+        after: &str,
+        detail: &str,
+    ) -> zbus::Result<()>;
+
+    /// systemd is asked to restart the service, because it does not answer.
+    #[zbus(signal)]
+    pub async fn recovery_started(
+        emitter: &SignalEmitter<'_>,
+        attempt: u32,
+        because: &str,
+    ) -> zbus::Result<()>;
+
+    /// It answers again, or has been given up.
+    #[zbus(signal)]
+    pub async fn recovery_finished(
+        emitter: &SignalEmitter<'_>,
+        recovered: bool,
+        detail: &str,
+    ) -> zbus::Result<()>;
 
     /// Name of the service in the configuration.
     #[zbus(property(emits_changed_signal = "const"))]
@@ -74,7 +199,7 @@ impl ServiceObject {
         self.view.borrow().sub_state.clone()
     }
 
-    /// The verdict: "inactive", "healthy", "unknown", "starting", "degraded", "unhealthy" or "failed".
+    /// The verdict: "inactive", "healthy", "unknown", "starting", "degraded", "recovering", "unhealthy" or "failed".
     #[zbus(property)]
     fn health(&self) -> String {
         self.view.borrow().health.word().to_owned()
@@ -139,5 +264,32 @@ impl ServiceObject {
     #[zbus(property)]
     fn wants(&self) -> Vec<String> {
         self.view.borrow().wants.clone()
+    }
+
+    /// What is waited for where the service does not answer and that is not its own doing, in one word: "not-mounted",
+    /// "emptied", "disk-full", "read-only", "disk-error", "frozen", "stuck", "jump", "load", "provider", "progress",
+    /// "turn", "refused"; else empty.
+    #[zbus(property)]
+    fn cause(&self) -> String {
+        self.view.borrow().cause.clone()
+    }
+
+    /// What the application itself says is wrong, while it answers: the reasons for "degraded".
+    #[zbus(property)]
+    fn problems(&self) -> Vec<String> {
+        self.view.borrow().problems.clone()
+    }
+
+    /// Until when nothing is done about the service, in microseconds of CLOCK_REALTIME; 0: recovery is not paused; the
+    /// largest number: until somebody resumes it.
+    #[zbus(property)]
+    fn paused_until(&self) -> u64 {
+        self.view.borrow().paused_until
+    }
+
+    /// How often the agent has restarted it within the last hour.
+    #[zbus(property)]
+    fn recoveries(&self) -> u32 {
+        self.view.borrow().recoveries
     }
 }

@@ -60,11 +60,15 @@ pub struct ServiceView {
     pub version: String,
     pub main_pid: u32,
     pub wants: Vec<String>,
+    pub cause: String,
+    pub problems: Vec<String>,
+    pub paused_until: u64,
+    pub recoveries: u32,
 }
 
 impl ServiceView {
     /// All properties by their names on the bus.
-    pub fn properties(&self) -> [(&'static str, Variant<'_>); 17] {
+    pub fn properties(&self) -> [(&'static str, Variant<'_>); 21] {
         [
             ("Name", Variant::from(self.name.as_str())),
             ("Kind", Variant::from(self.kind.as_str())),
@@ -83,6 +87,10 @@ impl ServiceView {
             ("Version", Variant::from(self.version.as_str())),
             ("MainPID", Variant::from(self.main_pid)),
             ("Wants", Variant::from(self.wants.clone())),
+            ("Cause", Variant::from(self.cause.as_str())),
+            ("Problems", Variant::from(self.problems.clone())),
+            ("PausedUntil", Variant::from(self.paused_until)),
+            ("Recoveries", Variant::from(self.recoveries)),
         ]
     }
 
@@ -107,6 +115,10 @@ impl ServiceView {
             version: text("Version"),
             main_pid: take(properties, "MainPID"),
             wants: take(properties, "Wants"),
+            cause: text("Cause"),
+            problems: take(properties, "Problems"),
+            paused_until: take(properties, "PausedUntil"),
+            recoveries: take(properties, "Recoveries"),
         }
     }
 

@@ -37,6 +37,23 @@ impl Cgroups {
         Some(format!("/{}", below.to_str()?))
     }
 
+    /// Names of the groups right below a group; none when it is not there.
+    pub fn children(&self, path: &str) -> io::Result<Vec<String>> {
+        let entries = match fs::read_dir(self.mount.join(path.trim_start_matches('/'))) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let entry = entry?;
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                names.extend(entry.file_name().into_string());
+            }
+        }
+        Ok(names)
+    }
+
     /// Processes in the group and in all groups below it.
     pub fn processes(&self, path: &str) -> Vec<u32> {
         let mut pids = Vec::new();
