@@ -306,7 +306,7 @@ async fn every_member_is_documented_where_it_is_introspected() {
         (
             "/org/nixarr/Dagger1/service/app",
             "org.nixarr.Dagger1.Service",
-            18,
+            29,
         ),
     ] {
         let proxy = IntrospectableProxy::builder(&caller)

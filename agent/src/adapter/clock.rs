@@ -27,6 +27,16 @@ pub fn realtime() -> Duration {
     read_clock(ClockId::Realtime)
 }
 
+/// CLOCK_REALTIME in microseconds at a time of CLOCK_MONOTONIC, as far as that can be told now; the largest number for
+/// [`Duration::MAX`].
+pub fn realtime_usec_at(at: Duration) -> u64 {
+    if at == Duration::MAX {
+        return u64::MAX;
+    }
+    let then = (realtime() + at).saturating_sub(monotonic());
+    u64::try_from(then.as_micros()).unwrap_or(u64::MAX)
+}
+
 fn read_clock(id: ClockId) -> Duration {
     let now = clock_gettime(id);
     let seconds = u64::try_from(now.tv_sec).unwrap_or_default();

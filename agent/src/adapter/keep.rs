@@ -34,12 +34,18 @@ pub fn read(root: &Root) -> Keepsake {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Keepsake::default(),
         Err(error) => {
-            log::warn!("{}: what an agent before this one left is not used: {error}", path.display());
+            log::warn!(
+                "{}: what an agent before this one left is not used: {error}",
+                path.display()
+            );
             return Keepsake::default();
         }
     };
     serde_json::from_str(&text).unwrap_or_else(|error| {
-        log::warn!("{}: what an agent before this one left is not used: {error}", path.display());
+        log::warn!(
+            "{}: what an agent before this one left is not used: {error}",
+            path.display()
+        );
         Keepsake::default()
     })
 }

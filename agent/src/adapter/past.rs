@@ -35,7 +35,11 @@ pub async fn last_lines(unit: &str, count: u32) -> io::Result<Vec<String>> {
     let unit = format!("_SYSTEMD_UNIT={unit}");
     let lines = format!("--lines={count}");
     let text = run(&["--boot", "--output=cat", &lines, &unit]).await?;
-    Ok(text.lines().map(one_line).filter(|line| !line.is_empty()).collect())
+    Ok(text
+        .lines()
+        .map(one_line)
+        .filter(|line| !line.is_empty())
+        .collect())
 }
 
 /// How many lines a unit has written in the last so many seconds; counted up to a thousand.

@@ -27,10 +27,7 @@ pub async fn check(
     action: &str,
     details: &HashMap<&str, &str>,
 ) -> Result<(), Refusal> {
-    let interactive = header
-        .primary()
-        .flags()
-        .contains(Flags::ALLOW_INTERACTIVE_AUTH);
+    let interactive = header.primary().flags().contains(Flags::ALLOW_INTERACTIVE_AUTH);
     let flags = if interactive {
         CheckAuthorizationFlags::ALLOW_USER_INTERACTION
     } else {

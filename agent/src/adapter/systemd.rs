@@ -10,8 +10,10 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use zbus::export::futures_core::Stream;
+use zbus::fdo::DBusProxy;
 use zbus::message::Type;
 use zbus::names::InterfaceName;
 use zbus::proxy::CacheProperties;
@@ -19,6 +21,7 @@ use zbus::{Connection, MatchRule, Message, MessageStream, OwnedVariant, Variant,
 
 /// Name of systemd on the bus.
 pub const NAME: &str = "org.freedesktop.systemd1";
+const BUS: &str = "org.freedesktop.DBus";
 const UNITS: &str = "/org/freedesktop/systemd1/unit";
 const UNIT: &str = "org.freedesktop.systemd1.Unit";
 const SERVICE: &str = "org.freedesktop.systemd1.Service";
@@ -117,12 +120,15 @@ pub struct Systemd {
 impl Systemd {
     /// Asks systemd for signals and sends everything that they say to `news`.
     ///
-    /// Streams run in tasks of their own, so that a queue which nobody empties cannot hold up the connection.
+    /// Streams run in tasks of their own, so that a queue which nobody empties cannot hold up the connection. Only what the
+    /// owner of systemd's name sends is heard: the bus lets everybody send a signal that looks like one of systemd's to us
+    /// alone, and a match rule on the client's side knows no well-known names.
     pub async fn watch(connection: &Connection, news: UnboundedSender<News>) -> zbus::Result<Self> {
         let manager = ManagerProxy::builder(connection)
             .cache_properties(CacheProperties::No)
             .build()
             .await?;
+        let owner = watch_owner(connection, &manager, news.clone()).await?;
         // `arg0` keeps away what timers, scopes and sockets have to say.
         for interface in [UNIT, SERVICE] {
             let rule = MatchRule::builder()
@@ -136,6 +142,7 @@ impl Systemd {
             forward(
                 MessageStream::for_match_rule(rule, connection, None).await?,
                 news.clone(),
+                owner.clone(),
                 unit_changed,
             );
         }
@@ -148,6 +155,7 @@ impl Systemd {
         forward(
             MessageStream::for_match_rule(rule, connection, None).await?,
             news,
+            owner,
             reloaded,
         );
         manager.subscribe().await?;
@@ -278,11 +286,68 @@ impl Systemd {
     }
 }
 
-/// Sends what `decode` makes of each message to `news`, until the bus is gone.
-fn forward(mut stream: MessageStream, news: UnboundedSender<News>, decode: fn(&Message) -> Option<News>) {
+/// Follows who owns systemd's name: after `systemctl daemon-reexec` that is another connection.
+async fn watch_owner(
+    connection: &Connection,
+    manager: &ManagerProxy<'static>,
+    news: UnboundedSender<News>,
+) -> zbus::Result<watch::Receiver<String>> {
+    let rule = MatchRule::builder()
+        .msg_type(Type::Signal)
+        .sender(BUS)
+        .interface(BUS)
+        .member("NameOwnerChanged")
+        .arg(0, NAME)
+        .build()?;
+    let mut changes = MessageStream::for_match_rule(rule, connection, None).await?;
+    let owner = DBusProxy::new(connection)
+        .await?
+        .get_name_owner(NAME.try_into()?)
+        .await?;
+    let (send, receive) = watch::channel(owner.to_string());
+    let manager = manager.clone();
+    tokio::spawn(async move {
+        while let Some(Ok(message)) = poll_fn(|context| Pin::new(&mut changes).poll_next(context)).await {
+            let Some(owner) = new_owner(&message).filter(|owner| !owner.is_empty()) else {
+                continue;
+            };
+            send.send_replace(owner);
+            // What it said before we knew it by its new name is asked for.
+            let subscribed = manager.subscribe().await;
+            if let Err(error) = subscribed {
+                log::warn!("systemd is not heard any more: {error}");
+            }
+            if news.send(News::Reloaded).is_err() {
+                return;
+            }
+        }
+    });
+    Ok(receive)
+}
+
+/// Decodes `NameOwnerChanged`, where the bus itself says it.
+fn new_owner(message: &Message) -> Option<String> {
+    if message.header().sender().map(|sender| sender.as_str()) != Some(BUS) {
+        return None;
+    }
+    let (_, _, owner): (String, String, String) = message.body().deserialize().ok()?;
+    Some(owner)
+}
+
+/// Sends what `decode` makes of each message of systemd's to `news`, until the bus is gone.
+fn forward(
+    mut stream: MessageStream,
+    news: UnboundedSender<News>,
+    owner: watch::Receiver<String>,
+    decode: fn(&Message) -> Option<News>,
+) {
     tokio::spawn(async move {
         while let Some(message) = poll_fn(|context| Pin::new(&mut stream).poll_next(context)).await {
             let Ok(message) = message else { break };
+            let sender = message.header().sender().map(|sender| sender.to_string());
+            if sender.as_deref() != Some(owner.borrow().as_str()) {
+                continue;
+            }
             if let Some(item) = decode(&message)
                 && news.send(item).is_err()
             {

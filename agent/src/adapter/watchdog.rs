@@ -22,11 +22,7 @@ pub fn tell(main_pid: u32, watchdog: Watchdog) -> io::Result<()> {
     };
     // Longer than 71 minutes does not fit into the number that the crate has for it.
     let text = format!("WATCHDOG_USEC={}", usec.as_micros());
-    notify::on_behalf(
-        Path::new(MANAGER_SOCKET),
-        main_pid,
-        &[NotifyState::Custom(&text)],
-    )
+    notify::on_behalf(Path::new(MANAGER_SOCKET), main_pid, &[NotifyState::Custom(&text)])
 }
 
 /// Stops the watchdogs of all units of the suite; says how many there are.

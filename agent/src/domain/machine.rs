@@ -153,7 +153,9 @@ impl Machine {
             Stage::Waiting { overdue: true, .. } => Health::Failed,
             Stage::Waiting { .. } | Stage::Looking { .. } => Health::Unhealthy,
             Stage::BackOff { .. } | Stage::Restarting { .. } => Health::Recovering,
-            Stage::Idle if self.flaps() && matches!(alive, Health::Healthy | Health::Unhealthy) => Health::Degraded,
+            Stage::Idle if self.flaps() && matches!(alive, Health::Healthy | Health::Unhealthy) => {
+                Health::Degraded
+            }
             Stage::Idle if alive == Health::Healthy && !self.problems.is_empty() => Health::Degraded,
             Stage::Idle => alive,
         }
@@ -221,7 +223,8 @@ impl Machine {
     #[must_use]
     pub fn taken_up(self, run: Duration) -> Self {
         if self.run == run {
-            return self;
+            // The watchdogs were stopped when the agent ended: the next good answer arms this one anew.
+            return Self { armed: None, ..self };
         }
         Self {
             recovery: self.recovery,
@@ -247,7 +250,15 @@ impl Machine {
                 started,
                 refused,
                 ours,
-            } => next.unit(policy, *phase, *started, refused.clone(), *ours, now, &mut effects),
+            } => next.unit(
+                policy,
+                *phase,
+                *started,
+                refused.clone(),
+                *ours,
+                now,
+                &mut effects,
+            ),
             Happened::Observed { observation, excused } => {
                 next.observed(policy, observation, *excused, now, &mut effects);
             }
@@ -373,15 +384,11 @@ impl Machine {
             self.armed = None;
             return;
         }
-        let waits = matches!(
-            self.recovery.stage,
-            Stage::Waiting { .. } | Stage::GivenUp { .. }
-        );
+        let waits = matches!(self.recovery.stage, Stage::Waiting { .. } | Stage::GivenUp { .. });
         if self.pause.is_some() || waits {
             return self.disarm(effects);
         }
-        let good =
-            matches!(happened, Happened::Observed { observation, .. } if observation.is_good());
+        let good = matches!(happened, Happened::Observed { observation, .. } if observation.is_good());
         if !good {
             return;
         }

@@ -196,8 +196,7 @@ pub enum Action {
 /// One step: the ladder before, what happened, and the time; the ladder after, and what to do.
 pub fn step(policy: &Policy, recovery: &Recovery, input: &Input, now: Duration) -> (Recovery, Vec<Action>) {
     let mut next = recovery.clone();
-    next.restarts
-        .retain(|at| now.saturating_sub(*at) < policy.window);
+    next.restarts.retain(|at| now.saturating_sub(*at) < policy.window);
     next.crashes.retain(|at| now.saturating_sub(*at) < CRASH_WINDOW);
     let actions = match input {
         Input::Good => next.good(now),
@@ -348,7 +347,9 @@ impl Recovery {
     fn stopped(&mut self, now: Duration) -> Vec<Action> {
         match self.stage {
             // Our own restart passes through here, and so does the stop after giving up.
-            Stage::Restarting { begun: false, asked, .. } if now < asked + BEGIN => {}
+            Stage::Restarting {
+                begun: false, asked, ..
+            } if now < asked + BEGIN => {}
             Stage::GivenUp { .. } => {}
             Stage::Waiting {
                 cause: Cause::Place(_),
@@ -428,7 +429,9 @@ impl Recovery {
                 Vec::new()
             }
             // The gate asks again at each start, and knows better.
-            (Some((refused @ Cause::Refused(_), from)), _) => self.wait_from(policy, since, refused, from, now),
+            (Some((refused @ Cause::Refused(_), from)), _) => {
+                self.wait_from(policy, since, refused, from, now)
+            }
             (_, Some(cause)) => {
                 let (patience, after) = cause.patience(policy.budget);
                 if after == After::Fail || now < from + patience {
@@ -515,7 +518,9 @@ impl Recovery {
 
     fn wait(&mut self, policy: &Policy, since: Duration, cause: Cause, now: Duration) -> Vec<Action> {
         let from = match &self.stage {
-            Stage::Waiting { cause: before, from, .. } if before.word() == cause.word() => *from,
+            Stage::Waiting {
+                cause: before, from, ..
+            } if before.word() == cause.word() => *from,
             _ => now,
         };
         self.wait_from(policy, since, cause, from, now)
@@ -538,7 +543,11 @@ impl Recovery {
             overdue: after == After::Fail && now >= from + patience,
             again: now + AGAIN,
         };
-        if new { vec![Action::Waits(cause)] } else { Vec::new() }
+        if new {
+            vec![Action::Waits(cause)]
+        } else {
+            Vec::new()
+        }
     }
 
     fn give_up(&mut self, because: String, now: Duration) -> Vec<Action> {

@@ -43,14 +43,14 @@ impl<K: Clone + Ord + Hash> Schedule<K> {
         self.order.first().map(|(at, _)| *at)
     }
 
-    /// Takes out one key that is due at `now`.
-    pub fn pop(&mut self, now: Duration) -> Option<K> {
+    /// Takes out one key that is due at `now`, with the time at which it was.
+    pub fn pop(&mut self, now: Duration) -> Option<(K, Duration)> {
         if self.next()? > now {
             return None;
         }
-        let (_, key) = self.order.pop_first()?;
+        let (at, key) = self.order.pop_first()?;
         self.due.remove(&key);
-        Some(key)
+        Some((key, at))
     }
 }
 
@@ -93,9 +93,9 @@ mod tests {
         }
         assert_eq!(schedule.next(), Some(s(2)));
         assert_eq!(schedule.pop(s(1)), None);
-        assert_eq!(schedule.pop(s(9)), Some("c"));
+        assert_eq!(schedule.pop(s(9)), Some(("c", s(2))));
         schedule.remove(&"b");
-        assert_eq!(schedule.pop(s(9)), Some("a"));
+        assert_eq!(schedule.pop(s(9)), Some(("a", s(4))));
         assert_eq!(schedule.pop(s(9)), None);
     }
 

@@ -223,7 +223,11 @@ fn observed(
         Observation::Good { detail, .. } => match state {
             State::Unhealthy { good } if good + 1 < policy.successes => (
                 State::Unhealthy { good: good + 1 },
-                Some(format!("{detail} ({} of {} before it counts)", good + 1, policy.successes)),
+                Some(format!(
+                    "{detail} ({} of {} before it counts)",
+                    good + 1,
+                    policy.successes
+                )),
             ),
             _ => (
                 State::Healthy {

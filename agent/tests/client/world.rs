@@ -310,6 +310,10 @@ pub fn service(name: &str, health: Health) -> ServiceView {
         version: "4.0.15".into(),
         main_pid: 42,
         wants: vec!["prowlarr".into()],
+        cause: String::new(),
+        problems: Vec::new(),
+        paused_until: 0,
+        recoveries: 0,
     }
 }
 

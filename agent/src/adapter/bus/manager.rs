@@ -1,7 +1,7 @@
 //! `org.nixarr.Dagger1.Manager`: the suite as a whole.
 
 use tokio::sync::{mpsc, watch};
-use zbus::{OwnedObjectPath, interface, message::Header};
+use zbus::{Connection, OwnedObjectPath, interface, message::Header};
 
 use super::{Ask, BusError, Checked, ManagerView, Request, ask};
 
@@ -32,16 +32,27 @@ impl Manager {
     /// come together share one round of probes.
     /// Errors: org.nixarr.Dagger1.Error.Throttled.
     #[zbus(out_args("services"))]
-    async fn check(&self, #[zbus(header)] header: Header<'_>) -> Result<Vec<Checked>, BusError> {
-        ask(&self.queue, &header, |answer| Ask::Check(None, answer)).await
+    async fn check(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<Vec<Checked>, BusError> {
+        ask(&self.queue, connection, &header, |answer| {
+            Ask::Check(None, answer)
+        })
+        .await
     }
 
     /// Reads the configuration again. Services come and go accordingly; those that stay keep their verdict.
     /// Only root may call it.
     /// Errors: org.nixarr.Dagger1.Error.ConfigurationInvalid when there are mistakes in it: what is right is in force
     /// all the same, and ConfigurationErrors has the list. org.nixarr.Dagger1.Error.Throttled.
-    async fn reload(&self, #[zbus(header)] header: Header<'_>) -> Result<(), BusError> {
-        ask(&self.queue, &header, Ask::Reload).await
+    async fn reload(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<(), BusError> {
+        ask(&self.queue, connection, &header, Ask::Reload).await
     }
 
     /// Version of the agent.

@@ -12,6 +12,9 @@
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use zbus::Connection;
+use zbus::fdo::DBusProxy;
+use zbus::message::Header;
 
 pub mod error;
 
@@ -48,8 +51,8 @@ pub type Told = (String, bool, Vec<String>);
 /// A question that a caller has put, on its way to the loop that owns the state.
 #[derive(Debug)]
 pub struct Request {
-    /// Unique bus name of the caller; empty on a connection without a bus.
-    pub caller: String,
+    /// User of the caller, by the bus; our own on a connection without a bus.
+    pub uid: u32,
     /// What is asked.
     pub ask: Ask,
 }
@@ -74,15 +77,28 @@ pub enum Ask {
 /// The way back to the caller.
 pub type Answer<T> = oneshot::Sender<Result<T, BusError>>;
 
+/// User of the sender.
+async fn uid(connection: &Connection, header: &Header<'_>) -> Result<u32, BusError> {
+    let Some(sender) = header.sender().filter(|_| connection.is_bus()) else {
+        return Ok(rustix::process::geteuid().as_raw());
+    };
+    let bus = DBusProxy::new(connection).await?;
+    let name = sender.clone().into();
+    bus.get_connection_unix_user(name)
+        .await
+        .map_err(|error| BusError::Failed(format!("the bus does not say who asks: {error}")))
+}
+
 /// Puts a question into the queue and waits for its answer.
 async fn ask<T>(
     queue: &mpsc::Sender<Request>,
-    header: &zbus::message::Header<'_>,
+    connection: &Connection,
+    header: &Header<'_>,
     ask: impl FnOnce(Answer<T>) -> Ask,
 ) -> Result<T, BusError> {
     let (answer, answered) = oneshot::channel();
     let request = Request {
-        caller: header.sender().map(ToString::to_string).unwrap_or_default(),
+        uid: uid(connection, header).await?,
         ask: ask(answer),
     };
     queue.try_send(request).map_err(|error| match error {

@@ -38,7 +38,7 @@ impl ServiceObject {
         header: &Header<'_>,
         action: &str,
     ) -> Result<String, BusError> {
-        ask(&self.queue, header, Ask::Admit).await?;
+        ask(&self.queue, connection, header, Ask::Admit).await?;
         let (name, unit) = {
             let view = self.view.borrow();
             (view.name.clone(), view.unit.clone())
@@ -69,9 +69,16 @@ impl ServiceObject {
     /// A service that does not run is not probed.
     /// Errors: org.nixarr.Dagger1.Error.Throttled.
     #[zbus(out_args("health", "detail"))]
-    async fn check(&self, #[zbus(header)] header: Header<'_>) -> Result<(String, String), BusError> {
+    async fn check(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<(String, String), BusError> {
         let name = self.view.borrow().name.clone();
-        let checked = ask(&self.queue, &header, |answer| Ask::Check(Some(name), answer)).await?;
+        let checked = ask(&self.queue, connection, &header, |answer| {
+            Ask::Check(Some(name), answer)
+        })
+        .await?;
         checked
             .into_iter()
             .next()
@@ -95,7 +102,10 @@ impl ServiceObject {
             ));
         }
         let name = self.authorize(connection, &header, PAUSE).await?;
-        ask(&self.queue, &header, |answer| Ask::Pause(name, length, answer)).await
+        ask(&self.queue, connection, &header, |answer| {
+            Ask::Pause(name, length, answer)
+        })
+        .await
     }
 
     /// Ends a pause. Asks polkit for org.nixarr.dagger1.pause.
@@ -106,7 +116,10 @@ impl ServiceObject {
         #[zbus(header)] header: Header<'_>,
     ) -> Result<(), BusError> {
         let name = self.authorize(connection, &header, PAUSE).await?;
-        ask(&self.queue, &header, |answer| Ask::Resume(name, answer)).await
+        ask(&self.queue, connection, &header, |answer| {
+            Ask::Resume(name, answer)
+        })
+        .await
     }
 
     /// The last events of the service, oldest first, 500 at most: microseconds of CLOCK_REALTIME, the event's name
@@ -115,10 +128,11 @@ impl ServiceObject {
     #[zbus(out_args("events"))]
     async fn history(
         &self,
+        #[zbus(connection)] connection: &Connection,
         #[zbus(header)] header: Header<'_>,
         count: u32,
     ) -> Result<Vec<Event>, BusError> {
-        ask(&self.queue, &header, Ask::Admit).await?;
+        ask(&self.queue, connection, &header, Ask::Admit).await?;
         let name = self.view.borrow().name.clone();
         let events = past::events(&name, count.min(HISTORY_MAX))
             .await
@@ -133,9 +147,13 @@ impl ServiceObject {
     /// what it rests on.
     /// Errors: org.nixarr.Dagger1.Error.Throttled.
     #[zbus(out_args("sentence", "certain", "evidence"))]
-    async fn why(&self, #[zbus(header)] header: Header<'_>) -> Result<Told, BusError> {
+    async fn why(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<Told, BusError> {
         let name = self.view.borrow().name.clone();
-        ask(&self.queue, &header, |answer| Ask::Why(name, answer)).await
+        ask(&self.queue, connection, &header, |answer| Ask::Why(name, answer)).await
     }
 
     /// The verdict is another one.

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use dagger_agent::adapter::bus::{Answer, Checked, Request};
 use dagger_agent::adapter::systemd::{News, Systemd};
-use dagger_agent::adapter::{clock, notify};
+use dagger_agent::adapter::{clock, keep, notify};
 use dagger_agent::domain::health::Health;
 use dagger_agent::domain::observation::Observation;
 use dagger_agent::domain::schedule::Schedule;
+use dagger_agent::domain::standstill::{self, Clocks};
+use dagger_agent::domain::surroundings::Surroundings;
 use dagger_agent::domain::throttle::Throttle;
 use dagger_suite::names::{BUS_NAME, Root};
 use sd_notify::NotifyState;
@@ -20,6 +22,9 @@ use zbus::Connection;
 use crate::config::Configuration;
 use crate::entry::Entry;
 use crate::publish::{Bus, summary};
+
+/// The configuration is read at most so often, however often systemd reads its own.
+const RELOADS: Duration = Duration::from_millis(200);
 
 /// Name of a service, shared between the places that mention it.
 pub type Key = Arc<str>;
@@ -52,12 +57,28 @@ pub struct Agent {
     pub units: HashMap<String, Key>,
     /// When each service is asked next.
     pub schedule: Schedule<Key>,
+    /// When each service's machine has something to do although nothing happens.
+    pub ticks: Schedule<Key>,
     /// Services that are to be asked as soon as there is room.
     pub queue: VecDeque<Key>,
     /// Probes that have not ended.
     pub in_flight: usize,
     /// Where probes send what they saw.
     pub answers: mpsc::UnboundedSender<(Key, Observation)>,
+    /// Where those who look around send what they found.
+    pub finds: mpsc::UnboundedSender<(Key, Surroundings)>,
+    /// The service that was restarted last, and when.
+    pub restarted: Option<(Key, Duration)>,
+    /// The clocks as they were last read.
+    clocks: Clocks,
+    /// When the clock jumped or we stood still, and what it was.
+    pub jump: Option<(Duration, &'static str)>,
+    /// Something that the agent after this one should know has changed.
+    pub keep: bool,
+    /// systemd has read its units again since the configuration was read.
+    pub reload: bool,
+    /// When the configuration was last read.
+    reloaded: Duration,
     /// Rounds of `Check()` that are not complete, by number.
     pub rounds: HashMap<u64, Round>,
     /// Number of the last round.
@@ -76,6 +97,7 @@ pub struct Agent {
 struct Inputs {
     news: mpsc::UnboundedReceiver<News>,
     answers: mpsc::UnboundedReceiver<(Key, Observation)>,
+    finds: mpsc::UnboundedReceiver<(Key, Surroundings)>,
     requests: mpsc::Receiver<Request>,
     hangup: Signal,
     terminate: Signal,
@@ -93,8 +115,12 @@ pub async fn run(root: Root) -> Result<(), String> {
     let mut alarm = clock::Alarm::new().map_err(timeless)?;
     loop {
         agent.settle().await.map_err(lost)?;
-        alarm.set(agent.wake()).map_err(timeless)?;
+        let due = agent.wake();
+        alarm.set(due).map_err(timeless)?;
         tokio::select! {
+            biased;
+            // First of all, so that what is late for our own reasons is known to be.
+            rung = alarm.rings() => rung.map_err(timeless)?,
             news = inputs.news.recv() => match news {
                 Some(News::Ended) | None => return Err(lost("its signals have ended")),
                 Some(news) => agent.news(news).await.map_err(lost)?,
@@ -104,9 +130,10 @@ pub async fn run(root: Root) -> Result<(), String> {
             _ = inputs.hangup.recv() => agent.reload_by_systemd().await.map_err(lost)?,
             _ = inputs.terminate.recv() => break,
             _ = inputs.interrupt.recv() => break,
+            Some((key, found)) = inputs.finds.recv() => agent.found(&key, found).await.map_err(lost)?,
             () = ended.closed() => return Err(lost("the connection was closed")),
-            rung = alarm.rings() => rung.map_err(timeless)?,
         }
+        agent.look_at_clocks(due);
     }
     own(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
     Ok(())
@@ -127,6 +154,7 @@ async fn start(root: Root, connection: Connection) -> Result<(Agent, Inputs), St
     );
     let (news, news_in) = mpsc::unbounded_channel();
     let (answers, answers_in) = mpsc::unbounded_channel();
+    let (finds, finds_in) = mpsc::unbounded_channel();
     let (requests, requests_in) = mpsc::channel(dagger_agent::adapter::bus::QUEUE);
     let systemd = Systemd::watch(&connection, news.clone())
         .await
@@ -141,9 +169,17 @@ async fn start(root: Root, connection: Connection) -> Result<(Agent, Inputs), St
         services: BTreeMap::new(),
         units: HashMap::new(),
         schedule: Schedule::default(),
+        ticks: Schedule::default(),
         queue: VecDeque::new(),
         in_flight: 0,
         answers,
+        finds,
+        restarted: None,
+        clocks: clocks(),
+        jump: None,
+        keep: false,
+        reload: false,
+        reloaded: Duration::ZERO,
         rounds: HashMap::new(),
         last_round: 0,
         throttle: Throttle::default(),
@@ -162,6 +198,7 @@ async fn start(root: Root, connection: Connection) -> Result<(Agent, Inputs), St
     let inputs = Inputs {
         news: news_in,
         answers: answers_in,
+        finds: finds_in,
         requests: requests_in,
         hangup,
         terminate,
@@ -173,11 +210,21 @@ async fn start(root: Root, connection: Connection) -> Result<(Agent, Inputs), St
 impl Agent {
     /// What is due is begun, and the suite as a whole is published where it changed.
     async fn settle(&mut self) -> zbus::Result<()> {
+        let now = clock::monotonic();
+        if self.reload && now >= self.reloaded + RELOADS {
+            self.reload = false;
+            self.reloaded = now;
+            self.reload().await?;
+        }
         self.begin_due();
+        self.tick_due().await?;
+        if std::mem::take(&mut self.keep) {
+            self.leave();
+        }
         if std::mem::take(&mut self.stale) {
-            let health = Health::worst(self.services.values().map(|entry| entry.state.health()));
+            let health = Health::worst(self.services.values().map(|entry| entry.machine.health()));
             self.bus.manager(|view| view.health = health).await?;
-            let said = summary(self.services.values().map(|entry| entry.state.health()));
+            let said = summary(self.services.values().map(|entry| entry.machine.health()));
             if said != self.said {
                 own(&[NotifyState::Status(&said)]);
                 self.said = said;
@@ -193,8 +240,40 @@ impl Agent {
 
     /// When the loop has something to do although nothing comes in.
     fn wake(&self) -> Duration {
-        let due = self.schedule.next().unwrap_or(Duration::MAX);
-        due.min(self.watchdog.next)
+        let reload = self.reload.then(|| self.reloaded + RELOADS);
+        let next = [self.schedule.next(), self.ticks.next(), reload];
+        next.into_iter().flatten().fold(self.watchdog.next, Duration::min)
+    }
+
+    /// Whether the clock jumped, the machine slept or we stood still since the last time.
+    fn look_at_clocks(&mut self, due: Duration) {
+        let now = clocks();
+        if let Some(what) = standstill::between(self.clocks, now, due) {
+            log::warn!("{what}: bad answers of the next minute are not taken for the services' own");
+            self.jump = Some((now.monotonic, what));
+        }
+        self.clocks = now;
+    }
+
+    /// Leaves what the agent after this one should know.
+    fn leave(&self) {
+        let keepsake = self
+            .services
+            .iter()
+            .map(|(key, entry)| (key.to_string(), entry.kept()))
+            .collect();
+        if let Err(error) = keep::write(&self.root, &keepsake) {
+            log::warn!("an agent after this one begins anew: {error}");
+        }
+    }
+}
+
+/// The clocks now.
+fn clocks() -> Clocks {
+    Clocks {
+        monotonic: clock::monotonic(),
+        boottime: clock::boottime(),
+        realtime: clock::realtime(),
     }
 }
 

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use dagger_agent::domain::verdict::Policy;
+use dagger_agent::domain::{machine, recovery, verdict};
 use dagger_suite::diagnostic::Severity;
-use dagger_suite::model::Service;
+use dagger_suite::model::{Mount, Service};
 use dagger_suite::names::{Root, ServiceName};
 use dagger_suite::probe::Probe;
+
+/// Restarts by the agent are counted over this time.
+const WINDOW: Duration = Duration::from_hours(1);
 
 /// What the agent needs to know of one service.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,8 +30,12 @@ pub struct Watched {
     pub probe: Probe,
     /// How often.
     pub interval: Duration,
-    /// How its answers are judged.
-    pub policy: Policy,
+    /// How its answers are judged, and what is done when they are bad.
+    pub policy: machine::Policy,
+    /// Directories of its own state on the host.
+    pub state: Vec<String>,
+    /// Other places on the host that it mounts, but for media.
+    pub places: Vec<String>,
 }
 
 /// Everything that one reading of the configuration gives.
@@ -58,6 +65,11 @@ pub fn load(root: &Root) -> Configuration {
     }
 }
 
+/// The places on the host of these mounts.
+fn sources(mounts: &[Mount]) -> Vec<String> {
+    mounts.iter().map(|mount| mount.source.clone()).collect()
+}
+
 fn watched(service: Service) -> Watched {
     let interval = service.interval.max(Duration::from_secs(1));
     Watched {
@@ -66,11 +78,24 @@ fn watched(service: Service) -> Watched {
             .into_iter()
             .find(|unit| unit.present)
             .map(|unit| unit.name),
-        policy: Policy {
-            failures: service.failures.max(1),
-            budget: service.start_budget,
-            spacing: interval / 2,
+        policy: machine::Policy {
+            verdict: verdict::Policy {
+                failures: service.failures.max(1),
+                successes: 1,
+                budget: service.start_budget,
+                spacing: interval / 2,
+            },
+            recovery: recovery::Policy {
+                automatic: true,
+                attempts: 3,
+                window: WINDOW,
+                budget: service.start_budget,
+                salt: recovery::Policy::salt_of(service.name.as_str()),
+            },
+            watchdog: Some(Duration::from_mins(10)),
         },
+        state: sources(&service.state),
+        places: sources(&service.mounts),
         wants: service.wants.iter().map(ToString::to_string).collect(),
         url: service.url.unwrap_or_default(),
         name: service.name,

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use dagger_agent::adapter::bus::{Owner, ServiceView};
+use dagger_agent::adapter::keep::Kept;
 use dagger_agent::adapter::systemd::Change;
 use dagger_agent::domain::health::Health;
+use dagger_agent::domain::machine::{Happened, Machine};
 use dagger_agent::domain::verdict::{Phase, State};
 use tokio::sync::watch;
 
@@ -29,6 +31,8 @@ pub struct Unit {
     pub started: Duration,
     /// What it last said of itself; systemd forgets it when a start begins.
     pub status: String,
+    /// It has had a main process since its last start began: the gate has let it run.
+    pub ran: bool,
 }
 
 impl Unit {
@@ -60,6 +64,8 @@ impl Unit {
         self.main_pid = main_pid.unwrap_or(self.main_pid);
         self.started = started.unwrap_or(self.started);
         self.status = status.unwrap_or(std::mem::take(&mut self.status));
+        let begins = self.active_state == "activating" && before.phase() != Phase::Activating;
+        self.ran = self.main_pid != 0 || (self.ran && !(begins && self.phase() == Phase::Activating));
         *self != before
     }
 
@@ -68,6 +74,11 @@ impl Unit {
         let down = matches!(self.phase(), Phase::Restarting | Phase::Failed);
         let ours = self.status.contains(BETWEEN);
         (down && !ours && !self.status.is_empty()).then_some(self.status.as_str())
+    }
+
+    /// Why it does not run, where the gate has let nothing run at all.
+    pub fn refused(&self) -> Option<String> {
+        self.reason().filter(|_| !self.ran).map(str::to_owned)
     }
 
     /// What it is doing.
@@ -89,10 +100,18 @@ pub struct Entry {
     pub owner: Owner,
     /// Digest and version of the image that was last started, as far as they are known.
     pub image: (String, String),
-    /// What the unit that counts was doing when that was last judged.
-    pub phase: Option<Phase>,
-    /// The verdict.
-    pub state: State,
+    /// What the unit that counts was doing when that was last judged, and since which start.
+    pub judged: Option<(Phase, Duration)>,
+    /// Everything that is decided about it.
+    pub machine: Machine,
+    /// How late its last question was put or answered, for reasons of ours.
+    pub late: Duration,
+    /// When its running question should have been put.
+    pub due: Duration,
+    /// It is not judged by bad answers until then: what it wants is being restarted.
+    pub held: Duration,
+    /// Somebody is looking around for it.
+    pub looked: bool,
     /// What is published. The objects on the bus hold the other end.
     pub view: watch::Sender<ServiceView>,
     /// When the probe began that has not ended yet.
@@ -128,14 +147,22 @@ impl Entry {
             version: String::new(),
             main_pid: 0,
             wants: service.wants.clone(),
+            cause: String::new(),
+            problems: Vec::new(),
+            paused_until: 0,
+            recoveries: 0,
         };
         Self {
             own: Unit::new(service.name.unit()),
             native: service.native.clone().map(Unit::new),
             owner: Owner::None,
             image: Default::default(),
-            phase: None,
-            state: State::Inactive,
+            judged: None,
+            machine: Machine::default(),
+            late: Duration::ZERO,
+            due: Duration::ZERO,
+            held: Duration::ZERO,
+            looked: false,
             view: watch::Sender::new(view),
             asked: None,
             queued: false,
@@ -143,6 +170,24 @@ impl Entry {
             rounds: Vec::new(),
             said: (0, String::new()),
             service,
+        }
+    }
+
+    /// Takes up where an agent before this one was. Call it when it is known how the unit is.
+    pub fn take_up(&mut self, kept: Kept) {
+        self.machine = kept.machine.taken_up(self.unit().started);
+        self.view.send_modify(|view| {
+            view.health = self.machine.health();
+            view.health_detail = self.machine.detail();
+            view.since = kept.since;
+        });
+    }
+
+    /// What the agent after this one should know.
+    pub fn kept(&self) -> Kept {
+        Kept {
+            machine: self.machine.clone(),
+            since: self.view.borrow().since,
         }
     }
 
@@ -192,16 +237,35 @@ impl Entry {
         }
     }
 
-    /// How often it is asked now: every second while it starts, so that its first good answer is seen soon.
-    pub fn interval(&self) -> Duration {
-        match self.state {
-            State::Starting { .. } => self.service.interval.min(Duration::from_secs(1)),
-            State::Unloaded
-            | State::Inactive
-            | State::Healthy { .. }
-            | State::Blind
-            | State::Unhealthy
-            | State::Failed => self.service.interval,
+    /// How long its running question has been open.
+    pub fn asked_for(&self, now: Duration) -> Option<Duration> {
+        self.asked.map(|asked| now.saturating_sub(asked))
+    }
+
+    /// What its unit is doing, as an event of its machine.
+    pub fn unit_news(&self) -> Happened {
+        let unit = self.unit();
+        let phase = unit.phase();
+        Happened::Unit {
+            phase,
+            started: unit.started,
+            refused: matches!(phase, Phase::Restarting | Phase::Failed)
+                .then(|| unit.refused())
+                .flatten(),
+            ours: self.owner != Owner::Native,
         }
+    }
+
+    /// How often it is asked now: every second while it starts, so that its first good answer is seen soon; no less often
+    /// than every few seconds while it is unhealthy, so that its recovery is.
+    pub fn interval(&self) -> Duration {
+        let most = match self.machine.alive() {
+            State::Starting { .. } => Duration::from_secs(1),
+            State::Unhealthy { .. } | State::Blind => Duration::from_secs(5),
+            State::Unloaded | State::Inactive | State::Healthy { .. } | State::Failed => {
+                self.service.interval
+            }
+        };
+        self.service.interval.min(most)
     }
 }

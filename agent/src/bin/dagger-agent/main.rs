@@ -7,6 +7,7 @@
 //! - [`publish`]: what is known, out to the bus, the journal and `systemctl status`.
 //! - [`agent`]: the state, and the loop.
 //! - [`reload`]: services come and go.
+//! - [`recover`]: steps of the ladder, carried out.
 //! - [`watch`]: news of units and answers of applications, in.
 //! - [`requests`]: callers on the bus.
 
@@ -20,21 +21,25 @@ mod agent;
 
 mod reload;
 
+mod recover;
+
 mod watch;
 
 mod requests;
 
 use std::process::ExitCode;
 
-use dagger_agent::adapter::{journal, notify};
+use dagger_agent::adapter::{journal, notify, watchdog};
 use dagger_suite::names::{Root, exit};
 use sd_notify::NotifyState;
 
 const USAGE: &str = "\
-Usage: dagger-agent
+Usage: dagger-agent [--disarm]
 
 Watches the services of the suite and serves org.nixarr.Dagger1 on the system bus.
 It is started by systemd: systemctl start monitoring.service
+
+  --disarm   stop the watchdogs of the suite's units; systemd runs this when the agent has ended
 
 Environment:
   DAGGER_ROOT=DIR   look for the configuration and all state below DIR
@@ -52,6 +57,7 @@ fn main() -> ExitCode {
             print!("{USAGE}");
             return ExitCode::from(exit::GOOD);
         }
+        Some("--disarm") if std::env::args_os().len() == 2 => return disarm(),
         Some("--version" | "-V") => {
             println!("dagger-agent {}", env!("CARGO_PKG_VERSION"));
             return ExitCode::from(exit::GOOD);
@@ -72,6 +78,17 @@ fn main() -> ExitCode {
         Ok(Ok(())) => ExitCode::from(exit::GOOD),
         Ok(Err(reason)) => fail(&reason),
         Err(error) => fail(&format!("the agent's loop has ended: {error}")),
+    }
+}
+
+/// Nobody feeds the watchdogs any more, and no healthy service may be restarted for that.
+fn disarm() -> ExitCode {
+    match watchdog::disarm_all() {
+        Ok(_) => ExitCode::from(exit::GOOD),
+        Err(error) => {
+            eprintln!("the watchdogs of the suite are not stopped: {error}");
+            ExitCode::from(exit::FAILED)
+        }
     }
 }
 

@@ -6,9 +6,10 @@ use std::path::Path;
 use dagger_agent::adapter::bus::{
     MANAGER_INTERFACE, Manager, ManagerView, Owner, Request, SERVICE_INTERFACE, ServiceObject, ServiceView,
 };
-use dagger_agent::adapter::{journal, notify};
+use dagger_agent::adapter::{clock, journal, notify, watchdog};
 use dagger_agent::domain::event::Event;
 use dagger_agent::domain::health::Health;
+use dagger_agent::domain::machine::Watchdog;
 use dagger_agent::domain::verdict::Phase;
 use dagger_suite::names::{BUS_NAME, BUS_ROOT, ServiceName};
 use sd_notify::NotifyState;
@@ -19,6 +20,34 @@ use zbus::object_server::SignalEmitter;
 use zbus::{Connection, Variant};
 
 use crate::entry::{BETWEEN, Entry};
+
+/// What a service's object can signal besides its properties.
+#[derive(Debug, Clone, Copy)]
+pub enum Signal<'a> {
+    /// The verdict is another one.
+    Health {
+        /// The one before.
+        before: Health,
+        /// The one now.
+        after: Health,
+        /// Why.
+        detail: &'a str,
+    },
+    /// It is restarted.
+    Started {
+        /// Which attempt within the window this is.
+        attempt: u32,
+        /// Why.
+        because: &'a str,
+    },
+    /// It answers again, or has been given up.
+    Finished {
+        /// It answers.
+        recovered: bool,
+        /// In words.
+        detail: &'a str,
+    },
+}
 
 /// Our side of the bus.
 pub struct Bus {
@@ -87,6 +116,24 @@ impl Bus {
         self.changed(&path, SERVICE_INTERFACE, new.changes(&old)).await
     }
 
+    /// A signal of a service's object.
+    pub async fn signal(&self, name: &ServiceName, signal: Signal<'_>) -> zbus::Result<()> {
+        let emitter = SignalEmitter::new(&self.connection, name.object_path())?;
+        match signal {
+            Signal::Health {
+                before,
+                after,
+                detail,
+            } => ServiceObject::verdict_changed(&emitter, before.word(), after.word(), detail).await,
+            Signal::Started { attempt, because } => {
+                ServiceObject::recovery_started(&emitter, attempt, because).await
+            }
+            Signal::Finished { recovered, detail } => {
+                ServiceObject::recovery_finished(&emitter, recovered, detail).await
+            }
+        }
+    }
+
     async fn changed(
         &self,
         path: &str,
@@ -112,7 +159,8 @@ pub fn view(entry: &Entry) -> ServiceView {
         owner: entry.owner,
         active_state: unit.active_state.clone(),
         sub_state: unit.sub_state.clone(),
-        health: entry.state.health(),
+        health: entry.machine.health(),
+        health_detail: detail(entry),
         port: entry.service.probe.port,
         url: entry.service.url.clone(),
         image: entry.service.image.clone(),
@@ -120,23 +168,49 @@ pub fn view(entry: &Entry) -> ServiceView {
         version: entry.image.1.clone(),
         main_pid: unit.main_pid,
         wants: entry.service.wants.clone(),
+        cause: entry
+            .machine
+            .recovery()
+            .cause()
+            .map_or(String::new(), |cause| cause.word().into()),
+        problems: entry.machine.problems().to_vec(),
+        paused_until: entry.machine.paused().map_or(0, clock::realtime_usec_at),
+        recoveries: entry.machine.recovery().attempts(),
         ..old
     }
 }
 
+/// The reason for the verdict; where the unit does not run, with the reason that the gate gave.
+fn detail(entry: &Entry) -> String {
+    let detail = entry.machine.detail();
+    match entry.unit().reason() {
+        Some(reason) if !detail.contains(reason) => format!("{detail}: {reason}"),
+        _ => detail,
+    }
+}
+
+/// Tells the journal of something about a service, in our own log and in the service's.
+pub fn tell_event(entry: &Entry, event: &Event, values: &[(&str, &str)]) {
+    let unit = entry.unit();
+    let pid = unit.main_pid.to_string();
+    let mut all = vec![
+        ("DAGGER_SERVICE", entry.service.name.as_str()),
+        ("DAGGER_UNIT", unit.name.as_str()),
+    ];
+    all.extend_from_slice(values);
+    if unit.main_pid != 0 {
+        all.push(("OBJECT_PID", pid.as_str()));
+    }
+    journal::tell(event, &all);
+}
+
 /// Tells the journal of a new verdict, in our own log and in the service's.
 pub fn tell(entry: &Entry, view: &ServiceView) {
-    let pid = view.main_pid.to_string();
-    let mut values = vec![
-        ("DAGGER_SERVICE", view.name.as_str()),
+    let values = [
         ("DAGGER_HEALTH", view.health.word()),
         ("DAGGER_DETAIL", view.health_detail.as_str()),
-        ("DAGGER_UNIT", view.unit.as_str()),
     ];
-    if entry.unit().main_pid != 0 {
-        values.push(("OBJECT_PID", pid.as_str()));
-    }
-    journal::tell(Event::of(view.health), &values);
+    tell_event(entry, Event::of(view.health), &values);
 }
 
 /// Shows the verdict in `systemctl status` of the container's unit, where it is not shown already.
@@ -159,6 +233,18 @@ pub fn status(entry: &mut Entry, view: &ServiceView) {
     match notify::on_behalf(socket, text.0, &[NotifyState::Status(&text.1)]) {
         Ok(()) => entry.said = text,
         Err(error) => log::debug!("{}: STATUS= was not taken: {error}", view.name),
+    }
+}
+
+/// Tells systemd's watchdog of a container's unit.
+pub fn watchdog(entry: &Entry, told: Watchdog) {
+    let unit = entry.unit();
+    if unit.main_pid == 0 {
+        return;
+    }
+    // As with the status: the process may have gone a moment ago.
+    if let Err(error) = watchdog::tell(unit.main_pid, told) {
+        log::debug!("{}: the watchdog was not told: {error}", entry.service.name);
     }
 }
 

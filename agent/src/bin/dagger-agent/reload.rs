@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use dagger_agent::adapter::{clock, journal};
+use dagger_agent::adapter::{clock, journal, keep};
 use dagger_agent::domain::event;
 use sd_notify::NotifyState;
 
@@ -20,7 +20,11 @@ impl Agent {
             podman,
         } = config::load(&self.root);
         let now = clock::realtime_usec();
+        let mut keepsake = keep::read(&self.root);
+        let mut taken_up = Vec::new();
         for service in services {
+            let kept = keepsake.remove(service.name.as_str());
+            taken_up.extend(kept.map(|kept| (service.name.to_string(), kept)));
             self.insert(Entry::new(service, now));
         }
         let names: Vec<&str> = self.units.keys().map(String::as_str).collect();
@@ -33,6 +37,11 @@ impl Agent {
             let unit = self.units.get(&name).and_then(|key| self.services.get_mut(key));
             if let Some(unit) = unit.and_then(|entry| entry.unit_mut(&name)) {
                 unit.merge(change);
+            }
+        }
+        for (name, kept) in taken_up {
+            if let Some(entry) = self.services.get_mut(name.as_str()) {
+                entry.take_up(kept);
             }
         }
         let keys: Vec<Key> = self.services.keys().cloned().collect();
@@ -133,6 +142,7 @@ impl Agent {
     async fn remove(&mut self, key: &Key) -> zbus::Result<()> {
         self.units.retain(|_, of| of != key);
         self.schedule.remove(key);
+        self.ticks.remove(key);
         self.queue.retain(|queued| queued != key);
         self.stale = true;
         let Some(mut entry) = self.services.remove(key) else {

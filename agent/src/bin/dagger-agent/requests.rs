@@ -2,22 +2,47 @@
 
 use std::time::Duration;
 
-use dagger_agent::adapter::bus::{Answer, Ask, BusError, Checked, Request};
+use dagger_agent::adapter::bus::{Answer, Ask, BusError, Checked, Request, Told};
 use dagger_agent::adapter::clock;
+use dagger_agent::domain::event;
+use dagger_agent::domain::machine::Happened;
+use dagger_suite::probe::Kind;
 
 use crate::agent::{Agent, Key, Round};
+use crate::publish;
 
 /// An answer this young is given again: callers cannot make an application answer more often than this.
 const FRESH: Duration = Duration::from_millis(100);
+/// The same for probes of kind `exec`, which cost a hundred times as much.
+const FRESH_EXEC: Duration = Duration::from_secs(2);
 
 impl Agent {
     /// One request, in the order of their coming.
     pub async fn request(&mut self, request: Request) -> zbus::Result<()> {
-        let Request { caller, ask } = request;
-        let admitted = self.throttle.admit(&caller, clock::monotonic());
+        let Request { uid, ask } = request;
+        let admitted = self.throttle.admit(uid, clock::monotonic());
         match ask {
             Ask::Check(_, answer) if !admitted => reply(answer, Err(throttled())),
-            Ask::Reload(answer) if !admitted => reply(answer, Err(throttled())),
+            Ask::Why(_, answer) if !admitted => reply(answer, Err(throttled())),
+            Ask::Reload(answer) | Ask::Admit(answer) | Ask::Pause(_, _, answer) | Ask::Resume(_, answer)
+                if !admitted =>
+            {
+                reply(answer, Err(throttled()));
+            }
+            Ask::Admit(answer) => reply(answer, Ok(())),
+            Ask::Pause(name, length, answer) => {
+                let until = match length {
+                    Duration::ZERO => Duration::MAX,
+                    length => clock::monotonic() + length,
+                };
+                let done = self.pause(&name, until).await?;
+                reply(answer, done);
+            }
+            Ask::Resume(name, answer) => {
+                let done = self.resume(&name).await?;
+                reply(answer, done);
+            }
+            Ask::Why(name, answer) => reply(answer, self.why(&name)),
             Ask::Check(name, answer) => self.check(name.as_deref(), answer),
             Ask::Reload(answer) => {
                 self.reload().await?;
@@ -38,8 +63,7 @@ impl Agent {
                 .collect(),
         };
         if let (Some(name), true) = (name, keys.is_empty()) {
-            let error = BusError::NoSuchService(format!("the configuration has no service {name:?}"));
-            return reply(answer, Err(error));
+            return reply(answer, Err(no_such_service(name)));
         }
         self.last_round += 1;
         let now = clock::monotonic();
@@ -48,14 +72,18 @@ impl Agent {
             let Some(entry) = self.services.get_mut(key) else {
                 continue;
             };
-            let fresh = entry.answered.is_some_and(|at| now < at + FRESH);
+            let age = match entry.service.probe.kind {
+                Kind::Exec => FRESH_EXEC,
+                _ => FRESH,
+            };
+            let fresh = entry.answered.is_some_and(|at| now < at + age);
             if !entry.unit().phase().is_up() || (fresh && entry.asked.is_none()) {
                 continue;
             }
             entry.rounds.push(self.last_round);
             left += 1;
             self.schedule.remove(key);
-            self.enqueue(key);
+            self.enqueue(key, now);
         }
         let round = Round { keys, left, answer };
         if left == 0 {
@@ -63,6 +91,45 @@ impl Agent {
         } else {
             self.rounds.insert(self.last_round, round);
         }
+    }
+
+    async fn pause(&mut self, name: &str, until: Duration) -> zbus::Result<Result<(), BusError>> {
+        let Some((key, entry)) = self.services.get_key_value(name) else {
+            return Ok(Err(no_such_service(name)));
+        };
+        let key = key.clone();
+        let detail = match until {
+            Duration::MAX => "until somebody resumes it".to_owned(),
+            until => format!("for {} s", until.saturating_sub(clock::monotonic()).as_secs()),
+        };
+        publish::tell_event(entry, &event::PAUSED, &[("DAGGER_DETAIL", &detail)]);
+        self.keep = true;
+        self.happened(&key, &Happened::Pause(until)).await?;
+        Ok(Ok(()))
+    }
+
+    async fn resume(&mut self, name: &str) -> zbus::Result<Result<(), BusError>> {
+        let Some((key, entry)) = self.services.get_key_value(name) else {
+            return Ok(Err(no_such_service(name)));
+        };
+        let key = key.clone();
+        if entry.machine.paused().is_some() {
+            publish::tell_event(
+                entry,
+                &event::RESUMED,
+                &[("DAGGER_DETAIL", "somebody has resumed it")],
+            );
+        }
+        self.keep = true;
+        self.happened(&key, &Happened::Resume).await?;
+        Ok(Ok(()))
+    }
+
+    fn why(&self, name: &str) -> Result<Told, BusError> {
+        let entry = self.services.get(name).ok_or_else(|| no_such_service(name))?;
+        let view = entry.view.borrow();
+        let sentence = format!("{name} is {}: {}", view.health.word(), view.health_detail);
+        Ok((sentence, false, Vec::new()))
     }
 
     /// One of the services that these rounds wait for has answered, or is gone.
@@ -114,6 +181,10 @@ fn reply<T>(answer: Answer<T>, result: Result<T, BusError>) {
     let _ = answer.send(result);
 }
 
+fn no_such_service(name: &str) -> BusError {
+    BusError::NoSuchService(format!("the configuration has no service {name:?}"))
+}
+
 fn throttled() -> BusError {
-    BusError::Throttled("too many requests from one caller: wait a second".into())
+    BusError::Throttled("too many requests from one user: wait a second".into())
 }

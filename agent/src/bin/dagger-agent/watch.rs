@@ -7,9 +7,10 @@ use dagger_agent::adapter::bus::ServiceView;
 use dagger_agent::adapter::systemd::News;
 use dagger_agent::adapter::{clock, image, probe};
 use dagger_agent::domain::health::Health;
+use dagger_agent::domain::machine::{Effect, Happened};
 use dagger_agent::domain::observation::Observation;
 use dagger_agent::domain::schedule;
-use dagger_agent::domain::verdict::{Effect, Happened, Phase, step};
+use dagger_agent::domain::verdict::Phase;
 use dagger_suite::probe::Kind;
 
 use crate::agent::{Agent, Key};
@@ -37,7 +38,11 @@ impl Agent {
                 }
                 Ok(())
             }
-            News::Reloaded => self.reload().await,
+            News::Reloaded => {
+                self.reload = true;
+                Ok(())
+            }
+            News::Denied(unit, why) => self.denied(&unit, why).await,
             News::Failed(error) => {
                 // The next news of each unit mends what is missing now.
                 log::warn!("systemd does not say how the units are: {error}");
@@ -63,9 +68,9 @@ impl Agent {
                 <(String, String)>::default()
             }
         };
-        let phase = entry.unit().phase();
-        let started = entry.unit().started;
-        if entry.phase.replace(phase) == Some(phase) {
+        let unit = entry.unit();
+        let (phase, started) = (unit.phase(), unit.started);
+        if entry.judged.replace((phase, started)) == Some((phase, started)) {
             let view = publish::view(entry);
             publish::status(entry, &view);
             return self.bus.service(entry, view).await;
@@ -78,7 +83,8 @@ impl Agent {
                 self.schedule.remove(key);
             }
         }
-        self.happened(key, &Happened::Unit { phase, started }).await
+        let news = entry.unit_news();
+        self.happened(key, &news).await
     }
 
     /// An application has answered, or has not.
@@ -88,46 +94,55 @@ impl Agent {
             return Ok(());
         };
         let now = clock::monotonic();
-        entry.asked = None;
         entry.answered = Some(now);
         let rounds = std::mem::take(&mut entry.rounds);
         log::debug!("{key}: {observation}");
-        self.happened(key, &Happened::Observed(observation.clone()))
-            .await?;
+        let excused = self.excused(key, observation, now);
+        if let Some(entry) = self.services.get_mut(key) {
+            entry.asked = None;
+        }
+        let happened = Happened::Observed {
+            observation: observation.clone(),
+            excused,
+        };
+        self.happened(key, &happened).await?;
         if let Some(entry) = self.services.get(key)
             && entry.unit().phase().is_up()
         {
-            self.schedule.set(
-                key,
-                schedule::after(key, self.services.len(), entry.interval(), now),
-            );
+            let at = schedule::after(key, self.services.len(), entry.interval(), now);
+            self.schedule.set(key, at);
         }
         self.end_rounds(rounds);
         Ok(())
     }
 
-    /// One step of the verdict, and everything that follows from it.
-    async fn happened(&mut self, key: &Key, happened: &Happened) -> zbus::Result<()> {
+    /// One step of a service's machine, and everything that follows from it.
+    pub async fn happened(&mut self, key: &Key, happened: &Happened) -> zbus::Result<()> {
+        let now = clock::monotonic();
         let Some(entry) = self.services.get_mut(key) else {
             return Ok(());
         };
         let first = entry.view.borrow().active_state.is_empty();
-        let (state, effects) = step(entry.service.policy, entry.state, happened, clock::monotonic());
-        entry.state = state;
+        let before = entry.machine.health();
+        let (machine, effects) = entry.machine.step(&entry.service.policy, happened, now);
+        entry.machine = machine;
+        match entry.machine.wakes() {
+            Some(at) => self.ticks.set(key, at),
+            None => self.ticks.remove(key),
+        }
         let mut view = publish::view(entry);
         let mut became = None;
-        for effect in effects {
+        for effect in &effects {
             match effect {
-                Effect::Became(health) => became = Some(health),
-                Effect::Says(text) => {
-                    view.health_detail = match entry.unit().reason() {
-                        Some(reason) => format!("{text}: {reason}"),
-                        None => text,
-                    }
-                }
-                Effect::Took(latency) => view.latency_usec = usec(latency),
+                Effect::Became(health) => became = Some(*health),
+                Effect::Took(latency) => view.latency_usec = usec(*latency),
+                Effect::Watchdog(watchdog) => publish::watchdog(entry, *watchdog),
+                Effect::Says(_) | Effect::Act(_) | Effect::Resumed => {}
             }
         }
+        self.keep |= effects
+            .iter()
+            .any(|effect| matches!(effect, Effect::Became(_) | Effect::Act(_) | Effect::Resumed));
         self.stale |= became.is_some();
         if let Some(health) = became {
             view.since = clock::realtime_usec();
@@ -137,7 +152,26 @@ impl Agent {
             }
         }
         publish::status(entry, &view);
-        self.publish(key, view).await
+        let detail = view.health_detail.clone();
+        self.publish(key, view).await?;
+        if let Some(after) = became {
+            let name = self.services.get(key).map(|entry| entry.service.name.clone());
+            if let Some(name) = name {
+                let detail = &detail;
+                self.bus
+                    .signal(
+                        &name,
+                        publish::Signal::Health {
+                            before,
+                            after,
+                            detail,
+                        },
+                    )
+                    .await?;
+            }
+            self.others(key, after, now);
+        }
+        self.act(key, effects).await
     }
 
     async fn publish(&self, key: &Key, view: ServiceView) -> zbus::Result<()> {
@@ -150,8 +184,8 @@ impl Agent {
     /// Begins the probes that are due, as far as there is room.
     pub fn begin_due(&mut self) {
         let now = clock::monotonic();
-        while let Some(key) = self.schedule.pop(now) {
-            self.enqueue(&key);
+        while let Some((key, due)) = self.schedule.pop(now) {
+            self.enqueue(&key, due);
         }
         while self.in_flight < IN_FLIGHT
             && let Some(key) = self.queue.pop_front()
@@ -161,12 +195,13 @@ impl Agent {
     }
 
     /// Puts a service into the queue of those that are to be asked, unless it is there or is being asked.
-    pub fn enqueue(&mut self, key: &Key) {
+    pub fn enqueue(&mut self, key: &Key, due: Duration) {
         if let Some(entry) = self.services.get_mut(key)
             && !entry.queued
             && entry.asked.is_none()
         {
             entry.queued = true;
+            entry.due = due;
             self.queue.push_back(key.clone());
         }
     }
@@ -177,9 +212,14 @@ impl Agent {
         };
         entry.queued = false;
         entry.asked = Some(now);
+        entry.late = now.saturating_sub(entry.due);
         self.in_flight += 1;
         let (key, answers) = (key.clone(), self.answers.clone());
-        let question = entry.service.probe.clone();
+        let mut question = entry.service.probe.clone();
+        // systemd reads variables in the words of a unit's command (systemd.service(5)); `$$` is a dollar.
+        for word in &mut question.command {
+            *word = word.replace('$', "$$");
+        }
         let runner = match question.kind {
             Kind::Exec => runner(&self.configuration.podman, question.timeout),
             _ => Vec::new(),

@@ -204,7 +204,10 @@ fn unit_path(unit: &str) -> String {
 fn of_agent(error: BusError) -> Error {
     match error {
         BusError::ZBus(error) => of_bus(error),
-        BusError::NoSuchService(text) => Error::Usage(text),
+        BusError::NoSuchService(text) | BusError::InvalidArgument(text) => Error::Usage(text),
+        BusError::NotAuthorized(text) | BusError::InteractiveAuthorizationRequired(text) => {
+            Error::NotAuthorized(text)
+        }
         BusError::Throttled(text) | BusError::ConfigurationInvalid(text) | BusError::Failed(text) => {
             Error::Failed(text)
         }

@@ -94,6 +94,10 @@ pub fn unknown(name: &str, unit: String) -> Service {
         version: String::new(),
         main_pid: 0,
         wants: Vec::new(),
+        cause: String::new(),
+        problems: Vec::new(),
+        paused_until: 0,
+        recoveries: 0,
     })
 }
 

@@ -16,7 +16,7 @@ No services: write /etc/dagger/dagger.toml (/usr/share/doc/dagger/dagger.toml.ex
 pub fn tone(health: Health) -> Tone {
     match health {
         Health::Healthy => Tone::Good,
-        Health::Starting | Health::Degraded => Tone::Warn,
+        Health::Starting | Health::Degraded | Health::Recovering => Tone::Warn,
         Health::Unhealthy | Health::Failed => Tone::Bad,
         Health::Inactive | Health::Unknown => Tone::Dim,
     }

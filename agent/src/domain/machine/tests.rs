@@ -257,10 +257,7 @@ fn what_is_not_its_doing_is_waited_for_and_said() {
             "waiting: the machine is under load: tasks waited for a processor 87 % of the time",
         ),
         (
-            Surroundings {
-                late: s(3),
-                ..idle()
-            },
+            Surroundings { late: s(3), ..idle() },
             "waiting: the machine is under load: the question itself was 3.0 s late",
         ),
         (
@@ -295,7 +292,11 @@ fn what_is_not_its_doing_is_waited_for_and_said() {
         );
         let effects = patient.at(220, &good());
         assert_eq!(patient.health(), Health::Healthy);
-        assert!(effects.iter().any(|it| matches!(it, Effect::Watchdog(Watchdog::Arm(_)))));
+        assert!(
+            effects
+                .iter()
+                .any(|it| matches!(it, Effect::Watchdog(Watchdog::Arm(_))))
+        );
     }
 }
 
@@ -392,10 +393,7 @@ fn radarr_3128_media_that_is_gone_is_never_seen_as_an_empty_library() {
         assert!(acts(&patient.at(second, &found(gone.clone()))).is_empty());
     }
     patient.at(5000, &Happened::Tick);
-    let back = Surroundings {
-        down: true,
-        ..idle()
-    };
+    let back = Surroundings { down: true, ..idle() };
     assert_eq!(acts(&patient.at(5000, &found(back))), [&Action::Start]);
 }
 
@@ -570,8 +568,12 @@ fn whatever_happens_restarts_are_bounded_in_any_window() {
                     acted.push(now);
                 }
                 if matches!(action, Action::Restart { .. }) {
-                    let starts = matches!(before.alive(), State::Starting { since, .. } if s(now) < *since + s(60));
-                    assert!(!starts, "seed {seed}: within the start budget: {before:?} {happened:?}");
+                    let starts =
+                        matches!(before.alive(), State::Starting { since, .. } if s(now) < *since + s(60));
+                    assert!(
+                        !starts,
+                        "seed {seed}: within the start budget: {before:?} {happened:?}"
+                    );
                 }
             }
             let given_up = |machine: &Machine| matches!(machine.recovery().stage, Stage::GivenUp { .. });

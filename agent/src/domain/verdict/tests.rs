@@ -115,7 +115,14 @@ fn a_service_that_was_unhealthy_has_to_earn_it_where_the_policy_says_so() {
         ..POLICY
     };
     let mut state = State::Unhealthy { good: 0 };
-    let story = [(200, good()), (210, good()), (220, refused()), (230, good()), (240, good()), (250, good())];
+    let story = [
+        (200, good()),
+        (210, good()),
+        (220, refused()),
+        (230, good()),
+        (240, good()),
+        (250, good()),
+    ];
     let verdicts = story.map(|(at, happened)| {
         state = step(policy, state, &happened, s(at)).0;
         state.health()

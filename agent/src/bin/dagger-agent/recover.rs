@@ -1,0 +1,274 @@
+//! Steps of the ladder, carried out: looking around, asking systemd, telling people.
+
+use std::time::Duration;
+
+use dagger_agent::adapter::systemd::Order;
+use dagger_agent::adapter::{clock, journal, past};
+use dagger_agent::domain::event::{self, Event};
+use dagger_agent::domain::health::Health;
+use dagger_agent::domain::machine::{Effect, Happened};
+use dagger_agent::domain::observation::Observation;
+use dagger_agent::domain::recovery::Action;
+use dagger_agent::domain::surroundings::Surroundings;
+
+use crate::agent::{Agent, Key};
+use crate::publish::{self, Signal};
+
+/// A bad answer to a question that was so late says nothing.
+const LATE: Duration = Duration::from_secs(1);
+/// A bad answer so soon after a jump of the clock, a sleep or a standstill says nothing either.
+const JUMP: Duration = Duration::from_secs(10);
+/// As many of an application's last lines are told when it is given up.
+const LAST_LINES: u32 = 20;
+
+impl Agent {
+    /// What one step of a machine has brought up.
+    pub async fn act(&mut self, key: &Key, effects: Vec<Effect>) -> zbus::Result<()> {
+        for effect in effects {
+            match effect {
+                Effect::Act(action) => self.carry_out(key, action).await?,
+                Effect::Resumed => self.tell(key, &event::RESUMED, &[("DAGGER_DETAIL", "the pause is over")]),
+                Effect::Became(_) | Effect::Says(_) | Effect::Took(_) | Effect::Watchdog(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    async fn carry_out(&mut self, key: &Key, action: Action) -> zbus::Result<()> {
+        match action {
+            Action::Look => self.look(key),
+            Action::Waits(cause) => {
+                let values = [
+                    ("DAGGER_DETAIL", &*cause.to_string()),
+                    ("DAGGER_CAUSE", cause.word()),
+                ];
+                self.tell(key, &event::WAITING, &values);
+            }
+            Action::Restart {
+                attempt,
+                hold,
+                because,
+            } => {
+                self.tell(
+                    key,
+                    &event::RECOVERY_STARTED,
+                    &[("DAGGER_DETAIL", &format!("{because} (attempt {attempt})"))],
+                );
+                if hold {
+                    self.hold_dependants(key);
+                }
+                self.order(key, Order::Restart);
+                let because = &because;
+                self.signal(key, Signal::Started { attempt, because }).await?;
+            }
+            Action::Withdraw(place) => {
+                self.tell(key, &event::MEDIA_LOST, &[("DAGGER_DETAIL", &place.to_string())]);
+                self.order(key, Order::Restart);
+            }
+            Action::Start => self.order(key, Order::Start),
+            Action::GiveUp(because) => {
+                self.order(key, Order::Stop);
+                self.tell_last_words(key, because.clone());
+                let detail = &because;
+                self.signal(
+                    key,
+                    Signal::Finished {
+                        recovered: false,
+                        detail,
+                    },
+                )
+                .await?;
+            }
+            Action::Recovered { after, attempts } => self.recovered(key, after, attempts).await?,
+        }
+        Ok(())
+    }
+
+    async fn recovered(&mut self, key: &Key, after: Duration, attempts: u32) -> zbus::Result<()> {
+        let seconds = after.as_secs();
+        let detail = match attempts {
+            0 => format!("after {seconds} s, by itself"),
+            1 => format!("after {seconds} s and 1 restart"),
+            _ => format!("after {seconds} s; {attempts} restarts within the last hour"),
+        };
+        self.tell(key, &event::RECOVERY_FINISHED, &[("DAGGER_DETAIL", &detail)]);
+        for entry in self.services.values_mut() {
+            if entry.service.wants.iter().any(|wanted| **wanted == **key) {
+                entry.held = Duration::ZERO;
+            }
+        }
+        let detail = &detail;
+        self.signal(
+            key,
+            Signal::Finished {
+                recovered: true,
+                detail,
+            },
+        )
+        .await
+    }
+
+    /// Whether a bad answer would not be the service's own doing.
+    pub fn excused(&self, key: &Key, observation: &Observation, now: Duration) -> bool {
+        let Some(entry) = self.services.get(key) else {
+            return true;
+        };
+        let jumped = self.jump.is_some_and(|(at, _)| now < at + JUMP);
+        // A limit that ended late: it was we who did not get to look.
+        let slow = match observation {
+            Observation::TimedOut { after, .. } => {
+                entry.asked_for(now).is_some_and(|took| took > *after + LATE)
+            }
+            _ => false,
+        };
+        let late = entry.late > LATE || slow;
+        if late {
+            log::debug!("{key}: asked or answered late, so a bad answer would not count");
+        }
+        late || jumped || now < entry.held
+    }
+
+    /// Looks around for a service, in a task of its own: a disk that does not answer must hold up nobody.
+    fn look(&mut self, key: &Key) {
+        let Some(entry) = self.services.get_mut(key) else {
+            return;
+        };
+        if std::mem::replace(&mut entry.looked, true) {
+            return;
+        }
+        let (key, finds) = (key.clone(), self.finds.clone());
+        tokio::spawn(async move {
+            let found = Surroundings::default();
+            // The receiver is only gone when the program ends.
+            let _ = finds.send((key, found));
+        });
+    }
+
+    /// Somebody has looked around. What the loop itself knows is added here, as it is now.
+    pub async fn found(&mut self, key: &Key, mut found: Surroundings) -> zbus::Result<()> {
+        let now = clock::monotonic();
+        let Some(entry) = self.services.get_mut(key) else {
+            return Ok(());
+        };
+        entry.looked = false;
+        found.down = !entry.unit().phase().is_up()
+            && entry.unit().phase() != dagger_agent::domain::verdict::Phase::Restarting;
+        found.late = entry.late;
+        found.jump = self.jump.map(|(at, what)| (now.saturating_sub(at), what));
+        found.restarted = self
+            .restarted
+            .as_ref()
+            .filter(|(other, _)| other != key)
+            .map(|(other, at)| (other.to_string(), now.saturating_sub(*at)));
+        let wants = entry.service.wants.clone();
+        found.providers = wants
+            .into_iter()
+            .filter_map(|name| {
+                let health = self.services.get(&*name)?.machine.health();
+                let sick = matches!(health, Health::Unhealthy | Health::Recovering | Health::Failed);
+                sick.then_some((name, health))
+            })
+            .collect();
+        self.happened(key, &Happened::Found(Box::new(found))).await
+    }
+
+    /// systemd would not do what it was asked.
+    pub async fn denied(&mut self, unit: &str, why: String) -> zbus::Result<()> {
+        log::warn!("systemd does not do what it was asked with {unit}: {why}");
+        match self.units.get(unit).cloned() {
+            Some(key) => self.happened(&key, &Happened::Denied(why)).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Machines that have something to do although nothing happened.
+    pub async fn tick_due(&mut self) -> zbus::Result<()> {
+        let now = clock::monotonic();
+        while let Some((key, _)) = self.ticks.pop(now) {
+            self.happened(&key, &Happened::Tick).await?;
+        }
+        Ok(())
+    }
+
+    /// A service's verdict is another one: those that want it are judged again, now that it answers.
+    pub fn others(&mut self, key: &Key, became: Health, now: Duration) {
+        if !matches!(became, Health::Healthy | Health::Degraded) {
+            return;
+        }
+        let dependants: Vec<Key> = self
+            .services
+            .iter()
+            .filter(|(_, entry)| entry.service.wants.iter().any(|wanted| **wanted == **key))
+            .filter(|(_, entry)| entry.unit().phase().is_up() && entry.machine.health() != Health::Healthy)
+            .map(|(dependant, _)| dependant.clone())
+            .collect();
+        for dependant in dependants {
+            self.schedule.set(&dependant, now);
+        }
+    }
+
+    /// Services that want this one are not judged by bad answers while it starts.
+    fn hold_dependants(&mut self, key: &Key) {
+        let Some(budget) = self
+            .services
+            .get(key)
+            .map(|entry| entry.service.policy.recovery.budget)
+        else {
+            return;
+        };
+        let until = clock::monotonic() + budget;
+        for entry in self.services.values_mut() {
+            if entry.service.wants.iter().any(|wanted| **wanted == **key) {
+                entry.held = until;
+            }
+        }
+    }
+
+    fn order(&mut self, key: &Key, order: Order) {
+        let Some(entry) = self.services.get(key) else {
+            return;
+        };
+        if order == Order::Restart {
+            self.restarted = Some((key.clone(), clock::monotonic()));
+        }
+        // Only our own unit is ever touched.
+        self.systemd
+            .order(order, entry.own.name.clone(), self.news.clone());
+    }
+
+    fn tell(&self, key: &Key, event: &Event, values: &[(&str, &str)]) {
+        if let Some(entry) = self.services.get(key) {
+            publish::tell_event(entry, event, values);
+        }
+    }
+
+    async fn signal(&self, key: &Key, signal: Signal<'_>) -> zbus::Result<()> {
+        match self.services.get(key) {
+            Some(entry) => self.bus.signal(&entry.service.name, signal).await,
+            None => Ok(()),
+        }
+    }
+
+    /// One message with the reason and the last lines that the application wrote.
+    fn tell_last_words(&self, key: &Key, because: String) {
+        let Some(entry) = self.services.get(key) else {
+            return;
+        };
+        let (service, unit) = (key.clone(), entry.own.name.clone());
+        tokio::spawn(async move {
+            let lines = match past::last_lines(&unit, LAST_LINES).await {
+                Ok(lines) => lines.join("\n"),
+                Err(error) => format!("(its last lines cannot be read: {error})"),
+            };
+            let detail = format!("{because}\n{lines}");
+            journal::tell(
+                &event::GIVEN_UP,
+                &[
+                    ("DAGGER_SERVICE", &service),
+                    ("DAGGER_UNIT", &unit),
+                    ("DAGGER_DETAIL", &detail),
+                ],
+            );
+        });
+    }
+}
