@@ -4,6 +4,7 @@
 mod machine;
 mod boot;
 mod watch;
+mod recover;
 mod ports;
 mod broken;
 mod reload;
@@ -22,6 +23,7 @@ fn main() -> std::process::ExitCode {
         machine::STORIES,
         boot::STORIES,
         watch::STORIES,
+        recover::STORIES,
         ports::STORIES,
         broken::STORIES,
         reload::STORIES,

@@ -63,6 +63,83 @@ impl Health {
     }
 }
 
+/// How a service comes to a verdict.
+#[derive(Debug)]
+pub struct Transition {
+    /// The verdict.
+    pub to: Health,
+    /// The verdicts before it.
+    pub from: &'static [Health],
+    /// When that happens.
+    pub when: &'static str,
+    /// What is done then.
+    pub then: &'static str,
+}
+
+/// Every transition that people can see. The README's table is made of it, and a property test holds it against what
+/// [`super::machine::Machine`] does.
+pub const TRANSITIONS: [Transition; 8] = {
+    use Health::{Degraded, Failed, Healthy, Inactive, Recovering, Starting, Unhealthy, Unknown};
+    [
+        Transition {
+            to: Starting,
+            from: &[
+                Inactive, Unknown, Healthy, Degraded, Recovering, Unhealthy, Failed,
+            ],
+            when: "its unit begins to start, or the application says that it migrates",
+            then: "bad answers are no news until the start budget has gone by",
+        },
+        Transition {
+            to: Healthy,
+            from: &[Unknown, Starting, Degraded, Recovering, Unhealthy, Failed],
+            when: "a good answer; from unhealthy as many in a row as `successes` says",
+            then: "the watchdog is armed and fed; whoever wants it is judged again",
+        },
+        Transition {
+            to: Degraded,
+            from: &[Unknown, Healthy, Starting, Recovering, Unhealthy, Failed],
+            when: "it answers and says itself that something is wrong, or it comes and goes",
+            then: "nothing is restarted",
+        },
+        Transition {
+            to: Unhealthy,
+            from: &[Inactive, Unknown, Healthy, Degraded, Starting, Recovering, Failed],
+            when: "as many bad answers in a row as `failures` says, or it ended by itself, or its media is gone",
+            then: "the agent looks around; where the reason is found elsewhere it waits and says for what",
+        },
+        Transition {
+            to: Recovering,
+            from: &[Unhealthy],
+            when: "nothing around it explains the bad answers",
+            then: "systemd restarts it, later and later, `restarts` times within an hour at most",
+        },
+        Transition {
+            to: Failed,
+            from: &[
+                Inactive, Unknown, Healthy, Degraded, Starting, Recovering, Unhealthy,
+            ],
+            when: "the restarts are used up, it cannot stay up, systemd has given it up, or a wait has lasted for an hour",
+            then: "one message with the application's last lines; `systemctl start` is a new beginning",
+        },
+        Transition {
+            to: Inactive,
+            from: &[
+                Unknown, Healthy, Degraded, Starting, Recovering, Unhealthy, Failed,
+            ],
+            when: "somebody stops it",
+            then: "nothing: an operator's stop is not fought",
+        },
+        Transition {
+            to: Unknown,
+            from: &[
+                Inactive, Healthy, Degraded, Starting, Recovering, Unhealthy, Failed,
+            ],
+            when: "its unit is not loaded or masked, or the question cannot be put",
+            then: "nothing",
+        },
+    ]
+};
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -384,7 +384,7 @@ impl Machine {
             self.armed = None;
             return;
         }
-        let waits = matches!(self.recovery.stage, Stage::Waiting { .. } | Stage::GivenUp { .. });
+        let waits = matches!(self.recovery.stage, Stage::Waiting { .. });
         if self.pause.is_some() || waits {
             return self.disarm(effects);
         }

@@ -1,6 +1,7 @@
 //! Stories of services, and what is done about them; then properties over random stories.
 
 use super::*;
+use crate::domain::health::TRANSITIONS;
 use crate::domain::surroundings::{APART, Activity, Cause, Trouble};
 
 const POLICY: Policy = Policy {
@@ -531,7 +532,7 @@ impl Dice {
 }
 
 fn anything(dice: &mut Dice, now: u64) -> Happened {
-    match dice.roll(12) {
+    match dice.roll(17) {
         0 => unit(Phase::Activating, now),
         1 => unit(Phase::Active, now - dice.roll(50)),
         2 => unit(Phase::Deactivating, now),
@@ -547,13 +548,23 @@ fn anything(dice: &mut Dice, now: u64) -> Happened {
         }),
         9 => Happened::Lost(fun(Trouble::Empty)),
         10 => Happened::Well(vec!["x".into()]),
+        11 => unit(Phase::Stopped, now),
+        12 => unit(Phase::Failed, now),
+        13 => unit(Phase::Unloaded, now),
+        14 => Happened::Observed {
+            observation: Observation::Unable {
+                detail: "no such namespace".into(),
+            },
+            excused: false,
+        },
+        15 => refused_start("the port is taken"),
         _ => found(idle()),
     }
 }
 
 #[test]
 fn whatever_happens_restarts_are_bounded_in_any_window() {
-    for seed in 0..2000 {
+    for seed in 0..400 {
         let mut dice = Dice(seed);
         let mut patient = Patient::healthy();
         let (mut now, mut acted) = (120, Vec::<u64>::new());
@@ -590,4 +601,27 @@ fn whatever_happens_restarts_are_bounded_in_any_window() {
             }
         }
     }
+}
+
+#[test]
+fn the_table_of_transitions_is_what_the_machine_does() {
+    let mut seen = std::collections::BTreeSet::new();
+    for seed in 0..600 {
+        let mut dice = Dice(seed);
+        let mut patient = Patient::healthy();
+        let mut now = 120;
+        for _ in 0..200 {
+            now += dice.roll(60);
+            let before = patient.health();
+            let happened = anything(&mut dice, now);
+            patient.at(now, &happened);
+            seen.insert((before.word(), patient.health().word()));
+        }
+    }
+    seen.retain(|(before, after)| before != after);
+    let table: std::collections::BTreeSet<_> = TRANSITIONS
+        .iter()
+        .flat_map(|row| row.from.iter().map(|from| (from.word(), row.to.word())))
+        .collect();
+    assert_eq!(seen, table);
 }

@@ -1,0 +1,241 @@
+//! What the agent does about services that do not answer, and what it leaves alone.
+
+use dagger_tests::harness::{BOTH, Story, TRIXIE};
+use dagger_tests::rig::Machine;
+use dagger_tests::suite::{Ground, SIX, SIX_TOML};
+
+use anyhow::{Context, Result, ensure};
+use std::time::{Duration, Instant};
+
+pub const STORIES: &[Story] = &[
+    Story {
+        name: "moby_28400_a_hang_is_found_and_the_service_restarted_gracefully",
+        on: BOTH,
+        run: hang,
+    },
+    Story {
+        name: "restarts_have_an_end_and_systemctl_start_is_a_new_beginning",
+        on: TRIXIE,
+        run: given_up,
+    },
+    Story {
+        name: "autoheal_42_the_agent_may_die_stop_or_hang_and_nobody_else_is_restarted",
+        on: BOTH,
+        run: agent_dead,
+    },
+    Story {
+        name: "the_watchdog_is_armed_by_a_good_answer_and_ends_with_the_run",
+        on: BOTH,
+        run: watchdog,
+    },
+    Story {
+        name: "a_pause_keeps_the_agent_away_and_polkit_decides_who_may",
+        on: TRIXIE,
+        run: pause,
+    },
+    Story {
+        name: "an_operators_stop_is_never_fought",
+        on: TRIXIE,
+        run: operator,
+    },
+];
+
+const MINUTE: Duration = Duration::from_mins(1);
+/// One service that is asked often, so that a story is short.
+const SONARR: &str = "[suite]\nmedia = \"/fun\"\nstate = \"/var/lib/nixarr\"\n[services.sonarr]\nhealth = { interval = \"1s\", timeout = \"1s\" }\n";
+
+/// What stays the same while a unit runs on.
+fn run_of(machine: &Machine, service: &str) -> Result<String> {
+    machine.unit(&format!("dagger-{service}.service"), "InvocationID")
+}
+
+/// Messages of the agent about a service with this event's name in the catalogue of events.
+fn events(machine: &Machine, service: &str, word: &str) -> Result<Vec<String>> {
+    let filter = format!("DAGGER_SERVICE={service}");
+    let entries = machine.journal(&["-b", "_SYSTEMD_UNIT=monitoring.service", &filter])?;
+    Ok(entries
+        .iter()
+        .map(|entry| entry.message().to_owned())
+        .filter(|message| message.contains(word))
+        .collect())
+}
+
+fn hang(ground: &Ground) -> Result<()> {
+    let machine = Machine::boot(ground.configured("hang", SONARR)?)?;
+    machine.wait_health("sonarr", "healthy", MINUTE)?;
+    let before = run_of(&machine, "sonarr")?;
+    machine.fault("sonarr", "hang")?;
+    let begin = Instant::now();
+    machine.wait_health("sonarr", "unhealthy", MINUTE)?;
+    let noticed = begin.elapsed();
+    // Three answers that do not come within a second each, a second apart.
+    ensure!(noticed < Duration::from_secs(9), "noticed after {noticed:?}");
+    machine.wait_health("sonarr", "recovering", MINUTE)?;
+    machine.fault("sonarr", "")?;
+    machine.wait_health("sonarr", "healthy", MINUTE)?;
+    ensure!(run_of(&machine, "sonarr")? != before, "it was not restarted");
+    let stopped = machine.ok("journalctl -b --no-pager -o cat -u dagger-sonarr.service")?;
+    ensure!(
+        stopped.contains("Stopping dagger-sonarr.service") || stopped.contains("Stopping Sonarr"),
+        "ExecStop= did not run:\n{stopped}"
+    );
+    ensure!(
+        machine.unit("dagger-sonarr.service", "NRestarts")? == "0",
+        "systemd's Restart= was at work, not the agent"
+    );
+    ensure!(
+        events(&machine, "sonarr", "is restarted")?.len() == 1,
+        "not one line about the restart"
+    );
+    ensure!(
+        events(&machine, "sonarr", "answers again")?.len() == 1,
+        "not one line about the end"
+    );
+    Ok(())
+}
+
+fn given_up(ground: &Ground) -> Result<()> {
+    let toml = SONARR.replace("timeout = \"1s\" }", "timeout = \"1s\" }\nstart-budget = \"3s\"");
+    let machine = Machine::boot(ground.configured("givenup", &toml)?)?;
+    machine.wait_health("sonarr", "healthy", MINUTE)?;
+    // It hangs as soon as it has answered once: each restart brings it back for a moment.
+    machine.fault("sonarr", "exit 9")?;
+    machine.wait_health("sonarr", "failed", Duration::from_mins(3))?;
+    let told = events(&machine, "sonarr", "not restarted any more")?;
+    ensure!(told.len() == 1, "told {} times: {told:?}", told.len());
+    machine.wait_unit("dagger-sonarr.service", "inactive", MINUTE)?;
+    let restarts = machine.unit("dagger-sonarr.service", "NRestarts")?;
+    machine.fault("sonarr", "")?;
+    std::thread::sleep(Duration::from_secs(12));
+    ensure!(
+        machine.unit("dagger-sonarr.service", "NRestarts")? == restarts,
+        "it was restarted again"
+    );
+    machine.ok("systemctl start dagger-sonarr.service")?;
+    machine.wait_health("sonarr", "healthy", MINUTE)
+}
+
+fn agent_dead(ground: &Ground) -> Result<()> {
+    let machine = Machine::boot(ground.configured("dead", SIX_TOML)?)?;
+    machine.wait_six()?;
+    let runs = |machine: &Machine| -> Result<Vec<String>> {
+        SIX.iter().map(|service| run_of(machine, service)).collect()
+    };
+    let before = runs(&machine)?;
+    let armed = machine.unit("dagger-sonarr.service", "WatchdogUSec")?;
+    ensure!(armed == "10min", "the watchdog is not armed: {armed}");
+    machine.ok("systemctl kill -s KILL monitoring.service; sleep 3")?;
+    machine.wait_unit("monitoring.service", "active", MINUTE)?;
+    machine.wait_six()?;
+    // It hangs: systemd's watchdog ends it, and what it had armed is disarmed before anything can come of it.
+    machine.ok("systemctl kill -s STOP --kill-whom=main monitoring.service 2>/dev/null || kill -STOP $(systemctl show -P MainPID monitoring)")?;
+    let stopped = machine.unit("monitoring.service", "MainPID")?;
+    machine.wait_for(
+        "systemd to end the agent that hangs",
+        Duration::from_secs(90),
+        |m| Ok((m.unit("monitoring.service", "MainPID")? != stopped).then_some(())),
+    )?;
+    machine.wait_six()?;
+    // Gone for good.
+    machine.ok("systemctl mask --runtime --now monitoring.service")?;
+    for service in SIX {
+        let armed = machine.unit(&format!("dagger-{service}.service"), "WatchdogUSec")?;
+        ensure!(
+            armed == "0" || armed == "infinity",
+            "{service}: nobody feeds a watchdog of {armed}"
+        );
+    }
+    ensure!(runs(&machine)? == before, "a healthy service was restarted");
+    for service in SIX {
+        let said = machine.verdicts(service)?;
+        ensure!(
+            said.iter()
+                .all(|health| health == "healthy" || health == "starting"),
+            "{service}: {said:?}"
+        );
+    }
+    Ok(())
+}
+
+fn watchdog(ground: &Ground) -> Result<()> {
+    let machine = Machine::boot(ground.configured("watchdog", SONARR)?)?;
+    machine.wait_health("sonarr", "healthy", MINUTE)?;
+    let unit = "dagger-sonarr.service";
+    machine.wait_for("an armed watchdog", MINUTE, |m| {
+        Ok((m.unit(unit, "WatchdogUSec")? == "10min").then_some(()))
+    })?;
+    machine.ok(
+        "systemctl stop monitoring.service dagger-sonarr.service && systemctl start dagger-sonarr.service",
+    )?;
+    let armed = machine.unit(unit, "WatchdogUSec")?;
+    ensure!(
+        armed == "0" || armed == "infinity",
+        "a new run begins with the watchdog of the old one: {armed}"
+    );
+    machine.ok("systemctl start monitoring.service")?;
+    machine.wait_for("an armed watchdog", MINUTE, |m| {
+        Ok((m.unit(unit, "WatchdogUSec")? == "10min").then_some(()))
+    })?;
+    Ok(())
+}
+
+fn pause(ground: &Ground) -> Result<()> {
+    let machine = Machine::boot(ground.configured("pause", SONARR)?)?;
+    machine.wait_health("sonarr", "healthy", MINUTE)?;
+    let call = |verb: &str| {
+        [
+            "busctl",
+            "call",
+            "org.nixarr.Dagger1",
+            "/org/nixarr/Dagger1/service/sonarr",
+            "org.nixarr.Dagger1.Service",
+            verb,
+        ]
+        .map(str::to_owned)
+    };
+    let pause = [&call("Pause")[..], &["t".to_owned(), "3600".to_owned()]].concat();
+    let pause: Vec<&str> = pause.iter().map(String::as_str).collect();
+    let denied = machine.as_nobody(&pause)?;
+    ensure!(!denied.good(), "anybody may pause");
+    ensure!(
+        denied.all().contains("authentication is needed") || denied.all().contains("not authorized"),
+        "{}",
+        denied.all()
+    );
+    machine.wait_for("a line about the denial", MINUTE, |m| {
+        Ok((!events(m, "sonarr", "Denied")?.is_empty()).then_some(()))
+    })?;
+    ensure!(machine.run(&pause)?.good(), "root may not pause");
+    let run = run_of(&machine, "sonarr")?;
+    machine.fault("sonarr", "hang")?;
+    machine.wait_health("sonarr", "unhealthy", MINUTE)?;
+    machine.ok("systemctl restart monitoring.service; sleep 8")?;
+    ensure!(
+        run_of(&machine, "sonarr")? == run,
+        "a pause did not outlive the agent"
+    );
+    let detail = machine.bus_property("sonarr", "HealthDetail")?.to_string();
+    ensure!(detail.contains("recovery is paused"), "{detail}");
+    let resume = call("Resume");
+    let resume: Vec<&str> = resume.iter().map(String::as_str).collect();
+    ensure!(machine.run(&resume)?.good(), "root may not resume");
+    machine.wait_health("sonarr", "recovering", MINUTE)?;
+    machine.fault("sonarr", "")?;
+    machine.wait_health("sonarr", "healthy", MINUTE)
+}
+
+fn operator(ground: &Ground) -> Result<()> {
+    let machine = Machine::boot(ground.configured("operator", SONARR)?)?;
+    machine.wait_health("sonarr", "healthy", MINUTE)?;
+    machine.fault("sonarr", "hang")?;
+    machine.wait_health("sonarr", "unhealthy", MINUTE)?;
+    machine.ok("systemctl stop dagger-sonarr.service")?;
+    std::thread::sleep(Duration::from_secs(20));
+    ensure!(
+        machine.unit("dagger-sonarr.service", "ActiveState")? == "inactive",
+        "somebody started it again"
+    );
+    machine
+        .wait_health("sonarr", "inactive", MINUTE)
+        .context("an operator's stop")
+}
