@@ -90,6 +90,10 @@ impl<'a> Checker<'a> {
                 let span = std::time::Duration::from_secs(u64::try_from(*seconds).unwrap_or(0));
                 self.result(node.at, value::bounded(span).map(drop));
             }
+            (Kind::Watchdog, Value::Integer(seconds)) => {
+                let span = std::time::Duration::from_secs(u64::try_from(*seconds).unwrap_or(0));
+                self.result(node.at, value::watchdog_span(span).map(drop));
+            }
             (Kind::OneOrMany(kind) | Kind::List(kind), Value::List(list)) => {
                 for item in list.iter() {
                     self.node(name, item, kind);
@@ -128,6 +132,7 @@ impl<'a> Checker<'a> {
             Kind::Program => value::program(text),
             Kind::PodmanFile => value::file_in_list(text),
             Kind::Duration => value::duration(text).map(drop),
+            Kind::Watchdog => value::watchdog(text).map(drop),
             Kind::Size => value::size(text),
             Kind::Percent => value::percent(text),
             Kind::Umask => value::umask(text).map(drop),
@@ -174,6 +179,7 @@ impl<'a> Checker<'a> {
             (Kind::Text, Value::Integer(number)) => format!("write it in quotes: {name} = \"{number}\""),
             (Kind::Text, Value::Boolean(it)) => format!("write it in quotes: {name} = \"{it}\""),
             (Kind::List(_), Value::Text(text)) => format!("write it as a list: {name} = [{text:?}]"),
+            (Kind::Watchdog, Value::Boolean(false)) => format!("{name} = \"off\""),
             _ => String::new(),
         };
         let help = Some(help).filter(|help| !help.is_empty());
@@ -208,6 +214,7 @@ fn wanted(kind: &Kind) -> &'static str {
         Kind::Path | Kind::Program | Kind::PodmanFile => "a path",
         Kind::State => "a path, or a table of paths",
         Kind::Duration => "a time span",
+        Kind::Watchdog => "a time span or `off`",
         Kind::List(_) => "a list",
         Kind::Map(_) | Kind::Table(_) => "a table",
         _ => "a text",
@@ -266,6 +273,14 @@ mod tests {
             (
                 "[suite]\numask = 2",
                 "f:2:9: `umask` must be a text, this is a number (write it in quotes, a bare number loses its zeros: umask = \"002\")",
+            ),
+            (
+                "[services.x]\nwatchdog = false",
+                "f:2:12: `watchdog` must be a time span or `off`, this is a boolean (watchdog = \"off\")",
+            ),
+            (
+                "[services.x]\nwatchdog = 2",
+                "f:2:12: a watchdog of less than ten seconds would fire on every pause (write 10s or more, or `off`)",
             ),
             (
                 "[services.x]\npull = \"mising\"",

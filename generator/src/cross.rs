@@ -119,11 +119,7 @@ fn state(order: &[&Service], places: &Places<'_>, checker: &mut Checker<'_>) {
     let mut free = "";
     for (rank, mount) in every() {
         let Some(service) = order.get(rank) else { continue };
-        let media = service
-            .mounts
-            .iter()
-            .find(|it| it.role == "media")
-            .map(|it| it.source.as_str());
+        let media = service.media().next().map(|it| it.source.as_str());
         if let Some(media) = media.filter(|media| lies_in(&mount.source, media)) {
             let problem = format!("the state {} lies inside the media tree {media}", mount.source);
             let help = "keep them apart: libraries would be scanned into their own database".to_owned();

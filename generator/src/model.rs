@@ -5,6 +5,9 @@ use std::time::Duration;
 use crate::names::ServiceName;
 use crate::probe::Probe;
 
+/// The role of a mount of the media tree.
+pub const MEDIA: &str = "media";
+
 /// The whole suite.
 #[derive(Debug, Clone)]
 pub struct Suite {
@@ -71,6 +74,14 @@ pub struct Service {
     pub interval: Duration,
     /// How many bad answers in a row make it unhealthy.
     pub failures: u32,
+    /// How many good answers in a row make it healthy again.
+    pub successes: u32,
+    /// How many times within an hour the agent restarts it before it leaves it failed.
+    pub restarts: u32,
+    /// Whether the agent restarts it at all.
+    pub auto_recover: bool,
+    /// How long no good answer may come before systemd kills and restarts the unit; none: never.
+    pub watchdog: Option<Duration>,
     /// How long a start may take before it is called failed.
     pub start_budget: Duration,
     /// Its own state, in the order in which they must be mounted.
@@ -121,6 +132,13 @@ pub struct Service {
     pub wants: Vec<ServiceName>,
     /// Words for `podman run`, just before the image. The escape hatch.
     pub podman_args: Vec<String>,
+}
+
+impl Service {
+    /// The mounts of the media tree: what the application must never see as an empty library.
+    pub fn media(&self) -> impl Iterator<Item = &Mount> {
+        self.mounts.iter().filter(|mount| mount.role == MEDIA)
+    }
 }
 
 /// When an image is fetched (podman-run(1), `--pull`).

@@ -137,6 +137,26 @@ pub fn bounded(span: Duration) -> Result<Duration, Wrong> {
     Ok(span)
 }
 
+/// The time of a watchdog; none: `off`.
+pub fn watchdog(text: &str) -> Result<Option<Duration>, Wrong> {
+    if text == "off" {
+        return Ok(None);
+    }
+    duration(text).and_then(watchdog_span).map(Some)
+}
+
+/// A time span that a watchdog can have.
+pub fn watchdog_span(span: Duration) -> Result<Duration, Wrong> {
+    // Zero would be "off" to systemd, without having been meant so.
+    if span < Duration::from_secs(10) {
+        return Err(Wrong::new(
+            "a watchdog of less than ten seconds would fire on every pause",
+            "write 10s or more, or `off`",
+        ));
+    }
+    bounded(span)
+}
+
 /// An amount of memory for systemd.resource-control(5).
 pub fn size(text: &str) -> Result<(), Wrong> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
@@ -409,6 +429,15 @@ mod tests {
             "1000d",
         ] {
             assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_watchdog_has_time_or_is_off() {
+        assert_eq!(watchdog("off"), Ok(None));
+        assert_eq!(watchdog("10min"), Ok(Some(Duration::from_mins(10))));
+        for text in ["", "0", "9s", "never", "1000d"] {
+            assert!(watchdog(text).is_err(), "{text}");
         }
     }
 

@@ -161,7 +161,7 @@ fn radarr_3128_a_missing_mount_stops_the_start() {
     assert!(
         written
             .line("dagger-radarr.service", "ExecStartPre")
-            .contains("--need=/fun")
+            .contains("--media=/fun")
     );
 }
 

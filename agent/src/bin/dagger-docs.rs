@@ -155,6 +155,7 @@ fn words(kind: &Kind) -> String {
         Kind::Port => "port, 1 to 65535".into(),
         Kind::Path | Kind::Program | Kind::PodmanFile => "absolute path".into(),
         Kind::Duration => "time span: `90s`, `5min`, `1h 30min`, or seconds".into(),
+        Kind::Watchdog => "time span from `10s`, or `off`".into(),
         Kind::Size => "amount of memory: `512M`, `2G`, `50%`, `infinity`".into(),
         Kind::Percent => "percentage of one processor: `150%`".into(),
         Kind::Umask => "umask in octal: `\"002\"`".into(),

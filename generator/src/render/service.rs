@@ -1,6 +1,6 @@
 //! `dagger-<service>.service`: one container under systemd's supervision.
 
-use crate::model::{Network, Service, Suite};
+use crate::model::{MEDIA, Network, Service, Suite};
 use crate::names::{self, ServiceName};
 use crate::probe::{Argument, Kind};
 use crate::render::lines::{gate, header, owner_condition, seconds};
@@ -14,15 +14,15 @@ const CAPACITY: usize = 4096;
 /// it failed.
 ///
 /// systemd 252 knows no growing delay (`RestartSteps=` came with 254 and is a warning there), so one delay has to serve a
-/// crash (soon) and an outage of minutes (not a storm). Ten seconds is a gap that a user hardly notices and at most six
-/// starts a minute; a hundred starts are more than a quarter of an hour of instant failures (a port that is taken, a
-/// disk that is not mounted yet), and a service that crashes less than a hundred times an hour never reaches the limit.
-/// After it the unit stands still as `failed`, with its evidence, instead of filling the journal for days.
+/// crash (soon) and an outage (not a storm). Ten seconds is a gap that a user hardly notices and at most six starts a
+/// minute: sixty in the window, so that the limit is never reached by itself. A unit that the gate refuses again and
+/// again (a port that is taken, a disk that is away for hours) therefore starts within ten seconds of the moment it may;
+/// the end of trying is the agent's to set, which knows why. The limit is for what starts it in a loop from outside.
 const RESTART_DELAY: u64 = 10;
 /// See [`RESTART_DELAY`].
 const RESTART_BURST: u64 = 100;
 /// See [`RESTART_DELAY`], in seconds.
-const RESTART_WINDOW: u64 = 3600;
+const RESTART_WINDOW: u64 = 600;
 
 /// Added to the budget of a start: podman's own part of it. The gate gives up first and says why.
 const START_MARGIN: u64 = 60;
@@ -193,7 +193,11 @@ fn needs(exec: &mut Exec<'_>, service: &Service) {
         exec.next_line().flag("--state=", &mount.source);
     }
     let files = service.environment_files.iter().chain(&service.seccomp_profile);
-    for path in service.mounts.iter().map(|mount| &mount.source).chain(files) {
+    for mount in service.media() {
+        exec.next_line().flag("--media=", &mount.source);
+    }
+    let others = service.mounts.iter().filter(|mount| mount.role != MEDIA);
+    for path in others.map(|mount| &mount.source).chain(files) {
         exec.next_line().flag("--need=", path);
     }
     for device in &service.devices {
@@ -218,6 +222,9 @@ fn after(unit: &mut Unit, suite: &Suite, service: &Service, programs: &Programs)
     }
     if service.probe.kind == Kind::Exec {
         exec.flag("--podman=", &suite.podman);
+    }
+    for mount in service.media() {
+        exec.flag("--media=", &mount.source);
     }
     exec.next_line();
     for (flag, argument) in service.probe.words() {

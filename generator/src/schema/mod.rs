@@ -26,6 +26,8 @@ pub enum Kind {
     PodmanFile,
     /// A time span: `90s`, `5min`, `1h 30min`, or a number of seconds.
     Duration,
+    /// A time span of at least ten seconds, or `off`.
+    Watchdog,
     /// An amount of memory: `512M`, `2G`, `50%` or `infinity` (systemd.resource-control(5)).
     Size,
     /// A percentage of one processor: `150%`.
@@ -209,6 +211,18 @@ pub static HEALTH: &[Key] = &[
         Kind::Number(1, 100),
         "3",
         "How many bad answers in a row make the service unhealthy.",
+    ),
+    key(
+        "successes",
+        Kind::Number(1, 10),
+        "1",
+        "How many good answers in a row make a service healthy again that was not.",
+    ),
+    key(
+        "restarts",
+        Kind::Number(1, 20),
+        "3",
+        "How many times within an hour the agent restarts a service that stays unhealthy, before it leaves it `failed`.",
     ),
     key(
         "command",

@@ -226,6 +226,18 @@ pub static SERVICE: &[Key] = &[
         "How the service is asked whether it is well.",
     ),
     key(
+        "auto-recover",
+        Kind::Boolean,
+        "true",
+        "Whether the agent restarts the service when it is unhealthy and nothing else explains it. `false`: it says so, and leaves it alone.",
+    ),
+    key(
+        "watchdog",
+        Kind::Watchdog,
+        "`10min`",
+        "How long the agent may see no good answer before systemd itself kills and restarts the unit: the last resort, armed after the first good answer and put off while the agent recovers the service or waits for a cause. `off`: never.",
+    ),
+    key(
         "start-budget",
         Kind::Duration,
         "the catalogue's, else `2min`",

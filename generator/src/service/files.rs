@@ -4,7 +4,7 @@ use super::Context;
 use crate::check::Checker;
 use crate::diagnostic::nearest;
 use crate::layers::{Layers, item, text};
-use crate::model::Mount;
+use crate::model::{MEDIA, Mount};
 use crate::value;
 
 pub(super) fn state(context: &Context<'_>, layers: Layers<'_>, checker: &mut Checker<'_>) -> Vec<Mount> {
@@ -69,7 +69,7 @@ pub(super) fn mounts(context: &Context<'_>, layers: Layers<'_>, checker: &mut Ch
     match (layers.text("media"), &context.defaults.media) {
         (None | Some("none"), _) => {}
         (Some(mode), Some(media)) => mounts.push(Mount {
-            role: "media".into(),
+            role: MEDIA.into(),
             source: media.clone(),
             target: media.clone(),
             read_only: mode == "ro",

@@ -134,6 +134,10 @@ pub fn resolve(context: Context<'_>, layers: Layers<'_>, checker: &mut Checker<'
         url: network::url(layers, &network, main.as_ref(), &probe),
         interval: health.duration("interval").unwrap_or(Duration::from_secs(15)),
         failures: health.number("failures").unwrap_or(3),
+        successes: health.number("successes").unwrap_or(1),
+        restarts: health.number("restarts").unwrap_or(3),
+        auto_recover: layers.boolean("auto-recover").unwrap_or(true),
+        watchdog: watchdog(layers),
         start_budget: layers.duration("start-budget").unwrap_or(Duration::from_mins(2)),
         environment: program::environment(&context, layers, &ports, &state, puid),
         environment_files: layers.texts("environment-files"),
@@ -191,6 +195,14 @@ fn title(name: &ServiceName) -> String {
     chars
         .next()
         .map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}
+
+/// Ten minutes: longer than all patience of the agent's own steps with a service that hangs, so that those come first.
+fn watchdog(layers: Layers<'_>) -> Option<Duration> {
+    match layers.text("watchdog") {
+        Some("off") => None,
+        _ => layers.duration("watchdog").or(Some(Duration::from_mins(10))),
+    }
 }
 
 fn pull(layers: Layers<'_>) -> Pull {

@@ -13,7 +13,7 @@ pub mod systemd;
 
 use std::collections::BTreeMap;
 
-use dagger_suite::model::{IdentityStyle, Mount, Network, Service, Suite};
+use dagger_suite::model::{IdentityStyle, MEDIA, Mount, Network, Service, Suite};
 use dagger_suite::probe::{Kind, Probe};
 use dagger_suite::render::Programs;
 
@@ -132,10 +132,12 @@ impl Reader<'_> {
                 .iter()
                 .map(|mount| format!("--state={}", mount.source)),
         );
+        meant.extend(self.media());
         meant.extend(
             self.service
                 .mounts
                 .iter()
+                .filter(|mount| mount.role != MEDIA)
                 .map(|mount| format!("--need={}", mount.source)),
         );
         let files = self
@@ -183,7 +185,14 @@ impl Reader<'_> {
         if self.service.probe.kind == Kind::Exec {
             meant.push(format!("--podman={}", self.suite.podman));
         }
+        meant.extend(self.media());
         same("what the gate is told beside the probe", &rest, &meant)
+    }
+
+    fn media(&self) -> impl Iterator<Item = String> {
+        self.service
+            .media()
+            .map(|mount| format!("--media={}", mount.source))
     }
 
     fn stop(&self) -> Result<(), String> {

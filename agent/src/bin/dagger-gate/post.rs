@@ -35,6 +35,7 @@ pub struct Orders {
     service: ServiceName,
     budget: Duration,
     write_marker: bool,
+    media: Vec<String>,
     podman: PathBuf,
     probe: Probe,
 }
@@ -44,13 +45,14 @@ impl Orders {
     pub fn parse(words: Vec<String>) -> Result<Self, Stop> {
         let (probe, rest) = Probe::from_args(words).map_err(Stop::Usage)?;
         let (mut service, mut budget, mut write_marker) = (None, None, false);
-        let mut podman = PathBuf::from(probe::PODMAN);
+        let (mut media, mut podman) = (Vec::new(), PathBuf::from(probe::PODMAN));
         let mut args = Args::new(rest);
         while let Some((flag, value)) = args.next()? {
             match flag.as_str() {
                 "--service" => service = Some(args::service(&value()?)?),
                 "--budget" => budget = Some(seconds(&value()?)?),
                 "--write-marker" => write_marker = true,
+                "--media" => media.push(value()?),
                 "--podman" => podman = PathBuf::from(value()?),
                 _ => return Err(args::unknown(&flag)),
             }
@@ -61,6 +63,7 @@ impl Orders {
             service,
             budget,
             write_marker,
+            media,
             podman,
             probe,
         })

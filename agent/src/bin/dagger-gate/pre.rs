@@ -22,6 +22,7 @@ pub struct Orders {
     explicit: bool,
     state: Vec<String>,
     needs: Vec<String>,
+    media: Vec<String>,
     devices: Vec<String>,
 }
 
@@ -29,7 +30,8 @@ impl Orders {
     /// Reads it.
     pub fn parse(mut args: Args) -> Result<Self, Stop> {
         let (mut service, mut claims, mut netns, mut owner) = (None, Vec::new(), None, None);
-        let (mut explicit, mut state, mut needs, mut devices) = (false, Vec::new(), Vec::new(), Vec::new());
+        let (mut explicit, mut state, mut devices) = (false, Vec::new(), Vec::new());
+        let (mut needs, mut media) = (Vec::new(), Vec::new());
         while let Some((flag, value)) = args.next()? {
             match flag.as_str() {
                 "--service" => service = Some(args::service(&value()?)?),
@@ -39,6 +41,7 @@ impl Orders {
                 "--owner-explicit" => explicit = true,
                 "--state" => state.push(value()?),
                 "--need" => needs.push(value()?),
+                "--media" => media.push(value()?),
                 "--device" => devices.push(value()?),
                 _ => return Err(args::unknown(&flag)),
             }
@@ -52,6 +55,7 @@ impl Orders {
             explicit,
             state,
             needs,
+            media,
             devices,
         })
     }
@@ -61,6 +65,7 @@ impl Orders {
 pub fn run(root: &Root, orders: &Orders) -> Result<(), Stop> {
     let service = &orders.service;
     let mut problems = places::missing(root, service, &orders.needs);
+    problems.extend(places::missing(root, service, &orders.media));
     let devices = places::devices(root, service, &orders.devices);
     problems.extend(devices.problems);
     let owner = identity(root, orders).unwrap_or_else(|problem| {

@@ -119,6 +119,10 @@ fn service(service: &Service) -> Tree {
         probe,
         interval,
         failures,
+        successes,
+        restarts,
+        auto_recover,
+        watchdog,
         start_budget,
         state,
         mounts,
@@ -193,7 +197,14 @@ fn service(service: &Service) -> Tree {
                 .collect(),
         ),
     );
-    keys.put("health", health(probe, *interval, *failures));
+    let answers = [
+        ("failures", *failures),
+        ("successes", *successes),
+        ("restarts", *restarts),
+    ];
+    keys.put("health", health(probe, *interval, answers));
+    keys.put("auto-recover", *auto_recover);
+    keys.put("watchdog", &watchdog.map_or_else(|| "off".to_owned(), time));
     keys.put("start-budget", &time(*start_budget));
     keys.put("stop-signal", stop_signal);
     keys.put("stop-timeout", &time(*stop_timeout));
@@ -266,7 +277,7 @@ fn mount(mount: &Mount) -> Tree {
     Tree::Table(keys.0)
 }
 
-fn health(probe: &Probe, interval: Duration, failures: u32) -> Tree {
+fn health(probe: &Probe, interval: Duration, counts: [(&str, u32); 3]) -> Tree {
     let mut keys = Keys(Vec::new());
     keys.put("kind", probe.kind.word());
     keys.number("port", probe.port);
@@ -279,7 +290,9 @@ fn health(probe: &Probe, interval: Duration, failures: u32) -> Tree {
     }
     keys.put("timeout", &time(probe.timeout));
     keys.put("interval", &time(interval));
-    keys.number("failures", failures);
+    for (key, count) in counts {
+        keys.number(key, count);
+    }
     Tree::Table(keys.0)
 }
 

@@ -267,6 +267,7 @@ impl Maker {
             Kind::Text => return any,
             _ if self.random.below(6) == 0 => return any,
             Kind::Duration => &["90s", "5min", "0", "1h 30min", "500ms"],
+            Kind::Watchdog => &["off", "10min", "30", "1s"],
             Kind::Size => &["512M", "2G", "50%", "infinity"],
             Kind::Percent => &["150%", "5%"],
             Kind::Umask => &["002", "0077"],
