@@ -12,6 +12,8 @@ use rustix::time::{
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use super::descriptor::watched;
+
 /// CLOCK_MONOTONIC: what systemd's `...Monotonic` properties and all due times are counted in.
 pub fn monotonic() -> Duration {
     read_clock(ClockId::Monotonic)
@@ -60,19 +62,13 @@ pub struct Alarm {
 
 impl Alarm {
     /// An alarm that is not set. Needs a tokio runtime with I/O.
-    #[expect(
-        unsafe_code,
-        reason = "the only one of the agent: tokio cannot know that the descriptor is ours alone"
-    )]
     pub fn new() -> io::Result<Self> {
         let timer = timerfd_create(
             TimerfdClockId::Monotonic,
             TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
         )?;
-        // SAFETY: an `OwnedFd` stays open, and the same, until the `AsyncFd` that owns it is dropped.
-        let timer = unsafe { AsyncFd::register_with_interest(timer, Interest::READABLE) };
         Ok(Self {
-            timer: timer.map_err(|error| error.into_parts().1)?,
+            timer: watched(timer, Interest::READABLE)?,
             at: Duration::MAX,
         })
     }

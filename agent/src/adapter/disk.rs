@@ -198,6 +198,11 @@ pub enum Over {
 /// Missing directories on the way are made, 0755. The result says whether the file was written (always, but for
 /// [`Over::Keep`] with a file there).
 pub fn write(path: &Path, content: &[u8], over: Over) -> Result<bool, DiskError> {
+    write_as(path, content, over, 0o644)
+}
+
+/// The same with these permission bits.
+pub fn write_as(path: &Path, content: &[u8], over: Over, mode: u32) -> Result<bool, DiskError> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(DiskError::NotPlain(path.to_owned()));
     };
@@ -213,7 +218,7 @@ pub fn write(path: &Path, content: &[u8], over: Over) -> Result<bool, DiskError>
     temporary.push(name);
     temporary.push(format!(".{}.tmp", std::process::id()));
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mode = Mode::from_raw_mode(0o644);
+    let mode = Mode::from_raw_mode(mode);
     let mut open = rustix::fs::openat(&dir, &*temporary, flags, mode);
     if matches!(open, Err(Errno::EXIST)) {
         // Left by a gate of the same number that lost power half way.

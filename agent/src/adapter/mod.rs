@@ -1,8 +1,14 @@
 //! Everything that is outside: the files here ask and tell, the domain decides.
 
+pub mod descriptor;
+
 pub mod clock;
 
 pub mod disk;
+
+pub mod mounts;
+
+pub mod media;
 
 pub mod owner;
 

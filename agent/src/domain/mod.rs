@@ -8,6 +8,8 @@ pub mod verdict;
 
 pub mod surroundings;
 
+pub mod media;
+
 pub mod recovery;
 
 pub mod machine;

@@ -10,6 +10,7 @@ mod args;
 mod say;
 mod ports;
 mod places;
+mod media;
 mod pre;
 mod post;
 mod image;

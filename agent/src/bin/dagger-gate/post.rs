@@ -16,7 +16,7 @@ use sd_notify::NotifyState;
 use tokio::sync::oneshot;
 
 use crate::args::{self, Args};
-use crate::{Stop, say};
+use crate::{Stop, media, say};
 
 /// The pause between two tries is this part of the time that has gone by: nobody waits more than 5 % longer than needed.
 const PAUSE_PART: u32 = 20;
@@ -87,6 +87,7 @@ pub fn run(root: &Root, orders: &Orders) -> Result<(), Stop> {
     if orders.write_marker {
         mark(root, &orders.service);
     }
+    media::remember(root, &orders.service, &orders.media);
     say::status(&format!("{} answers: {answer}", orders.service));
     Ok(())
 }

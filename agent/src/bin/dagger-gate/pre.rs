@@ -10,7 +10,7 @@ use dagger_suite::names::{GATE_DIR, Root, ServiceName};
 
 use crate::args::{self, Args};
 use crate::places::{self, State};
-use crate::{Stop, ports, say};
+use crate::{Stop, media, ports, say};
 
 /// The command line.
 #[derive(Debug)]
@@ -66,6 +66,7 @@ pub fn run(root: &Root, orders: &Orders) -> Result<(), Stop> {
     let service = &orders.service;
     let mut problems = places::missing(root, service, &orders.needs);
     problems.extend(places::missing(root, service, &orders.media));
+    problems.extend(media::refusals(root, service, &orders.media));
     let devices = places::devices(root, service, &orders.devices);
     problems.extend(devices.problems);
     let owner = identity(root, orders).unwrap_or_else(|problem| {
