@@ -10,6 +10,8 @@ pub mod mounts;
 
 pub mod media;
 
+pub mod surroundings;
+
 pub mod owner;
 
 pub mod image;
