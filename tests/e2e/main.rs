@@ -12,6 +12,7 @@ mod bus;
 mod client;
 mod native;
 mod state;
+mod media;
 mod images;
 mod network;
 mod install;
@@ -31,6 +32,7 @@ fn main() -> std::process::ExitCode {
         client::STORIES,
         native::STORIES,
         state::STORIES,
+        media::STORIES,
         images::STORIES,
         network::STORIES,
         install::STORIES,

@@ -83,13 +83,14 @@ fn record(root: &Root, media: &[String]) -> io::Result<Record> {
     for path in media {
         let top = root.join(path);
         let real = fs::canonicalize(&top).unwrap_or(top);
-        let below = mounts.below(&real).filter_map(Path::to_str);
-        let mut paths: Vec<_> = [path.clone()]
-            .into_iter()
-            .chain(below.map(str::to_owned))
+        let below = mounts.below(&real).map(|point| root.inside(point));
+        // What is no text cannot be written down; what is mounted twice is one place.
+        let mut below: Vec<_> = below
+            .filter_map(|point| point.to_str().map(str::to_owned))
             .collect();
-        paths.dedup();
-        for path in paths {
+        below.sort();
+        below.dedup();
+        for path in [path.clone()].into_iter().chain(below) {
             if let Now::There(spot) = look(root, &path, &mounts) {
                 spots.push(spot);
             }
