@@ -110,7 +110,7 @@ impl Machine {
 
     /// Makes the machine's disk without booting it.
     pub fn assemble(spec: Spec) -> Result<Self> {
-        let name = format!("{}-{}", spec.name, std::process::id());
+        let name = format!("{}-{}-{}", spec.name, spec.suite.name(), std::process::id());
         let lock = host::lock(&sweep::lock_file(&name))?;
         sweep::adopt(&name);
         let machine = Self {
