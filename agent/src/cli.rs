@@ -1,7 +1,10 @@
 //! The command line of the client, as definitions: the parser, `--help`, the manual pages and the completions all come
 //! from here. No logic.
 
+use std::time::Duration;
+
 use clap::{Args, Parser, Subcommand};
+use dagger_suite::value;
 
 /// Exit codes, as every page of the manual and every `--help` shows them (`dagger_suite::names::exit`).
 pub const EXIT_HELP: &str = "\
@@ -37,6 +40,14 @@ pub enum Command {
     Health(HealthArgs),
     /// Ask the applications now, instead of waiting for the agent's next round
     Check(HealthArgs),
+    /// Say why services are as they are: the first cause in one sentence, and what it rests on; exit status 3 when not healthy
+    Why(WhyArgs),
+    /// Show what happened to the services, from the journal
+    History(HistoryArgs),
+    /// Leave a service alone, however it answers; it is watched on
+    Pause(PauseArgs),
+    /// End a pause
+    Resume(ResumeArgs),
     /// Check, show or preview the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -70,6 +81,62 @@ pub struct HealthArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Options of `why`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct WhyArgs {
+    /// Services to explain; without any, all that are not healthy
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `history`.
+#[derive(Debug, Clone, Args)]
+pub struct HistoryArgs {
+    /// Only this service; without one, the whole suite
+    #[arg(value_name = "SERVICE")]
+    pub service: Option<String>,
+    /// How many events to show, the newest last
+    #[arg(long, short = 'n', value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=500))]
+    pub lines: u32,
+    /// Print JSON, with times in microseconds since 1970
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `pause`.
+#[derive(Debug, Clone, Args)]
+pub struct PauseArgs {
+    /// The service
+    #[arg(value_name = "SERVICE")]
+    pub service: String,
+    /// When the pause ends by itself (90s, 5min, 1h 30min, 30 days at most); without it, `resume` does
+    #[arg(long = "for", value_name = "TIME", value_parser = length)]
+    pub length: Option<Duration>,
+}
+
+/// Options of `resume`.
+#[derive(Debug, Clone, Args)]
+pub struct ResumeArgs {
+    /// The service
+    #[arg(value_name = "SERVICE")]
+    pub service: String,
+}
+
+/// A time span as the configuration writes them, of at least a second.
+fn length(text: &str) -> Result<Duration, String> {
+    let span = value::duration(text).map_err(|value::Wrong(problem, help)| match help {
+        Some(help) => format!("{problem}; {help}"),
+        None => problem,
+    })?;
+    if span < Duration::from_secs(1) {
+        return Err("a pause takes a second at least".into());
+    }
+    Ok(span)
 }
 
 /// What `daggerctl config` can do.
@@ -166,6 +233,26 @@ mod tests {
         let line = Daggerctl::try_parse_from(["daggerctl", "--json"]).unwrap();
         assert!(line.command.is_none() && line.status.json);
         assert!(Daggerctl::try_parse_from(["daggerctl", "--json", "health"]).is_err());
+    }
+
+    #[test]
+    fn a_pause_has_a_length_or_none() {
+        let length = |words: &[&str]| match Daggerctl::try_parse_from(words).map(|line| line.command) {
+            Ok(Some(Command::Pause(args))) => Ok(args.length),
+            other => Err(format!("{other:?}")),
+        };
+        assert_eq!(length(&["daggerctl", "pause", "sonarr"]), Ok(None));
+        assert_eq!(
+            length(&["daggerctl", "pause", "sonarr", "--for", "1h 30min"]),
+            Ok(Some(Duration::from_mins(90)))
+        );
+        // Less than a second would be sent as 0, which is a pause without an end.
+        for wrong in ["500ms", "0", "soon", ""] {
+            assert!(
+                length(&["daggerctl", "pause", "sonarr", "--for", wrong]).is_err(),
+                "{wrong}"
+            );
+        }
     }
 
     /// A table of commands is only as good as its help: each needs a sentence, and so does each of its options.

@@ -8,6 +8,7 @@
 )]
 
 #[path = "client/world.rs"]
+#[allow(dead_code, reason = "only parts of the shared world are needed here")]
 mod world;
 
 use std::io::{BufRead as _, BufReader};

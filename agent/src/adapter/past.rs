@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use serde::Deserialize;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
 
 use super::notify::one_line;
@@ -87,23 +87,39 @@ fn decode(line: &str) -> Option<Event> {
     })
 }
 
+/// What comes out of a pipe, up to the limit; then the pipe is closed, so that a writer with more to say does not wait.
+async fn all(pipe: impl AsyncRead + Unpin) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    pipe.take(OUTPUT_MAX).read_to_end(&mut bytes).await?;
+    Ok(bytes)
+}
+
 async fn run(words: &[&str]) -> io::Result<String> {
     let mut child = Command::new(JOURNALCTL)
         .args(["--quiet", "--no-pager"])
         .args(words)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()?;
     let output = child
         .stdout
         .take()
         .ok_or_else(|| io::Error::other("journalctl has no output"))?;
+    let complaints = child
+        .stderr
+        .take()
+        .ok_or_else(|| io::Error::other("journalctl has no standard error"))?;
     let read = async {
-        let mut bytes = Vec::new();
-        output.take(OUTPUT_MAX).read_to_end(&mut bytes).await?;
-        child.wait().await?;
+        let (bytes, words) = tokio::try_join!(all(output), all(complaints))?;
+        let status = child.wait().await?;
+        // One that was cut short ends badly, too, and what it has said counts.
+        if !status.success() && bytes.is_empty() {
+            let words = String::from_utf8_lossy(&words);
+            let why = words.lines().next_back().unwrap_or("journalctl says nothing");
+            return Err(io::Error::other(one_line(why)));
+        }
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     };
     tokio::time::timeout(LIMIT, read)

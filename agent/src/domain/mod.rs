@@ -14,6 +14,10 @@ pub mod recovery;
 
 pub mod machine;
 
+pub mod standing;
+
+pub mod why;
+
 pub mod standstill;
 
 pub mod schedule;

@@ -89,6 +89,7 @@ impl ServiceObject {
     /// Does nothing about the service for so many seconds, however it answers; 0: until Resume(). It is watched on. A
     /// pause ends by itself and outlives the agent, not the machine. Asks polkit for org.nixarr.dagger1.pause.
     /// Errors: org.nixarr.Dagger1.Error.NotAuthorized, .InteractiveAuthorizationRequired, .InvalidArgument, .Throttled.
+    #[zbus(proxy(allow_interactive_auth))]
     async fn pause(
         &self,
         #[zbus(connection)] connection: &Connection,
@@ -110,6 +111,7 @@ impl ServiceObject {
 
     /// Ends a pause. Asks polkit for org.nixarr.dagger1.pause.
     /// Errors: as Pause().
+    #[zbus(proxy(allow_interactive_auth))]
     async fn resume(
         &self,
         #[zbus(connection)] connection: &Connection,

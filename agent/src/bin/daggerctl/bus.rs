@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use dagger_agent::adapter::bus::{BusError, Checked, ManagerProxy, ServiceProxy, client};
+use dagger_agent::adapter::bus::{BusError, Checked, Event, ManagerProxy, ServiceProxy, Told, client};
 use dagger_agent::domain::health::Health;
 use dagger_suite::names::{AGENT_UNIT, BUS_NAME, BUS_ROOT, ServiceName};
 use zbus::export::futures_core::Stream;
@@ -19,6 +19,12 @@ use crate::report::{Report, Service, unknown};
 
 /// How long an answer may take. `Check` waits for the applications themselves, each with a time limit of its own.
 const PATIENCE: Duration = Duration::from_mins(1);
+/// The same where somebody may be looking for a password.
+const PATIENCE_WITH_PEOPLE: Duration = Duration::from_mins(5);
+/// The agent lets each user ask so often; a question too many is put again after this time.
+const AGAIN: Duration = Duration::from_millis(250);
+/// And so often at most: with the agent's own limit, that is enough for a thousand services.
+const TRIES: u32 = 40;
 
 /// systemd's bus name and root object (org.freedesktop.systemd1(5)).
 const SYSTEMD: (&str, &str) = ("org.freedesktop.systemd1", "/org/freedesktop/systemd1");
@@ -44,8 +50,17 @@ pub struct Bus(Connection);
 impl Bus {
     /// Connects (`DBUS_SYSTEM_BUS_ADDRESS` moves the bus, as for every program).
     pub async fn connect() -> Result<Self, Error> {
+        Self::with(PATIENCE).await
+    }
+
+    /// The same for what polkit asks people about.
+    pub async fn connect_for_people() -> Result<Self, Error> {
+        Self::with(PATIENCE_WITH_PEOPLE).await
+    }
+
+    async fn with(patience: Duration) -> Result<Self, Error> {
         let connection = connection::Builder::system()
-            .method_timeout(PATIENCE)
+            .method_timeout(patience)
             .build()
             .await;
         connection
@@ -71,9 +86,35 @@ impl Bus {
 
     /// Asks one application now.
     pub async fn check(&self, name: &ServiceName) -> Result<Checked, Error> {
-        let service = ServiceProxy::builder(&self.0).path(name.object_path()).build();
-        let (health, detail) = service.await.map_err(of_bus)?.check().await.map_err(of_agent)?;
+        let (health, detail) = self.service(name).await?.check().await.map_err(of_agent)?;
         Ok((name.to_string(), health, detail))
+    }
+
+    /// Why a service is as it is.
+    pub async fn why(&self, name: &ServiceName) -> Result<Told, Error> {
+        let service = self.service(name).await?;
+        patiently(async || service.why().await).await
+    }
+
+    /// The last events of a service, oldest first.
+    pub async fn history(&self, name: &ServiceName, count: u32) -> Result<Vec<Event>, Error> {
+        let service = self.service(name).await?;
+        patiently(async || service.history(count).await).await
+    }
+
+    /// Has the agent leave a service alone for so many seconds; 0: until [`Bus::resume`]. polkit may ask for a password.
+    pub async fn pause(&self, name: &ServiceName, seconds: u64) -> Result<(), Error> {
+        self.service(name).await?.pause(seconds).await.map_err(of_agent)
+    }
+
+    /// Ends a pause. polkit may ask for a password.
+    pub async fn resume(&self, name: &ServiceName) -> Result<(), Error> {
+        self.service(name).await?.resume().await.map_err(of_agent)
+    }
+
+    async fn service(&self, name: &ServiceName) -> Result<ServiceProxy<'_>, Error> {
+        let service = ServiceProxy::builder(&self.0).path(name.object_path()).build();
+        service.await.map_err(of_bus)
     }
 
     /// What systemd alone says of the suite's units that it has loaded, by name.
@@ -161,6 +202,17 @@ impl Bus {
     }
 }
 
+/// Puts a question until the agent has time for it: it limits how often a user may ask.
+async fn patiently<T>(question: impl AsyncFn() -> Result<T, BusError>) -> Result<T, Error> {
+    for _ in 0..TRIES {
+        match question().await {
+            Err(BusError::Throttled(_)) => tokio::time::sleep(AGAIN).await,
+            answer => return answer.map_err(of_agent),
+        }
+    }
+    question().await.map_err(of_agent)
+}
+
 /// See [`Bus::changes`].
 pub struct Changes([MessageStream; 2]);
 
@@ -229,7 +281,7 @@ fn of_bus(error: zbus::Error) -> Error {
         },
         zbus::Error::MethodError(_, Some(text), _) => Error::NoAgent(text.trim_end_matches('.').to_owned()),
         zbus::Error::InputOutput(error) if error.kind() == io::ErrorKind::TimedOut => {
-            Error::NoAgent(format!("no answer within {} s", PATIENCE.as_secs()))
+            Error::NoAgent("it does not answer in time".into())
         }
         other => Error::NoAgent(other.to_string()),
     }

@@ -3,7 +3,8 @@
 //!
 //! The files in order, each importing only from those above it:
 //! `error` (exit codes) - `text` (tables, pure) - `report` (what is known) - `screen` - `show` (reports as text, pure) -
-//! `suite` (the configuration) - `bus` - `status`, `nixarr`, `run`, `tree`, `config` (the commands).
+//! `suite` (the configuration) - `bus` - `status`, `why`, `when` (local time), `history`, `pause`, `nixarr`, `run`, `tree`,
+//! `config` (the commands).
 
 mod error;
 
@@ -20,6 +21,14 @@ mod suite;
 mod bus;
 
 mod status;
+
+mod why;
+
+mod when;
+
+mod history;
+
+mod pause;
 
 mod nixarr;
 
@@ -87,6 +96,10 @@ fn daggerctl(line: Daggerctl) -> Result<u8, Error> {
         Command::Status(args) => block_on(status::status(&args, screen)),
         Command::Health(args) => block_on(status::health(&args, screen)),
         Command::Check(args) => block_on(status::check(&args, screen)),
+        Command::Why(args) => block_on(why::why(&args, screen)),
+        Command::History(args) => block_on(history::history(&args, screen)),
+        Command::Pause(args) => block_on(pause::pause(&args)),
+        Command::Resume(args) => block_on(pause::resume(&args)),
         Command::Config(ConfigCommand::Check) => config::check(),
         Command::Config(ConfigCommand::Show(args)) => config::show(args.json),
         Command::Config(ConfigCommand::Diff) => config::diff(),

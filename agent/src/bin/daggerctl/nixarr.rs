@@ -10,7 +10,7 @@ use crate::error::Error;
 use crate::report::Report;
 use crate::screen::{Screen, print, print_json};
 use crate::show::{NOTHING, summary as summary_text, tone};
-use crate::status::{report, without_agent};
+use crate::status::{now, report, without_agent};
 use crate::suite::Suite;
 use crate::text::{Cell, Tone, table};
 
@@ -124,7 +124,7 @@ fn text(rows: &[Row], colour: bool) -> String {
 /// `dagger-nixarr-summary`.
 pub async fn summary(screen: Screen) -> Result<u8, Error> {
     let (report, reason) = report(&Bus::connect().await?).await?;
-    print(&summary_text(&report, screen.colour))?;
+    print(&summary_text(&report, now(), screen.colour))?;
     let good = report.configuration_errors.is_empty()
         && report
             .services

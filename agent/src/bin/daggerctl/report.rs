@@ -118,8 +118,8 @@ mod tests {
         assert_eq!(keys(&json), "agent configuration_errors health services version");
         assert_eq!(
             keys(&json["services"][0]),
-            "active_state health health_detail image image_digest kind latency_usec main_pid memory_bytes name owner \
-             port since sub_state unit url version wants"
+            "active_state cause health health_detail image image_digest kind latency_usec main_pid memory_bytes name \
+             owner paused_until port problems recoveries since sub_state unit url version wants"
         );
         assert!(json["services"][0]["memory_bytes"].is_null());
         assert_eq!(

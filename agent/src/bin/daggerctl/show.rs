@@ -1,11 +1,12 @@
 //! A report as people read it. Pure: time and colour are handed in.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use dagger_agent::domain::health::Health;
 
 use crate::report::{Report, Service};
-use crate::text::{Cell, Tone, ago, bytes, clean, latency, paint, table};
+use crate::text::{Cell, Tone, ago, bytes, clean, latency, paint, span, table};
 
 /// What is shown when no service is configured.
 pub const NOTHING: &str = "\
@@ -48,7 +49,7 @@ pub fn status(report: &Report, now: u64, colour: bool) -> String {
         rows.extend(report.services.iter().map(|service| row(service, now)));
         table(&rows, colour)
     };
-    let notes = notes(report, colour);
+    let notes = notes(report, now, colour);
     if !notes.is_empty() {
         text.push('\n');
         text.push_str(&notes);
@@ -85,11 +86,18 @@ fn state(service: &Service) -> String {
     }
 }
 
-/// One line for each service that is not as it should be, with the command that shows more, and one for each mistake in
-/// the configuration.
-pub fn notes(report: &Report, colour: bool) -> String {
+/// One line for each service that is not as it should be, with the command that shows more, one for each whose recovery is
+/// paused, and one for each mistake in the configuration. `now` is in microseconds of CLOCK_REALTIME.
+pub fn notes(report: &Report, now: u64, colour: bool) -> String {
     let mut text = String::new();
     for Service { view, .. } in &report.services {
+        if let Some(length) = paused(view.paused_until, now) {
+            let name = &view.name;
+            let _ = writeln!(
+                text,
+                "{name}: recovery is paused {length} (daggerctl resume {name})"
+            );
+        }
         let quiet = matches!(view.health, Health::Healthy | Health::Inactive)
             || (view.health == Health::Unknown && view.health_detail.is_empty());
         if quiet {
@@ -120,6 +128,18 @@ pub fn notes(report: &Report, colour: bool) -> String {
     text
 }
 
+/// How long a pause still lasts, in words; none: there is none.
+fn paused(until: u64, now: u64) -> Option<String> {
+    match until {
+        0 => None,
+        u64::MAX => Some("until somebody resumes it".into()),
+        until => Some(format!(
+            "for another {}",
+            span(Duration::from_micros(until.saturating_sub(now)))
+        )),
+    }
+}
+
 /// Lines of `health` and `check`: name, verdict, why.
 pub fn verdicts<'a>(services: impl Iterator<Item = (&'a str, Health, &'a str)>, colour: bool) -> String {
     let rows: Vec<_> = services
@@ -134,8 +154,8 @@ pub fn verdicts<'a>(services: impl Iterator<Item = (&'a str, Health, &'a str)>, 
     table(&rows, colour)
 }
 
-/// The few lines of `dagger-nixarr-summary`.
-pub fn summary(report: &Report, colour: bool) -> String {
+/// The few lines of `dagger-nixarr-summary`. `now` is in microseconds of CLOCK_REALTIME.
+pub fn summary(report: &Report, now: u64, colour: bool) -> String {
     let all = report.services.len();
     if all == 0 && report.configuration_errors.is_empty() {
         return NOTHING.to_owned();
@@ -155,7 +175,7 @@ pub fn summary(report: &Report, colour: bool) -> String {
     }
     format!(
         "{line}\n{}More: daggerctl status, journalctl -u monitoring\n",
-        notes(report, colour)
+        notes(report, now, colour)
     )
 }
 
@@ -211,13 +231,35 @@ configuration: /etc/dagger/dagger.toml:3:1: unknown key `prot`
     #[test]
     fn a_summary_says_how_many_and_where_to_look() {
         assert_eq!(
-            summary(&sample(), false).lines().collect::<Vec<_>>(),
+            summary(&sample(), 0, false).lines().collect::<Vec<_>>(),
             [
                 "1 of 2 services healthy",
                 "radarr: unhealthy: connection \u{fffd}[2Jrefused (systemctl status dagger-radarr.service)",
                 "configuration: /etc/dagger/dagger.toml:3:1: unknown key `prot`",
                 "More: daggerctl status, journalctl -u monitoring",
             ]
+        );
+    }
+
+    #[test]
+    fn what_is_waited_for_and_what_is_paused_stands_below_the_table() {
+        let mut report = sample();
+        let [radarr, sonarr] = report.services.as_mut_slice() else {
+            panic!("two services");
+        };
+        radarr.view.health_detail = "waiting: /fun is not mounted".into();
+        radarr.view.cause = "not-mounted".into();
+        radarr.view.paused_until = u64::MAX;
+        sonarr.view.paused_until = 7_260_000_000;
+        report.configuration_errors.clear();
+        let text = notes(&report, 60_000_000, false);
+        assert_eq!(
+            text,
+            "\
+radarr: recovery is paused until somebody resumes it (daggerctl resume radarr)
+radarr: unhealthy: waiting: /fun is not mounted (systemctl status dagger-radarr.service)
+sonarr: recovery is paused for another 2 h (daggerctl resume sonarr)
+"
         );
     }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use dagger_agent::adapter::bus::Owner;
 use dagger_agent::cli::{HealthArgs, StatusArgs};
 use dagger_agent::domain::health::Health;
-use dagger_suite::names::{Root, ServiceName, exit};
+use dagger_suite::names::{Root, exit};
 use serde::Serialize;
 use tokio::time::{sleep, timeout};
 
@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::report::Report;
 use crate::screen::{Screen, print, print_json, warn};
 use crate::show;
-use crate::suite::{Suite, no_such};
+use crate::suite::{Suite, known};
 
 /// A burst of signals is one change: how long the burst may last.
 const BURST: Duration = Duration::from_millis(100);
@@ -32,7 +32,7 @@ struct Verdict {
 }
 
 /// Now, in microseconds of CLOCK_REALTIME.
-fn now() -> u64 {
+pub fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }
@@ -140,9 +140,7 @@ async fn watch(bus: &Bus, json: bool, screen: Screen) -> Result<u8, Error> {
 pub async fn health(args: &HealthArgs, screen: Screen) -> Result<u8, Error> {
     let report = Bus::connect().await?.report().await?;
     for word in &args.services {
-        if !report.names().any(|name| name == word) {
-            return Err(no_such(word, report.names()));
-        }
+        known(word, report.names())?;
     }
     let asked = |name: &str| args.services.is_empty() || args.services.iter().any(|word| word == name);
     let verdicts = report
@@ -174,13 +172,7 @@ pub async fn check(args: &HealthArgs, screen: Screen) -> Result<u8, Error> {
         let report = bus.report().await?;
         let mut checked = Vec::new();
         for word in &args.services {
-            if !report.names().any(|name| name == word) {
-                return Err(no_such(word, report.names()));
-            }
-            checked.push(
-                bus.check(&ServiceName::parse(word).map_err(Error::Usage)?)
-                    .await?,
-            );
+            checked.push(bus.check(&known(word, report.names())?).await?);
         }
         checked
     };

@@ -23,6 +23,8 @@ pub struct Configured {
     pub name: ServiceName,
     /// Native units that may own the same data, and whether they are on this machine.
     pub native: Vec<(String, bool)>,
+    /// What is wrong with its configuration, one sentence each; with any, it cannot run.
+    pub mistakes: Vec<String>,
 }
 
 impl Suite {
@@ -37,10 +39,12 @@ impl Suite {
                 .into_iter()
                 .map(|unit| (unit.name, unit.present))
                 .collect(),
+            mistakes: Vec::new(),
         });
         let broken = loaded.broken.into_iter().map(|broken| Configured {
             name: broken.name,
             native: Vec::new(),
+            mistakes: broken.messages,
         });
         let mut services: Vec<_> = good.chain(broken).collect();
         services.sort_by(|a, b| a.name.cmp(&b.name));
@@ -121,6 +125,15 @@ impl Suite {
             (false, true, _) => Owner::Native,
             (false, false, false) => Owner::None,
         }
+    }
+}
+
+/// Takes one name from the command line that is among those that are known.
+pub fn known<'a>(word: &str, known: impl Iterator<Item = &'a str> + Clone) -> Result<ServiceName, Error> {
+    if known.clone().any(|name| name == word) {
+        ServiceName::parse(word).map_err(Error::Usage)
+    } else {
+        Err(no_such(word, known))
     }
 }
 

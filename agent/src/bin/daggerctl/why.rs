@@ -1,0 +1,156 @@
+//! `why`: the first cause of what is wrong, in one sentence, and what it rests on.
+
+use dagger_agent::cli::WhyArgs;
+use dagger_agent::domain::health::Health;
+use dagger_suite::names::{Root, exit};
+use serde::Serialize;
+
+use crate::bus::Bus;
+use crate::error::Error;
+use crate::report::Report;
+use crate::screen::{Screen, print, print_json, warn};
+use crate::show::{NOTHING, tone};
+use crate::suite::{Suite, known, no_such};
+use crate::text::{clean, paint};
+
+/// One service, explained. Field names are those of the JSON form.
+#[derive(Debug, Serialize)]
+struct Answer {
+    name: String,
+    health: Health,
+    /// The cause in one sentence.
+    sentence: String,
+    /// It was seen, not concluded.
+    certain: bool,
+    /// What it rests on, line by line.
+    evidence: Vec<String>,
+}
+
+/// `daggerctl why`.
+pub async fn why(args: &WhyArgs, screen: Screen) -> Result<u8, Error> {
+    let bus = Bus::connect().await?;
+    let report = bus.report().await?;
+    let all = args.services.is_empty();
+    let words: Vec<&str> = if all {
+        let ill = report
+            .services
+            .iter()
+            .filter(|service| service.view.health != Health::Healthy);
+        ill.map(|service| service.view.name.as_str()).collect()
+    } else {
+        args.services.iter().map(String::as_str).collect()
+    };
+    let mut answers = Vec::new();
+    for word in words {
+        answers.push(answer(&bus, &report, word).await?);
+    }
+    let mistakes: &[String] = if all { &report.configuration_errors } else { &[] };
+    let good = mistakes.is_empty() && answers.iter().all(|answer| answer.health == Health::Healthy);
+    if args.json {
+        print_json(&answers)?;
+    } else if report.services.is_empty() && answers.is_empty() && mistakes.is_empty() {
+        print(NOTHING)?;
+    } else if good && all {
+        print("every service is healthy\n")?;
+    } else {
+        print(&text(&answers, screen.colour))?;
+    }
+    for mistake in mistakes {
+        warn("daggerctl", &format!("configuration: {}", clean(mistake)));
+    }
+    Ok(if good { exit::GOOD } else { exit::NOT_HEALTHY })
+}
+
+async fn answer(bus: &Bus, report: &Report, word: &str) -> Result<Answer, Error> {
+    let Some(service) = report.services.iter().find(|service| service.view.name == word) else {
+        return broken(report, word);
+    };
+    let (sentence, certain, evidence) = bus.why(&known(word, report.names())?).await?;
+    Ok(Answer {
+        name: word.to_owned(),
+        health: service.view.health,
+        sentence,
+        certain,
+        evidence,
+    })
+}
+
+/// A service that the agent does not have: its configuration has a mistake, or there is none.
+fn broken(report: &Report, word: &str) -> Result<Answer, Error> {
+    let suite = Suite::read(Root::from_env());
+    let configured = suite
+        .services()
+        .iter()
+        .find(|service| service.name.as_str() == word);
+    match configured.map(|service| service.mistakes.as_slice()) {
+        Some([first, ..]) => Ok(Answer {
+            name: word.to_owned(),
+            health: Health::Failed,
+            sentence: format!("{word} cannot start: {first}"),
+            certain: true,
+            evidence: configured.map_or_else(Vec::new, |service| service.mistakes.clone()),
+        }),
+        Some([]) => Err(Error::Failed(format!(
+            "{word} is in the configuration, and the agent has not read that yet: systemctl daemon-reload, then again"
+        ))),
+        None => Err(no_such(word, report.names())),
+    }
+}
+
+/// The sentences, each once, with what they rest on below.
+fn text(answers: &[Answer], colour: bool) -> String {
+    let mut told: Vec<(&str, Health, Vec<&str>)> = Vec::new();
+    for answer in answers {
+        let lines = answer.evidence.iter().map(String::as_str);
+        match told
+            .iter_mut()
+            .find(|(sentence, ..)| *sentence == answer.sentence)
+        {
+            Some((_, health, all)) => {
+                *health = Health::worst([*health, answer.health]);
+                for line in lines {
+                    if !all.contains(&line) {
+                        all.push(line);
+                    }
+                }
+            }
+            None => told.push((&answer.sentence, answer.health, lines.collect())),
+        }
+    }
+    let mut text = String::new();
+    for (sentence, health, lines) in told {
+        text.push_str(&paint(&clean(sentence), tone(health), colour));
+        text.push('\n');
+        for line in lines {
+            text.extend(["  ", &clean(line), "\n"]);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_cause_of_many_is_shown_once() {
+        let answer = |name: &str, own: &str| Answer {
+            name: name.into(),
+            health: Health::Unhealthy,
+            sentence: "/fun is not mounted; radarr and sonarr wait for it".into(),
+            certain: true,
+            evidence: vec!["/fun is not mounted".into(), own.into()],
+        };
+        let answers = [answer("radarr", "radarr: x"), answer("sonarr", "sonarr: \x1by")];
+        assert_eq!(
+            text(&answers, false),
+            "\
+/fun is not mounted; radarr and sonarr wait for it
+  /fun is not mounted
+  radarr: x
+  sonarr: \u{fffd}y
+"
+        );
+        assert!(text(&answers, true).starts_with("\x1b[31m/fun"));
+    }
+}
