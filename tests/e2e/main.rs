@@ -15,6 +15,7 @@ mod state;
 mod images;
 mod network;
 mod install;
+mod faults;
 
 use dagger_tests::harness;
 
@@ -34,6 +35,7 @@ fn main() -> std::process::ExitCode {
         images::STORIES,
         network::STORIES,
         install::STORIES,
+        faults::STORIES,
     ];
     harness::main(&stories.concat())
 }
