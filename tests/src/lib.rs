@@ -9,5 +9,5 @@ pub mod standin;
 pub mod suite;
 pub mod harness;
 pub mod demo;
-pub mod faults;
 pub mod bench;
+pub mod faults;

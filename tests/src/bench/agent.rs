@@ -18,7 +18,7 @@ const RSS: Row = row(
 );
 const JOURNAL: Row = row(
     "idle-journal",
-    "journal lines of a healthy day's probes, six services",
+    "journal lines of a healthy day's probes, six services, their own words aside",
     10.0,
     "lines",
 );
@@ -80,10 +80,14 @@ pub fn measure(wanted: &dyn Fn(&str) -> bool, programs: &Path) -> Result<Vec<Fig
     Ok(measured)
 }
 
-/// Lines in the journals of the agent and of the six, by whomever.
+/// Lines in the journals of the agent and of the six that are not the applications' own words.
 fn lines(machine: &Machine) -> Result<Vec<String>> {
     let entries = machine.journal(&["-b", "-u", AGENT, "-u", "dagger-*"])?;
-    Ok(entries.iter().map(|entry| entry.message().to_owned()).collect())
+    let ours = entries.iter().filter(|entry| {
+        let own = entry.field("_SYSTEMD_UNIT").starts_with("dagger-");
+        !own || entry.field("SYSLOG_IDENTIFIER") == "podman"
+    });
+    Ok(ours.map(|entry| entry.message().to_owned()).collect())
 }
 
 /// An hour's worth of probes, in which nothing happens: what they leave in memory and in the journal.

@@ -2,7 +2,9 @@
 
 use super::dice::Dice;
 use super::stage::{FAILURES, INTERVAL, Run, Stage, TIMEOUT};
+use crate::bench::meter::QUESTIONS;
 use crate::standin::bazarr;
+use crate::standin::server::STATE;
 use crate::suite::SIX;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeMap;
@@ -25,6 +27,11 @@ enum Seen {
     /// No answer until the question's time is up.
     Silent,
 }
+
+/// Images that start the application again by themselves, within the container: nobody outside has anything to do, and
+/// may not even see it. The others are the first process of their container, which no signal of its own ends
+/// (pid_namespaces(7)).
+const SUPERVISED: &[&str] = &["prowlarr", "radarr", "sonarr"];
 
 impl Seen {
     /// The time within which it has to be noticed; none: that depends on the application.
@@ -61,6 +68,8 @@ pub struct Kind {
 }
 
 const STANDINS: &[&str] = &["bazarr", "jellyfin", "prowlarr", "radarr", "sonarr"];
+/// Those whose container ends with them. Bazarr's goes on without its child, which is a kind of its own.
+const SINGLE: &[&str] = &["jellyfin", "prowlarr", "radarr", "sonarr"];
 const BAZARR: &[&str] = &["bazarr"];
 /// Those whose answer has a body that counts.
 const BODY: &[&str] = &["bazarr", "jellyfin"];
@@ -74,13 +83,13 @@ pub const KINDS: &[Kind] = &[
     kind("crash", &SIX, Seen::Gone, How::Signal("KILL")),
     kind(
         "exit",
-        STANDINS,
+        SINGLE,
         Seen::Gone,
         How::File(&["exit 1 once", "exit 0 once", "exit 139 once"]),
     ),
     kind(
         "segmentation-fault",
-        STANDINS,
+        SUPERVISED,
         Seen::Gone,
         How::File(&["signal 11 once", "signal 6 once"]),
     ),
@@ -131,7 +140,7 @@ pub const KINDS: &[Kind] = &[
     ),
     kind(
         "leak-until-out-of-memory",
-        STANDINS,
+        SINGLE,
         Seen::GoneLater,
         How::File(&["leak 100M"]),
     ),
@@ -185,13 +194,20 @@ impl Case {
     /// Lets it happen and looks on until the service is healthy again.
     pub fn run(&self, stage: &Stage) -> Result<Repair> {
         let before = stage.runs()?;
+        let process = self.process(stage);
         let since = stage.now()?;
         let began = Instant::now();
         self.inject(stage)?;
-        self.heal(stage, &before, began)
+        self.heal(stage, &before, process, began)
             .with_context(|| stage.machine.account_of(self.service))?;
         let healed = began.elapsed();
         stage.untouched(&before, Some(self.service))?;
+        if self.within() {
+            return Ok(Repair {
+                noticed: None,
+                healed,
+            });
+        }
         let noticed = stage
             .noticed(self.service, since)?
             .context("nobody has noticed it")?;
@@ -214,6 +230,20 @@ impl Case {
         })
     }
 
+    /// Whether the image repairs it, and not systemd.
+    fn within(&self) -> bool {
+        let ends = matches!(self.kind.seen, Seen::Gone | Seen::GoneLater);
+        ends && matches!(self.kind.how, How::File(_)) && SUPERVISED.contains(&self.service)
+    }
+
+    /// The application's process, as it counts itself; none while it does not answer.
+    fn process(&self, stage: &Stage) -> Option<u64> {
+        let (_, port, _) = QUESTIONS.iter().find(|(service, ..)| *service == self.service)?;
+        let answer = stage.machine.http(&format!("http://127.0.0.1:{port}{STATE}"));
+        let said: serde_json::Value = serde_json::from_str(&answer.ok()?.1).ok()?;
+        said.get("pid")?.as_u64()
+    }
+
     fn inject(&self, stage: &Stage) -> Result<()> {
         let machine = &stage.machine;
         match self.kind.how {
@@ -230,11 +260,20 @@ impl Case {
     }
 
     /// Waits for a new run, takes the fault back, which only the old one had, and waits until the new one is healthy.
-    fn heal(&self, stage: &Stage, before: &BTreeMap<String, Run>, began: Instant) -> Result<()> {
+    fn heal(
+        &self,
+        stage: &Stage,
+        before: &BTreeMap<String, Run>,
+        process: Option<u64>,
+        began: Instant,
+    ) -> Result<()> {
         let old = before.get(self.service).context("no such service")?;
         loop {
             let now = stage.run_of(self.service)?;
             if now.invocation != old.invocation && !now.invocation.is_empty() {
+                break;
+            }
+            if self.within() && self.process(stage).is_some_and(|pid| Some(pid) != process) {
                 break;
             }
             if began.elapsed() > HEALED {
