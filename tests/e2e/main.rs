@@ -16,6 +16,7 @@ mod media;
 mod images;
 mod network;
 mod install;
+mod faults;
 
 use dagger_tests::harness;
 
@@ -36,6 +37,7 @@ fn main() -> std::process::ExitCode {
         images::STORIES,
         network::STORIES,
         install::STORIES,
+        faults::STORIES,
     ];
     harness::main(&stories.concat())
 }

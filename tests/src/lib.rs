@@ -10,3 +10,4 @@ pub mod suite;
 pub mod harness;
 pub mod demo;
 pub mod bench;
+pub mod faults;

@@ -1,12 +1,14 @@
-//! The agent at work in a machine: memory, start, and what a health check costs beside podman's.
+//! The agent at work in a machine: its memory and its silence, its start, its sandbox.
 
-use super::figure::{Figure, Peer, Row};
+use super::figure::{Figure, Row};
+use super::meter::{self, AGENT};
+use super::probe;
 use super::samples::Samples;
 use crate::rig::{Machine, Suite, progress};
 use crate::suite::{Ground, SIX, SIX_TOML};
 use anyhow::{Context, Result, ensure};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const RSS: Row = row(
     "agent-rss",
@@ -14,13 +16,13 @@ const RSS: Row = row(
     5.0,
     "MiB",
 );
-const BUS_NAME: Row = row("agent-bus-name", "from exec to the bus name", 20.0, "ms");
-const PROBE_CPU: Row = row(
-    "probe-cpu-podman",
-    "processor time of a health check, against `podman healthcheck run`",
-    0.005,
-    "x",
+const JOURNAL: Row = row(
+    "idle-journal",
+    "journal lines of a healthy day's probes, six services, their own words aside",
+    10.0,
+    "lines",
 );
+const BUS_NAME: Row = row("agent-bus-name", "from exec to the bus name", 20.0, "ms");
 const SECURITY: Row = row(
     "agent-security",
     "exposure of monitoring.service (systemd-analyze security)",
@@ -29,16 +31,14 @@ const SECURITY: Row = row(
 );
 
 /// All of them.
-pub const ROWS: [Row; 4] = [RSS, BUS_NAME, PROBE_CPU, SECURITY];
+pub const ROWS: [Row; 6] = [RSS, JOURNAL, probe::PODMAN, probe::CLIENT, BUS_NAME, SECURITY];
 
-/// The agent asks each of the six every 15 seconds unless it is told otherwise.
-const HOUR: u64 = 6 * 3600 / 15;
-/// How often it asks here, the most that it does, so that an hour's worth of probes takes four minutes.
+/// Questions of an hour to those that count them: each is asked every 15 seconds unless somebody wants it otherwise.
+const HOUR: u64 = meter::COUNTING * 3600 / 15;
+/// How often they are asked here, the most that the agent does, so that an hour's worth of probes takes four minutes.
 const INTERVAL: &str = "1s";
-/// How often the agent is started, and how often podman's check is run.
+/// How often the agent is started.
 const ROUNDS: usize = 15;
-/// So long does each of the windows last in which the agent's probes are counted, in seconds.
-const WINDOW: u64 = 2;
 
 const fn row(name: &'static str, what: &'static str, limit: f64, unit: &'static str) -> Row {
     Row {
@@ -49,215 +49,133 @@ const fn row(name: &'static str, what: &'static str, limit: f64, unit: &'static 
     }
 }
 
-/// Measures one figure in the machine.
-type Measure = fn(&Machine) -> Result<Figure>;
+/// Measures some figures in the machine.
+type Measure = fn(&Machine) -> Result<Vec<Figure>>;
 
 /// Measures what is asked for.
-pub fn measure(wanted: &dyn Fn(&str) -> bool, _: &Path) -> Result<Vec<Figure>> {
+pub fn measure(wanted: &dyn Fn(&str) -> bool, programs: &Path) -> Result<Vec<Figure>> {
     let ground = Ground::prepare(Suite::Trixie)?;
-    let mut toml = SIX_TOML.to_owned();
-    for service in SIX {
-        let table = format!("[services.{service}]\n");
-        toml = toml.replace(
-            &table,
-            &format!("{table}health = {{ interval = \"{INTERVAL}\" }}\n"),
-        );
-    }
-    let machine = Machine::boot(ground.configured("bench", &toml)?)?;
+    let spec = ground.configured("bench", &meter::asked_every(SIX_TOML, INTERVAL))?;
+    let spec = spec.bind_read_only(programs.join("loopback"), probe::LOOPBACK);
+    let machine = Machine::boot(spec)?;
     progress::during("six services become healthy", || machine.wait_six())?;
-    let figures: [(Row, Measure); 4] = [
-        (RSS, memory),
-        (PROBE_CPU, probe),
-        (BUS_NAME, bus_name),
-        (SECURITY, security),
+    let groups: [(&[Row], Measure); 4] = [
+        (&[RSS, JOURNAL], hour),
+        (&[probe::PODMAN, probe::CLIENT], probe::measure),
+        (&[BUS_NAME], bus_name),
+        (&[SECURITY], security),
     ];
     let mut measured = Vec::new();
-    for (row, figure) in figures.into_iter().filter(|(row, _)| wanted(row.name)) {
-        let outcome = progress::during(row.name, || figure(&machine));
-        measured.push(outcome.unwrap_or_else(|why| Figure::failed(row, &why)));
+    for (rows, measure) in groups {
+        let rows = || rows.iter().filter(|row| wanted(row.name));
+        let names: Vec<&str> = rows().map(|row| row.name).collect();
+        if names.is_empty() {
+            continue;
+        }
+        match progress::during(names.join(", "), || measure(&machine)) {
+            Ok(figures) => measured.extend(figures.into_iter().filter(|figure| wanted(figure.row.name))),
+            Err(why) => measured.extend(rows().map(|row| Figure::failed(*row, &why))),
+        }
     }
     Ok(measured)
 }
 
-/// Connections that were accepted in the machine so far: nobody but the agent makes any while it is measured.
-fn connections(machine: &Machine) -> Result<u64> {
-    let text = machine.ok("cat /proc/net/snmp")?;
-    let mut lines = text.lines().filter_map(|line| line.strip_prefix("Tcp: "));
-    let (names, values) = (
-        lines.next().context("no names")?,
-        lines.next().context("no values")?,
-    );
-    let at = names
-        .split(' ')
-        .position(|name| name == "PassiveOpens")
-        .context("no PassiveOpens")?;
-    let value = values.split(' ').nth(at).context("no value")?;
-    value.parse().context("PassiveOpens")
+/// Lines in the journals of the agent and of the six that are not the applications' own words.
+fn lines(machine: &Machine) -> Result<Vec<String>> {
+    let entries = machine.journal(&["-b", "-u", AGENT, "-u", "dagger-*"])?;
+    let ours = entries.iter().filter(|entry| {
+        let own = entry.field("_SYSTEMD_UNIT").starts_with("dagger-");
+        !own || entry.field("SYSLOG_IDENTIFIER") == "podman"
+    });
+    Ok(ours.map(|entry| entry.message().to_owned()).collect())
 }
 
-fn memory(machine: &Machine) -> Result<Figure> {
-    let before = connections(machine)?;
-    let probes = machine.wait_for("an hour's worth of probes", Duration::from_mins(5), |machine| {
-        let probes = connections(machine)? - before;
-        Ok((probes >= HOUR).then_some(probes))
-    })?;
-    let status = machine.ok("cat /proc/$(systemctl show -P MainPID monitoring)/status")?;
-    let field = |name: &str| -> Result<f64> {
-        let line = status.lines().find_map(|line| line.strip_prefix(name));
-        let number = line.and_then(|line| line.split_ascii_whitespace().next());
-        Ok(number.with_context(|| format!("no {name}"))?.parse::<f64>()? / 1024.0)
-    };
+/// An hour's worth of probes, in which nothing happens: what they leave in memory and in the journal.
+fn hour(machine: &Machine) -> Result<Vec<Figure>> {
+    let (before, said, began) = (meter::answered(machine)?, lines(machine)?.len(), Instant::now());
+    let mut probes = 0;
+    while probes < HOUR {
+        ensure!(
+            began.elapsed() < Duration::from_mins(8),
+            "{probes} of {HOUR} probes in 8 minutes"
+        );
+        std::thread::sleep(Duration::from_secs(2));
+        probes = meter::answered(machine)? - before;
+    }
+    let memory = meter::memory(machine, AGENT)?;
+    let new = lines(machine)?.split_off(said);
     let healthy = SIX
         .iter()
         .filter(|service| machine.health(service) == "healthy")
         .count();
-    Ok(Figure {
+    ensure!(healthy == SIX.len(), "{healthy} of 6 are healthy afterwards");
+    let rss = Figure {
         row: RSS,
-        samples: [field("VmRSS:")?].into_iter().collect(),
+        samples: [memory.resident].into_iter().collect(),
         peer: None,
         notes: vec![
             format!(
-                "after {probes} probes, one each {INTERVAL} and service; an hour has {HOUR}; {healthy} of 6 healthy"
+                "after {probes} probes of five of the six, one each {INTERVAL} and service; an hour has {HOUR}"
             ),
             format!(
                 "{:.2} MiB of it are the agent's own (RssAnon), {:.2} MiB pages of files; the most ever was {:.2} MiB",
-                field("RssAnon:")?,
-                field("RssFile:")?,
-                field("VmHWM:")?
+                memory.own, memory.files, memory.most
             ),
         ],
-    })
+    };
+    #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
+    let days = probes as f64 / (HOUR * 24) as f64;
+    #[expect(clippy::cast_precision_loss, reason = "a few lines")]
+    let lines = new.len() as f64 / days;
+    let mut notes = vec![format!(
+        "{} lines in {probes} probes, counted for the {} of a day; what goes by the clock and not by probes was seen for {} s",
+        new.len(),
+        HOUR * 24,
+        began.elapsed().as_secs()
+    )];
+    notes.extend(new.into_iter().take(10));
+    let journal = Figure {
+        row: JOURNAL,
+        samples: [lines].into_iter().collect(),
+        peer: None,
+        notes,
+    };
+    Ok(vec![rss, journal])
 }
 
-/// Microseconds of processor time that a control group has used.
-fn usage(machine: &Machine, group: &str) -> Result<f64> {
-    let text = machine.ok(&format!("cat {group}/cpu.stat"))?;
-    let usage = text.lines().find_map(|line| line.strip_prefix("usage_usec "));
-    usage.context("no usage_usec")?.parse().context("usage_usec")
-}
-
-fn agent_cpu(machine: &Machine) -> Result<f64> {
-    usage(machine, "/sys/fs/cgroup/system.slice/monitoring.service")
-}
-
-fn probe(machine: &Machine) -> Result<Figure> {
-    // The same question to the same application, asked the way podman asks: a command inside a container.
-    machine.ok(
-        "podman run -d --name check --network host --entrypoint sleep --health-interval disable \
-         --health-cmd 'busybox wget -q -O /dev/null http://127.0.0.1:8989/ping' \
-         lscr.io/linuxserver/sonarr:latest infinity",
-    )?;
-    // The command that is run inside: nothing else happens there.
-    let path = machine.ok("podman inspect --format '{{.State.CgroupPath}}' check")?;
-    let container = format!("/sys/fs/cgroup{}", path.trim());
-    let (mut ours, mut theirs) = (Samples::default(), Samples::default());
-    let mut probes = 0;
-    for _ in 0..ROUNDS {
-        let (opened, used) = (connections(machine)?, agent_cpu(machine)?);
-        std::thread::sleep(Duration::from_secs(WINDOW));
-        let (used, opened) = (agent_cpu(machine)? - used, connections(machine)? - opened);
-        ensure!(opened > 10, "the agent made {opened} connections in {WINDOW} s");
-        probes += opened;
-        #[expect(clippy::cast_precision_loss, reason = "a few hundred connections")]
-        ours.push(used / opened as f64 / 1e3);
-        let inside = usage(machine, &container)?;
-        let checked = podman_check(machine)?;
-        theirs.push(checked + (usage(machine, &container)? - inside) / 1e3);
-    }
-    machine.ok("podman rm -f -t 0 check")?;
-    Ok(Figure {
-        row: PROBE_CPU,
-        samples: ours,
-        peer: Some(Peer {
-            name: "podman healthcheck run",
-            samples: theirs,
-            unit: "ms",
-        }),
-        notes: vec![
-            format!(
-                "ours: all that monitoring.service used in windows of {WINDOW} s, divided by its {probes} probes (connections that were accepted)"
-            ),
-            "podman's: its own control group as systemd accounts it, and what the command used in the container's".to_owned(),
-        ],
-    })
-}
-
-/// One check by podman, as a unit of its own, as podman's own timers run it; milliseconds.
-fn podman_check(machine: &Machine) -> Result<f64> {
-    let output = machine.sh("systemd-run --wait --collect podman healthcheck run check")?;
-    ensure!(output.good(), "podman healthcheck run: {}", output.all());
-    let text = output.all();
-    let line = text
-        .lines()
-        .find_map(|line| line.trim().strip_prefix("CPU time consumed: "));
-    span(line.with_context(|| format!("no processor time in {text}"))?)
-}
-
-/// `1.234s` or `92.5ms`, in milliseconds.
-fn span(text: &str) -> Result<f64> {
-    let mut total = 0.0;
-    for word in text.split_ascii_whitespace() {
-        let units = [("ms", 1.0), ("us", 1e-3), ("min", 6e4), ("s", 1e3)];
-        let found = units
-            .iter()
-            .find_map(|(unit, factor)| Some((word.strip_suffix(unit)?, factor)));
-        let (number, factor) = found.with_context(|| format!("not a time span: {text}"))?;
-        total += number.parse::<f64>()? * factor;
-    }
-    Ok(total)
-}
-
-fn bus_name(machine: &Machine) -> Result<Figure> {
+fn bus_name(machine: &Machine) -> Result<Vec<Figure>> {
     let mut samples = Samples::default();
     for _ in 0..ROUNDS {
         machine.ok("systemctl restart monitoring && sleep 0.3")?;
         let owner = machine.ok("busctl status org.nixarr.Dagger1 | sed -n 's/^PID=//p'")?;
-        let unit = |property: &str| machine.unit("monitoring.service", property);
+        let unit = |property: &str| machine.unit(AGENT, property);
         ensure!(owner.trim() == unit("MainPID")?, "{owner} owns the name");
         let moment =
             |property: &str| -> Result<f64> { unit(property)?.parse().with_context(|| property.to_owned()) };
         let handed = moment("ExecMainHandoffTimestampMonotonic")?;
         samples.push((moment("ActiveEnterTimestampMonotonic")? - handed) / 1e3);
     }
-    Ok(Figure {
+    Ok(vec![Figure {
         row: BUS_NAME,
         samples,
         peer: None,
         notes: vec![
             "from systemd's ExecMainHandoffTimestamp= to its ActiveEnterTimestamp=: the agent says READY=1 after it has taken the name, so the name is there sooner; six services configured".to_owned(),
         ],
-    })
+    }])
 }
 
-fn security(machine: &Machine) -> Result<Figure> {
+fn security(machine: &Machine) -> Result<Vec<Figure>> {
     let text = machine.ok("systemd-analyze security --no-pager monitoring.service")?;
     let line = text
         .lines()
         .find_map(|line| line.split_once("Overall exposure level for monitoring.service: "));
     let (_, rest) = line.with_context(|| format!("no overall level in {text}"))?;
     let number = rest.split_ascii_whitespace().next().context("no number")?;
-    Ok(Figure {
+    Ok(vec![Figure {
         row: SECURITY,
         samples: [number.parse::<f64>()?].into_iter().collect(),
         peer: None,
         notes: vec![format!("systemd says: {}", rest.trim())],
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn spans_are_read_as_systemd_writes_them() {
-        for (text, milliseconds) in [
-            ("92.5ms", 92.5),
-            ("1.25s", 1250.0),
-            ("1min 2s", 62_000.0),
-            ("500us", 0.5),
-        ] {
-            assert!((span(text).unwrap() - milliseconds).abs() < 1e-9, "{text}");
-        }
-        assert!(span("soon").is_err());
-    }
+    }])
 }

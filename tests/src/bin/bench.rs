@@ -2,7 +2,7 @@
 
 use anyhow::{Result, anyhow};
 use dagger_tests::bench::figure::{Figure, Row};
-use dagger_tests::bench::{agent, generator, sizes, start};
+use dagger_tests::bench::{agent, crowd, generator, idle, monit, sizes, start};
 use dagger_tests::suite;
 use std::path::Path;
 use std::process::ExitCode;
@@ -33,6 +33,18 @@ fn groups() -> Vec<Group> {
         Group {
             rows: agent::ROWS.to_vec(),
             measure: agent::measure,
+        },
+        Group {
+            rows: monit::ROWS.to_vec(),
+            measure: monit::measure,
+        },
+        Group {
+            rows: crowd::ROWS.to_vec(),
+            measure: crowd::measure,
+        },
+        Group {
+            rows: vec![idle::ROW],
+            measure: idle::measure,
         },
     ]
 }

@@ -92,7 +92,7 @@ impl Spec {
 
 /// A machine that is there until this is dropped. Its disk outlives its power.
 pub struct Machine {
-    name: String,
+    pub(super) name: String,
     spec: Spec,
     lock: Option<Flock<File>>,
     nspawn: Option<Child>,

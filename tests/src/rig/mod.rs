@@ -7,6 +7,7 @@ pub mod cgroup;
 pub mod exec;
 pub mod sweep;
 pub mod machine;
+pub mod freeze;
 pub mod journal;
 pub mod image;
 

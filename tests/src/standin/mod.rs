@@ -9,7 +9,8 @@
 //! The arguments are the original's own: `-data=DIR`, `--config DIR --port N`, `--datadir DIR`...
 //! `standin verify PATH` checks what a stand-in left on disk ([`verify`]).
 //! Options for the start are in the environment ([`options`]), faults are a file in the state directory ([`fault`]),
-//! and `GET /standin/state` tells how many rows were written and who writes them (never subject to authorization).
+//! and `GET /standin/state` tells how many rows were written, who writes them and how many requests came (never subject
+//! to authorization).
 //!
 //! # A static program for images without a root file system
 //! glibc's static form works for it (no name is ever resolved, users are numbers):
@@ -125,13 +126,14 @@ pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 
 /// The one answer that no original has: what was written, for tests that count it.
 pub fn state_answer(request: &Request, store: &Store, application: &str) -> Option<Response> {
-    if request.path != "/standin/state" {
+    if request.path != server::STATE {
         return None;
     }
     let (rows, last) = store.position().unwrap_or_default();
     let body = json!({
         "application": application,
         "rows": rows,
+        "requests": server::requests(),
         "last": last,
         "schema": store.schema().ok().flatten(),
         "pid": std::process::id(),

@@ -5,7 +5,7 @@ use std::io::{self, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -18,6 +18,16 @@ use super::http::{Request, Response};
 const TICK: Duration = Duration::from_millis(50);
 /// How long a kept connection may be idle, Kestrel's limit.
 const IDLE: Duration = Duration::from_secs(130);
+
+/// Requests that were read whole since the start, those for the stand-in's own state left out.
+static REQUESTS: AtomicU64 = AtomicU64::new(0);
+/// Where that state is to be had.
+pub const STATE: &str = "/standin/state";
+
+/// How many requests were read whole since the start.
+pub fn requests() -> u64 {
+    REQUESTS.load(Ordering::Relaxed)
+}
 
 /// What answers requests.
 pub type Handler = dyn Fn(&Request) -> Response + Send + Sync;
@@ -141,6 +151,9 @@ fn converse(stream: &TcpStream, context: &Context) -> io::Result<()> {
                 );
             }
         };
+        if request.path != STATE {
+            REQUESTS.fetch_add(1, Ordering::Relaxed);
+        }
         let kept = answer(stream, &request, context)?;
         if !kept || !request.keep_alive() || context.stop.load(Ordering::SeqCst) {
             return Ok(());
