@@ -50,7 +50,7 @@ pub const STORIES: &[Story] = &[
 ];
 
 /// A single service, so that a story is about that one.
-const SONARR: &str = "[suite]\nmedia = \"/fun\"\nstate = \"/var/lib/nixarr\"\n[services.sonarr]\nhealth = { interval = \"2s\" }\n";
+const SONARR: &str = "[suite]\nmedia = \"/fun\"\nstate = \"/var/lib/nixarr\"\n[services.sonarr]\nhealth = { interval = \"2s\" }\nauto-recover = false\n";
 const MINUTE: Duration = Duration::from_mins(1);
 
 fn one_line_a_change(ground: &Ground) -> Result<()> {
@@ -183,7 +183,7 @@ fn hanging(ground: &Ground) -> Result<()> {
             let table = format!("[services.{service}]\n");
             toml.replace(
                 &table,
-                &format!("{table}health = {{ interval = \"3s\", timeout = \"2s\" }}\n"),
+                &format!("{table}auto-recover = false\nhealth = {{ interval = \"3s\", timeout = \"2s\" }}\n"),
             )
         });
     let machine = Machine::boot(ground.configured("hanging", &toml)?)?;

@@ -86,6 +86,12 @@ pub struct Change {
     pub started: Option<Duration>,
     /// What it last said of itself: `STATUS=` of sd_notify(3).
     pub status: Option<String>,
+    /// Result: `success`, `exit-code`, `watchdog`.
+    pub result: Option<String>,
+    /// ExecMainCode: how the main process ended, in the numbers of waitid(2); 0 while it runs.
+    pub exit_code: Option<i32>,
+    /// ExecMainStatus: its exit status, or the signal.
+    pub exit_status: Option<i32>,
 }
 
 impl Change {
@@ -370,6 +376,10 @@ fn unit_changed(message: &Message) -> Option<News> {
         Some(Variant::Str(text)) => Some(text.as_str().to_owned()),
         _ => None,
     };
+    let number = |property| match changed.get(property) {
+        Some(Variant::I32(number)) => Some(*number),
+        _ => None,
+    };
     let change = Change {
         load_state: text("LoadState"),
         active_state: text("ActiveState"),
@@ -383,6 +393,9 @@ fn unit_changed(message: &Message) -> Option<News> {
             _ => None,
         },
         status: text("StatusText"),
+        result: text("Result"),
+        exit_code: number("ExecMainCode"),
+        exit_status: number("ExecMainStatus"),
     };
     change.is_some().then_some(News::Unit(name, change))
 }

@@ -1,17 +1,20 @@
 //! The state, and the loop that owns it.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use dagger_agent::adapter::bus::{Answer, Checked, Request};
+use dagger_agent::adapter::mounts::Watch;
+use dagger_agent::adapter::surroundings::Looker;
 use dagger_agent::adapter::systemd::{News, Systemd};
 use dagger_agent::adapter::{clock, keep, notify};
 use dagger_agent::domain::health::Health;
 use dagger_agent::domain::observation::Observation;
 use dagger_agent::domain::schedule::Schedule;
 use dagger_agent::domain::standstill::{self, Clocks};
-use dagger_agent::domain::surroundings::Surroundings;
 use dagger_agent::domain::throttle::Throttle;
 use dagger_suite::names::{BUS_NAME, Root};
 use sd_notify::NotifyState;
@@ -22,6 +25,7 @@ use zbus::Connection;
 use crate::config::Configuration;
 use crate::entry::Entry;
 use crate::publish::{Bus, summary};
+use crate::recover::Find;
 
 /// The configuration is read at most so often, however often systemd reads its own.
 const RELOADS: Duration = Duration::from_millis(200);
@@ -66,7 +70,13 @@ pub struct Agent {
     /// Where probes send what they saw.
     pub answers: mpsc::UnboundedSender<(Key, Observation)>,
     /// Where those who look around send what they found.
-    pub finds: mpsc::UnboundedSender<(Key, Surroundings)>,
+    pub finds: mpsc::UnboundedSender<Find>,
+    /// Who looks, and how long a dead disk may take.
+    pub looker: Looker,
+    /// When media is held against what it was at the start, again.
+    pub media_due: Duration,
+    /// Paths of all media, where they are others than the ones that are watched.
+    pub media_paths: Option<Vec<PathBuf>>,
     /// The service that was restarted last, and when.
     pub restarted: Option<(Key, Duration)>,
     /// The clocks as they were last read.
@@ -97,7 +107,7 @@ pub struct Agent {
 struct Inputs {
     news: mpsc::UnboundedReceiver<News>,
     answers: mpsc::UnboundedReceiver<(Key, Observation)>,
-    finds: mpsc::UnboundedReceiver<(Key, Surroundings)>,
+    finds: mpsc::UnboundedReceiver<Find>,
     requests: mpsc::Receiver<Request>,
     hangup: Signal,
     terminate: Signal,
@@ -112,9 +122,13 @@ pub async fn run(root: Root) -> Result<(), String> {
     let ended = connection.clone();
     let (mut agent, mut inputs) = start(root, connection).await?;
     let timeless = |error| format!("there is no clock to go by: {error}");
+    let mut mounts = None;
     let mut alarm = clock::Alarm::new().map_err(timeless)?;
     loop {
         agent.settle().await.map_err(lost)?;
+        if let Some(paths) = agent.media_paths.take() {
+            mounts = watch_mounts(paths);
+        }
         let due = agent.wake();
         alarm.set(due).map_err(timeless)?;
         tokio::select! {
@@ -130,13 +144,37 @@ pub async fn run(root: Root) -> Result<(), String> {
             _ = inputs.hangup.recv() => agent.reload_by_systemd().await.map_err(lost)?,
             _ = inputs.terminate.recv() => break,
             _ = inputs.interrupt.recv() => break,
-            Some((key, found)) = inputs.finds.recv() => agent.found(&key, found).await.map_err(lost)?,
+            Some(find) = inputs.finds.recv() => agent.found(find).await.map_err(lost)?,
+            changed = changed(&mut mounts) => {
+                if let Err(error) = changed {
+                    log::warn!("mounts are looked at now and then only: {error}");
+                    mounts = None;
+                }
+                agent.media_due = Duration::ZERO;
+            }
             () = ended.closed() => return Err(lost("the connection was closed")),
         }
         agent.look_at_clocks(due);
     }
     own(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
     Ok(())
+}
+
+/// Word of mounts that come and go at these paths; without it they are looked at now and then.
+fn watch_mounts(paths: Vec<PathBuf>) -> Option<Watch> {
+    if paths.is_empty() {
+        return None;
+    }
+    Watch::new(paths)
+        .inspect_err(|error| log::warn!("mounts are looked at now and then only: {error}"))
+        .ok()
+}
+
+async fn changed(mounts: &mut Option<Watch>) -> io::Result<()> {
+    match mounts {
+        Some(mounts) => mounts.changed().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// The sentence for a bus that has gone: systemd starts us again, on a new one.
@@ -160,6 +198,7 @@ async fn start(root: Root, connection: Connection) -> Result<(Agent, Inputs), St
         .await
         .map_err(|error| format!("systemd does not answer on the bus: {error}"))?;
     let bus = Bus::serve(connection, requests).await.map_err(lost)?;
+    let looker = Looker::new(root.clone());
     let mut agent = Agent {
         root,
         systemd,
@@ -174,6 +213,9 @@ async fn start(root: Root, connection: Connection) -> Result<(Agent, Inputs), St
         in_flight: 0,
         answers,
         finds,
+        looker,
+        media_due: Duration::ZERO,
+        media_paths: None,
         restarted: None,
         clocks: clocks(),
         jump: None,
@@ -218,6 +260,9 @@ impl Agent {
         }
         self.begin_due();
         self.tick_due().await?;
+        if now >= self.media_due {
+            self.check_media(now);
+        }
         if std::mem::take(&mut self.keep) {
             self.leave();
         }

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use dagger_agent::adapter::surroundings::{Kind, Wanted};
 use dagger_agent::domain::{machine, recovery, verdict};
 use dagger_suite::diagnostic::Severity;
-use dagger_suite::model::{Mount, Service};
+use dagger_suite::model::Service;
 use dagger_suite::names::{Root, ServiceName};
 use dagger_suite::probe::Probe;
 
@@ -32,10 +33,8 @@ pub struct Watched {
     pub interval: Duration,
     /// How its answers are judged, and what is done when they are bad.
     pub policy: machine::Policy,
-    /// Directories of its own state on the host.
-    pub state: Vec<String>,
-    /// Other places on the host that it mounts, but for media.
-    pub places: Vec<String>,
+    /// Directories on the host that it needs, its own state first.
+    pub places: Vec<Wanted>,
 }
 
 /// Everything that one reading of the configuration gives.
@@ -65,13 +64,29 @@ pub fn load(root: &Root) -> Configuration {
     }
 }
 
-/// The places on the host of these mounts.
-fn sources(mounts: &[Mount]) -> Vec<String> {
-    mounts.iter().map(|mount| mount.source.clone()).collect()
+/// The directories on the host that a service needs.
+fn places(service: &Service) -> Vec<Wanted> {
+    let state = service.state.iter().map(|mount| (mount, Kind::State));
+    let media = service.media().map(|mount| {
+        let kind = if mount.read_only {
+            Kind::MediaRead
+        } else {
+            Kind::Media
+        };
+        (mount, kind)
+    });
+    state
+        .chain(media)
+        .map(|(mount, kind)| Wanted {
+            path: mount.source.clone(),
+            kind,
+        })
+        .collect()
 }
 
 fn watched(service: Service) -> Watched {
     let interval = service.interval.max(Duration::from_secs(1));
+    let places = places(&service);
     Watched {
         native: service
             .native
@@ -81,21 +96,20 @@ fn watched(service: Service) -> Watched {
         policy: machine::Policy {
             verdict: verdict::Policy {
                 failures: service.failures.max(1),
-                successes: 1,
+                successes: service.successes.max(1),
                 budget: service.start_budget,
                 spacing: interval / 2,
             },
             recovery: recovery::Policy {
-                automatic: true,
-                attempts: 3,
+                automatic: service.auto_recover,
+                attempts: service.restarts.max(1),
                 window: WINDOW,
                 budget: service.start_budget,
                 salt: recovery::Policy::salt_of(service.name.as_str()),
             },
-            watchdog: Some(Duration::from_mins(10)),
+            watchdog: service.watchdog,
         },
-        state: sources(&service.state),
-        places: sources(&service.mounts),
+        places,
         wants: service.wants.iter().map(ToString::to_string).collect(),
         url: service.url.unwrap_or_default(),
         name: service.name,

@@ -4,9 +4,14 @@ use std::time::Duration;
 
 use dagger_agent::adapter::bus::{Owner, ServiceView};
 use dagger_agent::adapter::keep::Kept;
+use dagger_agent::adapter::surroundings::Sample;
 use dagger_agent::adapter::systemd::Change;
 use dagger_agent::domain::health::Health;
 use dagger_agent::domain::machine::{Happened, Machine};
+use dagger_agent::domain::media::Record;
+use dagger_agent::domain::observation::Observation;
+use dagger_agent::domain::standing::{Exit, Standing};
+use dagger_agent::domain::surroundings::Surroundings;
 use dagger_agent::domain::verdict::{Phase, State};
 use tokio::sync::watch;
 
@@ -31,6 +36,10 @@ pub struct Unit {
     pub started: Duration,
     /// What it last said of itself; systemd forgets it when a start begins.
     pub status: String,
+    /// Result, in systemd's words.
+    pub result: String,
+    /// ExecMainCode and ExecMainStatus.
+    pub exit: (i32, i32),
     /// It has had a main process since its last start began: the gate has let it run.
     pub ran: bool,
 }
@@ -57,6 +66,9 @@ impl Unit {
             main_pid,
             started,
             status,
+            result,
+            exit_code,
+            exit_status,
         } = change;
         self.load_state = load_state.unwrap_or(std::mem::take(&mut self.load_state));
         self.active_state = active_state.unwrap_or(std::mem::take(&mut self.active_state));
@@ -64,6 +76,11 @@ impl Unit {
         self.main_pid = main_pid.unwrap_or(self.main_pid);
         self.started = started.unwrap_or(self.started);
         self.status = status.unwrap_or(std::mem::take(&mut self.status));
+        self.result = result.unwrap_or(std::mem::take(&mut self.result));
+        self.exit = (
+            exit_code.unwrap_or(self.exit.0),
+            exit_status.unwrap_or(self.exit.1),
+        );
         let begins = self.active_state == "activating" && before.phase() != Phase::Activating;
         self.ran = self.main_pid != 0 || (self.ran && !(begins && self.phase() == Phase::Activating));
         *self != before
@@ -112,6 +129,16 @@ pub struct Entry {
     pub held: Duration,
     /// Somebody is looking around for it.
     pub looked: bool,
+    /// What its processes had done at the last look.
+    pub sample: Option<Sample>,
+    /// What was found by the last look since it fell.
+    pub around: Option<Surroundings>,
+    /// How its media was when it started.
+    pub at_start: Option<Record>,
+    /// Its last answer since its unit was started by somebody else than the agent.
+    pub answer: Option<Observation>,
+    /// Since when it is not well, or is; CLOCK_MONOTONIC.
+    pub fell: Duration,
     /// What is published. The objects on the bus hold the other end.
     pub view: watch::Sender<ServiceView>,
     /// When the probe began that has not ended yet.
@@ -163,6 +190,11 @@ impl Entry {
             due: Duration::ZERO,
             held: Duration::ZERO,
             looked: false,
+            sample: None,
+            around: None,
+            at_start: None,
+            answer: None,
+            fell: Duration::ZERO,
             view: watch::Sender::new(view),
             asked: None,
             queued: false,
@@ -181,6 +213,30 @@ impl Entry {
             view.health_detail = self.machine.detail();
             view.since = kept.since;
         });
+    }
+
+    /// Its media, to be held against how it was at the start; none when it does not run.
+    pub fn media(&self) -> Option<&Record> {
+        let ours = self.owner == Owner::Container && self.unit().phase() == Phase::Active;
+        self.at_start.as_ref().filter(|_| ours)
+    }
+
+    /// All that is known of it.
+    pub fn standing(&self) -> Standing {
+        let unit = self.unit();
+        Standing {
+            detail: self.view.borrow().health_detail.clone(),
+            since: self.fell,
+            wants: self.service.wants.clone(),
+            unit: unit.name.clone(),
+            masked: unit.load_state == "masked",
+            result: unit.result.clone(),
+            exit: Exit::of(unit.exit.0, unit.exit.1),
+            refused: unit.refused(),
+            answer: self.answer.clone(),
+            surroundings: self.around.clone(),
+            ..Standing::of(&self.machine, unit.phase())
+        }
     }
 
     /// What the agent after this one should know.

@@ -2,16 +2,21 @@
 
 use std::time::Duration;
 
+use dagger_agent::adapter::surroundings::{Seen, Subject};
 use dagger_agent::adapter::systemd::Order;
 use dagger_agent::adapter::{clock, journal, past};
 use dagger_agent::domain::event::{self, Event};
 use dagger_agent::domain::health::Health;
 use dagger_agent::domain::machine::{Effect, Happened};
+use dagger_agent::domain::media::Record;
 use dagger_agent::domain::observation::Observation;
 use dagger_agent::domain::recovery::Action;
-use dagger_agent::domain::surroundings::Surroundings;
+use dagger_agent::domain::schedule;
+use dagger_agent::domain::surroundings::{Activity, Place, Surroundings};
+use dagger_agent::domain::verdict::Phase;
 
 use crate::agent::{Agent, Key};
+use crate::entry::Entry;
 use crate::publish::{self, Signal};
 
 /// A bad answer to a question that was so late says nothing.
@@ -20,6 +25,19 @@ const LATE: Duration = Duration::from_secs(1);
 const JUMP: Duration = Duration::from_secs(10);
 /// As many of an application's last lines are told when it is given up.
 const LAST_LINES: u32 = 20;
+
+/// A disk that has not answered by then does not answer.
+const LOOK: Duration = Duration::from_secs(5);
+/// How often media is looked at while nothing says that it has changed.
+const MEDIA: Duration = Duration::from_secs(15);
+
+/// What somebody found who looked in a task of its own.
+pub enum Find {
+    /// Around a service: what was seen, and the lines that it has written meanwhile.
+    Around(Key, Seen, u64),
+    /// Media of these services is gone.
+    Lost(Vec<Key>, Place),
+}
 
 impl Agent {
     /// What one step of a machine has brought up.
@@ -136,23 +154,90 @@ impl Agent {
         if std::mem::replace(&mut entry.looked, true) {
             return;
         }
+        let mut subject = Subject {
+            cgroup: None,
+            places: entry.service.places.clone(),
+            at_start: entry.at_start.clone(),
+        };
+        let (before, unit) = (entry.sample.clone(), entry.unit().name.clone());
         let (key, finds) = (key.clone(), self.finds.clone());
+        let (looker, systemd) = (self.looker.clone(), self.systemd.clone());
         tokio::spawn(async move {
-            let found = Surroundings::default();
+            match systemd.control_group(&unit).await {
+                Ok(group) => subject.cgroup = Some(group).filter(|group| !group.is_empty()),
+                Err(error) => log::debug!("{unit}: its control group is not known: {error}"),
+            }
+            let seen = looker.look_within(subject, before, LOOK).await;
+            let mut lines = 0;
+            if !seen.activity.over.is_zero() {
+                let seconds = seen.activity.over.as_secs().max(1);
+                lines = past::lines_since(&unit, seconds).await.unwrap_or_default();
+            }
             // The receiver is only gone when the program ends.
-            let _ = finds.send((key, found));
+            let _ = finds.send(Find::Around(key, seen, lines));
         });
     }
 
-    /// Somebody has looked around. What the loop itself knows is added here, as it is now.
-    pub async fn found(&mut self, key: &Key, mut found: Surroundings) -> zbus::Result<()> {
+    /// Holds the media of all services that run against how it was when they started; one look for all that have the same.
+    pub fn check_media(&mut self, now: Duration) {
+        let mut records: Vec<(&Record, Vec<Key>)> = Vec::new();
+        for (key, entry) in &self.services {
+            let Some(record) = entry.media() else { continue };
+            match records.iter_mut().find(|(known, _)| *known == record) {
+                Some((_, keys)) => keys.push(key.clone()),
+                None => records.push((record, vec![key.clone()])),
+            }
+        }
+        self.media_due = match records.is_empty() {
+            true => Duration::MAX,
+            false => schedule::after(&"media", 1, MEDIA, now),
+        };
+        for (record, keys) in records {
+            let (record, looker, finds) = (record.clone(), self.looker.clone(), self.finds.clone());
+            tokio::spawn(async move {
+                if let Some(place) = looker.media_within(record, LOOK).await {
+                    // As above.
+                    let _ = finds.send(Find::Lost(keys, place));
+                }
+            });
+        }
+    }
+
+    /// Somebody has looked.
+    pub async fn found(&mut self, find: Find) -> zbus::Result<()> {
+        match find {
+            Find::Around(key, seen, lines) => self.found_around(&key, seen, lines).await,
+            Find::Lost(keys, place) => {
+                for key in keys {
+                    if self.services.get(&key).and_then(Entry::media).is_some() {
+                        self.happened(&key, &Happened::Lost(place.clone())).await?;
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// What the loop itself knows is added to what was seen, as it is now.
+    async fn found_around(&mut self, key: &Key, seen: Seen, lines: u64) -> zbus::Result<()> {
         let now = clock::monotonic();
         let Some(entry) = self.services.get_mut(key) else {
             return Ok(());
         };
         entry.looked = false;
-        found.down = !entry.unit().phase().is_up()
-            && entry.unit().phase() != dagger_agent::domain::verdict::Phase::Restarting;
+        entry.sample = Some(seen.sample.clone());
+        let mut found = Surroundings::default();
+        seen.put_into(&mut found);
+        found.activity.lines = lines;
+        // An application that answers, and wrongly, is not too busy to answer.
+        if matches!(entry.answer, Some(Observation::Bad { .. })) {
+            found.activity = Activity {
+                over: found.activity.over,
+                ..Activity::default()
+            };
+        }
+        let phase = entry.unit().phase();
+        found.down = !phase.is_up() && !matches!(phase, Phase::Restarting | Phase::Deactivating);
         found.late = entry.late;
         found.jump = self.jump.map(|(at, what)| (now.saturating_sub(at), what));
         found.restarted = self
@@ -169,6 +254,9 @@ impl Agent {
                 sick.then_some((name, health))
             })
             .collect();
+        if let Some(entry) = self.services.get_mut(key) {
+            entry.around = Some(found.clone());
+        }
         self.happened(key, &Happened::Found(Box::new(found))).await
     }
 

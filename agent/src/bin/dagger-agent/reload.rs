@@ -1,5 +1,6 @@
 //! Services come and go: the configuration in force becomes the one that was read.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use dagger_agent::adapter::{clock, journal, keep};
@@ -56,6 +57,7 @@ impl Agent {
             errors,
             podman,
         };
+        self.watch_media();
         self.tell_configuration();
         self.publish_configuration()
             .await
@@ -100,6 +102,7 @@ impl Agent {
         self.systemd
             .ask(self.units.keys().cloned().collect(), self.news.clone());
         if changed {
+            self.watch_media();
             self.tell_configuration();
             self.publish_configuration().await?;
         }
@@ -150,6 +153,18 @@ impl Agent {
         };
         self.end_rounds(std::mem::take(&mut entry.rounds));
         self.bus.remove(&entry.service.name).await
+    }
+
+    /// Mounts at all media of the suite are watched from now on.
+    fn watch_media(&mut self) {
+        let places = self.services.values().flat_map(|entry| &entry.service.places);
+        let mut paths: Vec<PathBuf> = places
+            .filter(|place| place.kind.is_media())
+            .map(|place| self.root.join(&place.path))
+            .collect();
+        paths.sort();
+        paths.dedup();
+        self.media_paths = Some(paths);
     }
 
     fn tell_configuration(&self) {

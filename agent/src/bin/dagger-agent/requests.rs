@@ -6,6 +6,7 @@ use dagger_agent::adapter::bus::{Answer, Ask, BusError, Checked, Request, Told};
 use dagger_agent::adapter::clock;
 use dagger_agent::domain::event;
 use dagger_agent::domain::machine::Happened;
+use dagger_agent::domain::why;
 use dagger_suite::probe::Kind;
 
 use crate::agent::{Agent, Key, Round};
@@ -126,10 +127,16 @@ impl Agent {
     }
 
     fn why(&self, name: &str) -> Result<Told, BusError> {
-        let entry = self.services.get(name).ok_or_else(|| no_such_service(name))?;
-        let view = entry.view.borrow();
-        let sentence = format!("{name} is {}: {}", view.health.word(), view.health_detail);
-        Ok((sentence, false, Vec::new()))
+        if !self.services.contains_key(name) {
+            return Err(no_such_service(name));
+        }
+        let suite = self
+            .services
+            .iter()
+            .map(|(key, entry)| (key.to_string(), entry.standing()))
+            .collect();
+        let why = why::why(&suite, name);
+        Ok((why.sentence, why.certain, why.evidence))
     }
 
     /// One of the services that these rounds wait for has answered, or is gone.

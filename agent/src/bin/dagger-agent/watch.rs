@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dagger_agent::adapter::bus::ServiceView;
 use dagger_agent::adapter::systemd::News;
-use dagger_agent::adapter::{clock, image, probe};
+use dagger_agent::adapter::{clock, image, media, probe};
 use dagger_agent::domain::health::Health;
 use dagger_agent::domain::machine::{Effect, Happened};
 use dagger_agent::domain::observation::Observation;
@@ -76,6 +76,20 @@ impl Agent {
             return self.bus.service(entry, view).await;
         }
         let now = clock::monotonic();
+        if phase == Phase::Active {
+            entry.at_start = media::read(&self.root, &entry.service.name).unwrap_or_else(|error| {
+                log::warn!("{key}: {error}");
+                None
+            });
+            self.media_due = self.media_due.min(now);
+        }
+        if phase == Phase::Activating {
+            entry.sample = None;
+            // The answers of a run that the agent itself has ended still say why.
+            if entry.machine.health() != Health::Recovering {
+                entry.answer = None;
+            }
+        }
         match phase {
             Phase::Active => self.schedule.set(key, now),
             Phase::Activating => self.schedule.set(key, now + Duration::from_secs(1)),
@@ -100,6 +114,9 @@ impl Agent {
         let excused = self.excused(key, observation, now);
         if let Some(entry) = self.services.get_mut(key) {
             entry.asked = None;
+            if !excused {
+                entry.answer = Some(observation.clone());
+            }
         }
         let happened = Happened::Observed {
             observation: observation.clone(),
@@ -126,6 +143,14 @@ impl Agent {
         let before = entry.machine.health();
         let (machine, effects) = entry.machine.step(&entry.service.policy, happened, now);
         entry.machine = machine;
+        let after = entry.machine.health();
+        let well = |health| matches!(health, Health::Healthy | Health::Degraded);
+        if well(before) != well(after) || entry.fell.is_zero() {
+            entry.fell = now;
+        }
+        if well(after) {
+            entry.around = None;
+        }
         match entry.machine.wakes() {
             Some(at) => self.ticks.set(key, at),
             None => self.ticks.remove(key),
