@@ -1,7 +1,5 @@
 //! May this caller do that? polkit decides (polkit(8)); its answer may take as long as somebody looks for a password.
 
-use std::collections::HashMap;
-
 use zbus::Connection;
 use zbus::message::{Flags, Header};
 use zbus_polkit::policykit1::{AuthorityProxy, CheckAuthorizationFlags, Subject};
@@ -25,7 +23,7 @@ pub async fn check(
     connection: &Connection,
     header: &Header<'_>,
     action: &str,
-    details: &HashMap<&str, &str>,
+    details: &[(&str, &str)],
 ) -> Result<(), Refusal> {
     let interactive = header.primary().flags().contains(Flags::ALLOW_INTERACTIVE_AUTH);
     let flags = if interactive {
@@ -39,7 +37,7 @@ pub async fn check(
         .await
         .map_err(|error| denied(&error))?;
     let result = authority
-        .check_authorization(&subject, action, details, flags, "")
+        .check_authorization(&subject, action, &details.iter().copied().collect(), flags, "")
         .await
         .map_err(|error| denied(&error))?;
     match (result.is_authorized, result.is_challenge) {

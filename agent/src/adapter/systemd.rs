@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use zbus::export::futures_core::Stream;
 use zbus::fdo::DBusProxy;
 use zbus::message::Type;
-use zbus::names::InterfaceName;
+use zbus::names::{InterfaceName, UniqueName};
 use zbus::proxy::CacheProperties;
 use zbus::{Connection, MatchRule, Message, MessageStream, OwnedVariant, Variant, proxy};
 
@@ -28,6 +28,9 @@ const SERVICE: &str = "org.freedesktop.systemd1.Service";
 const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 /// Questions that may wait for their answers at once; a bus allows 128 (dbus-daemon(1), max_replies_per_connection).
 const AT_ONCE: usize = 32;
+
+/// What a message says, where it says anything.
+type Decoder = fn(&Message) -> Option<News>;
 
 /// One row of `ListUnitsByNames`: name, description, load state, active state, sub state, followed unit, object path,
 /// job id, job type, job path.
@@ -108,6 +111,8 @@ pub enum News {
     Unit(String, Change),
     /// systemd has read its units again.
     Reloaded,
+    /// A unit was to be started, and something that it requires could not be.
+    Unstarted(String),
     /// systemd would not do with a unit what it was asked: its words.
     Denied(String, String),
     /// A question to systemd was answered by an error.
@@ -152,18 +157,21 @@ impl Systemd {
                 unit_changed,
             );
         }
-        let rule = MatchRule::builder()
-            .msg_type(Type::Signal)
-            .sender(NAME)
-            .interface("org.freedesktop.systemd1.Manager")
-            .member("Reloading")
-            .build()?;
-        forward(
-            MessageStream::for_match_rule(rule, connection, None).await?,
-            news,
-            owner,
-            reloaded,
-        );
+        let decoders: [(_, Decoder); 2] = [("Reloading", reloaded), ("JobRemoved", unstarted)];
+        for (member, decode) in decoders {
+            let rule = MatchRule::builder()
+                .msg_type(Type::Signal)
+                .sender(NAME)
+                .interface("org.freedesktop.systemd1.Manager")
+                .member(member)
+                .build()?;
+            forward(
+                MessageStream::for_match_rule(rule, connection, None).await?,
+                news.clone(),
+                owner.clone(),
+                decode,
+            );
+        }
         manager.subscribe().await?;
         Ok(Self {
             connection: connection.clone(),
@@ -249,7 +257,7 @@ impl Systemd {
             )
             .await?;
         let value = reply.body().deserialize::<OwnedVariant>()?;
-        Ok(String::try_from(value)?)
+        String::try_from(value)
     }
 
     /// Asks systemd to do something with a unit; what comes of it shows in the unit's news. A refusal is news, too.
@@ -333,7 +341,7 @@ async fn watch_owner(
 
 /// Decodes `NameOwnerChanged`, where the bus itself says it.
 fn new_owner(message: &Message) -> Option<String> {
-    if message.header().sender().map(|sender| sender.as_str()) != Some(BUS) {
+    if message.header().sender().map(UniqueName::as_str) != Some(BUS) {
         return None;
     }
     let (_, _, owner): (String, String, String) = message.body().deserialize().ok()?;
@@ -345,12 +353,12 @@ fn forward(
     mut stream: MessageStream,
     news: UnboundedSender<News>,
     owner: watch::Receiver<String>,
-    decode: fn(&Message) -> Option<News>,
+    decode: Decoder,
 ) {
     tokio::spawn(async move {
         while let Some(message) = poll_fn(|context| Pin::new(&mut stream).poll_next(context)).await {
             let Ok(message) = message else { break };
-            let sender = message.header().sender().map(|sender| sender.to_string());
+            let sender = message.header().sender().map(ToString::to_string);
             if sender.as_deref() != Some(owner.borrow().as_str()) {
                 continue;
             }
@@ -404,6 +412,13 @@ fn unit_changed(message: &Message) -> Option<News> {
 fn reloaded(message: &Message) -> Option<News> {
     let active: bool = message.body().deserialize().ok()?;
     (!active).then_some(News::Reloaded)
+}
+
+/// Decodes `JobRemoved`: id, path, unit and result of a job.
+fn unstarted(message: &Message) -> Option<News> {
+    let (_, _, unit, result): (u32, zbus::OwnedObjectPath, String, String) =
+        message.body().deserialize().ok()?;
+    (result == "dependency").then_some(News::Unstarted(unit))
 }
 
 /// Object path of a unit: bytes that a path cannot carry become `_` and two hex digits (sd_bus_path_encode(3)).

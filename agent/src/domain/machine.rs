@@ -53,6 +53,8 @@ pub enum Happened {
         /// A bad answer would not be the service's fault: the question was late, or what it depends on is being restarted.
         excused: bool,
     },
+    /// It was to be started, and something that its unit requires could not be: in words.
+    Unstarted(String),
     /// Somebody has looked around.
     Found(Box<Surroundings>),
     /// Media that it uses is gone or empty.
@@ -149,8 +151,7 @@ impl Machine {
     pub fn health(&self) -> Health {
         let alive = self.verdict.health();
         match &self.recovery.stage {
-            Stage::GivenUp { .. } => Health::Failed,
-            Stage::Waiting { overdue: true, .. } => Health::Failed,
+            Stage::GivenUp { .. } | Stage::Waiting { overdue: true, .. } => Health::Failed,
             Stage::Waiting { .. } | Stage::Looking { .. } => Health::Unhealthy,
             Stage::BackOff { .. } | Stage::Restarting { .. } => Health::Recovering,
             Stage::Idle if self.flaps() && matches!(alive, Health::Healthy | Health::Unhealthy) => {
@@ -261,6 +262,10 @@ impl Machine {
             ),
             Happened::Observed { observation, excused } => {
                 next.observed(policy, observation, *excused, now, &mut effects);
+            }
+            Happened::Unstarted(why) => {
+                let refused = Some(why.clone());
+                next.climb(policy, &Input::Ended { refused }, now, &mut effects);
             }
             Happened::Found(found) => next.climb(policy, &Input::Found(found.clone()), now, &mut effects),
             Happened::Lost(place) => next.climb(policy, &Input::Lost(place.clone()), now, &mut effects),

@@ -22,6 +22,8 @@ use super::surroundings::{After, Cause, Place, Surroundings};
 
 /// A service that waits for a cause to go away is looked at again after this time.
 const AGAIN: Duration = Duration::from_secs(15);
+/// A unit that cannot start because something that it needs cannot is tried again after this time.
+const RETRY: Duration = Duration::from_mins(1);
 /// A second look that early tells work from idleness.
 const SECOND_LOOK: Duration = Duration::from_secs(2);
 /// How long systemd may take to begin a restart that it has been asked for; longer is somebody's interference.
@@ -350,8 +352,8 @@ impl Recovery {
             Stage::Restarting {
                 begun: false, asked, ..
             } if now < asked + BEGIN => {}
-            Stage::GivenUp { .. } => {}
-            Stage::Waiting {
+            Stage::GivenUp { .. }
+            | Stage::Waiting {
                 cause: Cause::Place(_),
                 ..
             } => {}
@@ -427,6 +429,15 @@ impl Recovery {
             (Some((Cause::Place(_), _)), _) => {
                 self.stage = Stage::Idle;
                 Vec::new()
+            }
+            // What it needs could not be started: nobody but us tries again.
+            (Some((refused @ Cause::Refused(_), from)), _) if found.down => {
+                let mut actions = self.wait_from(policy, since, refused, from, now);
+                if let Stage::Waiting { again, .. } = &mut self.stage {
+                    *again = now + RETRY;
+                }
+                actions.push(Action::Start);
+                actions
             }
             // The gate asks again at each start, and knows better.
             (Some((refused @ Cause::Refused(_), from)), _) => {

@@ -55,6 +55,13 @@ pub struct Place {
     pub trouble: Trouble,
 }
 
+impl Place {
+    /// Whether an application can fail to answer for this. Media that is full or read-only is a nuisance: it answers.
+    fn hinders(&self) -> bool {
+        !(self.media && matches!(self.trouble, Trouble::Full | Trouble::ReadOnly))
+    }
+}
+
 impl Trouble {
     /// Whether a file system with this much left, of this many inodes, is full.
     pub fn by_room(bytes: u64, inodes: u64, inodes_free: u64) -> Option<Self> {
@@ -107,7 +114,7 @@ impl Activity {
 /// Everything that was found.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Surroundings {
-    /// Its unit does not run, and nobody is about to start it.
+    /// Its unit does not run, and systemd does not start it by itself.
     pub down: bool,
     /// Somebody froze its control group (`systemctl freeze`, `podman pause`).
     pub frozen: bool,
@@ -168,9 +175,8 @@ impl Cause {
     pub fn patience(&self, budget: Duration) -> (Duration, After) {
         const HOUR: Duration = Duration::from_hours(1);
         match self {
-            Self::Place(_) | Self::Refused(_) => (HOUR, After::Fail),
             // An operator did it, or a disk that may still come back.
-            Self::Frozen | Self::Stuck(_) => (HOUR, After::Fail),
+            Self::Place(_) | Self::Refused(_) | Self::Frozen | Self::Stuck(_) => (HOUR, After::Fail),
             Self::Jump(_) => (SETTLE * 2, After::Act),
             Self::Load(_) => (Duration::from_mins(15), After::Act),
             Self::Provider(..) => (Duration::from_mins(10), After::Act),
@@ -220,7 +226,11 @@ impl Surroundings {
     /// The order is that of certainty: what is seen at the service and its places goes before what the machine as a whole
     /// does, and signs of work come last, because everything before them looks like work, too.
     pub fn cause(&self) -> Option<Cause> {
-        let worst = |media| self.places.iter().find(|place| place.media == media);
+        let worst = |media| {
+            self.places
+                .iter()
+                .find(|place| place.media == media && place.hinders())
+        };
         if let Some(place) = worst(true).or_else(|| worst(false)) {
             return Some(Cause::Place(place.clone()));
         }

@@ -1,6 +1,5 @@
 //! `org.nixarr.Dagger1.Service`: one service of the suite.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -43,7 +42,7 @@ impl ServiceObject {
             let view = self.view.borrow();
             (view.name.clone(), view.unit.clone())
         };
-        let details = HashMap::from([("service", name.as_str()), ("unit", unit.as_str())]);
+        let details = [("service", name.as_str()), ("unit", unit.as_str())];
         let Err(refusal) = polkit::check(connection, header, action, &details).await else {
             return Ok(name);
         };

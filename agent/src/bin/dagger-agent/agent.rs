@@ -150,7 +150,7 @@ pub async fn run(root: Root) -> Result<(), String> {
                     log::warn!("mounts are looked at now and then only: {error}");
                     mounts = None;
                 }
-                agent.media_due = Duration::ZERO;
+                agent.mounts_changed();
             }
             () = ended.closed() => return Err(lost("the connection was closed")),
         }

@@ -188,9 +188,10 @@ impl Agent {
                 None => records.push((record, vec![key.clone()])),
             }
         }
-        self.media_due = match records.is_empty() {
-            true => Duration::MAX,
-            false => schedule::after(&"media", 1, MEDIA, now),
+        self.media_due = if records.is_empty() {
+            Duration::MAX
+        } else {
+            schedule::after(&"media", 1, MEDIA, now)
         };
         for (record, keys) in records {
             let (record, looker, finds) = (record.clone(), self.looker.clone(), self.finds.clone());
@@ -200,6 +201,21 @@ impl Agent {
                     let _ = finds.send(Find::Lost(keys, place));
                 }
             });
+        }
+    }
+
+    /// Media may be gone, or what a service waits for may be back.
+    pub fn mounts_changed(&mut self) {
+        let now = clock::monotonic();
+        self.media_due = now;
+        let waiting: Vec<Key> = self
+            .services
+            .iter()
+            .filter(|(_, entry)| entry.machine.recovery().cause().is_some())
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in waiting {
+            self.look(&key);
         }
     }
 
@@ -237,7 +253,10 @@ impl Agent {
             };
         }
         let phase = entry.unit().phase();
-        found.down = !phase.is_up() && !matches!(phase, Phase::Restarting | Phase::Deactivating);
+        // A unit whose dependency has failed stays queued for ever (systemd 257), or stops (252).
+        let queued = entry.unit().sub_state == "auto-restart-queued";
+        found.down =
+            matches!(phase, Phase::Stopped | Phase::Failed) || (phase == Phase::Restarting && queued);
         found.late = entry.late;
         found.jump = self.jump.map(|(at, what)| (now.saturating_sub(at), what));
         found.restarted = self
@@ -258,6 +277,24 @@ impl Agent {
             entry.around = Some(found.clone());
         }
         self.happened(key, &Happened::Found(Box::new(found))).await
+    }
+
+    /// A unit of ours was to be started, and something that it requires could not be.
+    pub async fn unstarted(&mut self, unit: &str) -> zbus::Result<()> {
+        let Some(key) = self.units.get(unit).cloned() else {
+            return Ok(());
+        };
+        let ours = self
+            .services
+            .get(&key)
+            .is_some_and(|entry| entry.own.name == unit);
+        if !ours {
+            return Ok(());
+        }
+        let why = format!(
+            "something that {unit} requires could not be started, a mount for instance: systemctl list-dependencies {unit} shows it"
+        );
+        self.happened(&key, &Happened::Unstarted(why)).await
     }
 
     /// systemd would not do what it was asked.

@@ -42,6 +42,7 @@ impl Agent {
                 self.reload = true;
                 Ok(())
             }
+            News::Unstarted(unit) => self.unstarted(&unit).await,
             News::Denied(unit, why) => self.denied(&unit, why).await,
             News::Failed(error) => {
                 // The next news of each unit mends what is missing now.

@@ -414,6 +414,33 @@ fn a_refused_start_waits_without_an_attempt() {
 }
 
 #[test]
+fn a_unit_whose_mount_cannot_be_mounted_is_tried_again() {
+    let mut patient = Patient::healthy();
+    patient.at(200, &unit(Phase::Stopped, 100));
+    patient.at(
+        201,
+        &Happened::Unstarted("what its unit requires could not be started".into()),
+    );
+    assert_eq!(
+        (patient.health(), patient.machine.detail().as_str()),
+        (
+            Health::Unhealthy,
+            "waiting: what its unit requires could not be started"
+        )
+    );
+    let down = || Surroundings { down: true, ..idle() };
+    assert_eq!(acts(&patient.at(216, &Happened::Tick)), [&Action::Look]);
+    assert_eq!(acts(&patient.at(216, &found(down()))), [&Action::Start]);
+    assert!(acts(&patient.at(260, &Happened::Tick)).is_empty());
+    patient.at(276, &Happened::Tick);
+    assert_eq!(acts(&patient.at(276, &found(down()))), [&Action::Start]);
+    // Somebody does not want it any more.
+    patient.at(280, &unit(Phase::Activating, 280));
+    patient.at(281, &unit(Phase::Stopped, 280));
+    assert_eq!(patient.health(), Health::Inactive);
+}
+
+#[test]
 fn a_service_that_cannot_stay_up_is_given_up_after_a_look() {
     let mut patient = Patient::healthy();
     let mut last = Vec::new();
