@@ -47,12 +47,13 @@ pub mod exit {
 }
 
 /// Names that would collide with the suite's own units (`dagger-agent.service` and its like).
-const RESERVED: [&str; 8] = [
+const RESERVED: [&str; 9] = [
     "agent",
     "alert",
     "config-error",
     "gate",
     "job",
+    "metrics",
     "migrate",
     "pull",
     "recover",

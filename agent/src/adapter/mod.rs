@@ -30,6 +30,8 @@ pub mod watchdog;
 
 pub mod keep;
 
+pub mod metrics;
+
 pub mod systemd;
 
 pub mod polkit;

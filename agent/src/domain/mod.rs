@@ -25,3 +25,6 @@ pub mod schedule;
 pub mod throttle;
 
 pub mod event;
+
+pub mod metrics;
+
