@@ -32,6 +32,8 @@ pub mod keep;
 
 pub mod metrics;
 
+pub mod alert;
+
 pub mod systemd;
 
 pub mod polkit;

@@ -28,3 +28,4 @@ pub mod event;
 
 pub mod metrics;
 
+pub mod alert;
