@@ -53,6 +53,8 @@ pub enum Command {
     Config(ConfigCommand),
     /// Show what the services and the agent wrote into the journal
     Logs(LogsArgs),
+    /// Print the metrics that the agent wrote, in Prometheus' text format
+    Metrics(MetricsArgs),
     /// Start the whole suite, or the named services
     Start(UnitArgs),
     /// Stop the whole suite, or the named services
@@ -170,6 +172,14 @@ pub struct LogsArgs {
     /// How many lines to show, the newest last
     #[arg(long, short = 'n', value_name = "N")]
     pub lines: Option<u32>,
+}
+
+/// Options of `metrics`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct MetricsArgs {
+    /// Read a request from standard input and answer it, as dagger-metrics@.service does
+    #[arg(long)]
+    pub http: bool,
 }
 
 /// Services to start, stop or restart.

@@ -27,7 +27,13 @@ struct Target {
 impl Target {
     fn new(name: &str) -> Self {
         let world = World::new(name);
-        for program in ["dagger-generator", "dagger-agent", "dagger-gate", "daggerctl"] {
+        for program in [
+            "dagger-generator",
+            "dagger-agent",
+            "dagger-gate",
+            "dagger-alert",
+            "daggerctl",
+        ] {
             fs::write(world.dir.join("bin").join(program), program).unwrap();
         }
         Self { world }
@@ -77,6 +83,7 @@ fn everything_in_its_place_twice_and_away_again() {
         "usr/lib/systemd/system-generators/dagger-generator",
         "usr/libexec/dagger/dagger-agent",
         "usr/libexec/dagger/dagger-gate",
+        "usr/libexec/dagger/dagger-alert",
         "usr/lib/tmpfiles.d/dagger.conf",
         "usr/lib/sysusers.d/dagger.conf",
         "usr/share/doc/dagger/dagger.toml.example",

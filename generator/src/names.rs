@@ -25,6 +25,8 @@ pub const CONFIG_FILE: &str = "dagger.toml";
 pub const OWNER_DIR: &str = "/var/lib/dagger/owner";
 /// What the gate leaves for the unit it runs in: an environment file a service.
 pub const GATE_DIR: &str = "/run/dagger/gate";
+/// The last alert of each service: an environment file a service, for `dagger-alert@<service>.service`.
+pub const ALERT_DIR: &str = "/run/dagger/alert";
 /// What is known of each service's image: a JSON file a service.
 pub const IMAGE_DIR: &str = "/run/dagger/image";
 
@@ -47,12 +49,13 @@ pub mod exit {
 }
 
 /// Names that would collide with the suite's own units (`dagger-agent.service` and its like).
-const RESERVED: [&str; 8] = [
+const RESERVED: [&str; 9] = [
     "agent",
     "alert",
     "config-error",
     "gate",
     "job",
+    "metrics",
     "migrate",
     "pull",
     "recover",
@@ -113,6 +116,11 @@ impl ServiceName {
     /// The oneshot that fetches the service's image: `dagger-pull@<service>.service`.
     pub fn pull_unit(&self) -> String {
         ["dagger-pull@", &self.0, ".service"].concat()
+    }
+
+    /// The oneshot that tells people of what happened to the service: `dagger-alert@<service>.service`.
+    pub fn alert_unit(&self) -> String {
+        ["dagger-alert@", &self.0, ".service"].concat()
     }
 
     /// Name of the container, the same as the unit's without its suffix.

@@ -5,6 +5,7 @@ mod machine;
 mod boot;
 mod watch;
 mod recover;
+mod alert;
 mod ports;
 mod broken;
 mod reload;
@@ -26,6 +27,7 @@ fn main() -> std::process::ExitCode {
         boot::STORIES,
         watch::STORIES,
         recover::STORIES,
+        alert::STORIES,
         ports::STORIES,
         broken::STORIES,
         reload::STORIES,

@@ -86,8 +86,14 @@ pub fn standin() -> PathBuf {
 impl Ground {
     /// Whether everything is there that stories need, built beforehand.
     pub fn built() -> Result<()> {
-        let products = ["dagger-generator", "dagger-agent", "dagger-gate", "daggerctl"]
-            .map(|name| programs().join(name));
+        let products = [
+            "dagger-generator",
+            "dagger-agent",
+            "dagger-gate",
+            "dagger-alert",
+            "daggerctl",
+        ]
+        .map(|name| programs().join(name));
         for program in products.iter().chain([&standin()]) {
             ensure!(
                 program.is_file(),
@@ -152,6 +158,7 @@ fn product() -> Result<PathBuf> {
         "dagger-generator",
         "dagger-agent",
         "dagger-gate",
+        "dagger-alert",
         "daggerctl",
         "dagger-docs",
     ];

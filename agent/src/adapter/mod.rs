@@ -30,6 +30,10 @@ pub mod watchdog;
 
 pub mod keep;
 
+pub mod metrics;
+
+pub mod alert;
+
 pub mod systemd;
 
 pub mod polkit;

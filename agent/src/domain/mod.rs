@@ -25,3 +25,7 @@ pub mod schedule;
 pub mod throttle;
 
 pub mod event;
+
+pub mod metrics;
+
+pub mod alert;

@@ -80,6 +80,11 @@ fn relations(unit: &mut Unit, suite: &Suite, service: &Service) {
     let own = ["/run/containers", "/var/lib/containers", names::OWNER_DIR];
     unit.paths("RequiresMountsFor", own.into_iter().chain(mounted).chain(files));
     owner_condition(unit, service);
+    // People hear of it although the agent may not run; when it does, the two words are told as one.
+    unit.set(
+        "OnFailure",
+        &["dagger-alert@", service.name.as_str(), ".service"],
+    );
     unit.number("StartLimitIntervalSec", RESTART_WINDOW);
     unit.number("StartLimitBurst", RESTART_BURST);
 }

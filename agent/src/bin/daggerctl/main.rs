@@ -4,7 +4,7 @@
 //! The files in order, each importing only from those above it:
 //! `error` (exit codes) - `text` (tables, pure) - `report` (what is known) - `screen` - `show` (reports as text, pure) -
 //! `suite` (the configuration) - `bus` - `status`, `why`, `when` (local time), `history`, `pause`, `nixarr`, `run`, `tree`,
-//! `config` (the commands).
+//! `config`, `metrics` (the commands).
 
 mod error;
 
@@ -37,6 +37,8 @@ mod run;
 mod tree;
 
 mod config;
+
+mod metrics;
 
 use std::ffi::OsStr;
 use std::future::Future;
@@ -104,6 +106,8 @@ fn daggerctl(line: Daggerctl) -> Result<u8, Error> {
         Command::Config(ConfigCommand::Show(args)) => config::show(args.json),
         Command::Config(ConfigCommand::Diff) => config::diff(),
         Command::Logs(args) => logs(&args),
+        Command::Metrics(args) if args.http => metrics::answer(&Root::from_env()),
+        Command::Metrics(_) => metrics::print(&Root::from_env()),
         Command::Start(args) => units("start", &args.services),
         Command::Stop(args) => units("stop", &args.services),
         Command::Restart(args) => units("restart", &args.services),

@@ -1,0 +1,78 @@
+//! `dagger-alert SERVICE` tells people what happened to a service: `ExecStart=` of `dagger-alert@.service`, which the agent
+//! starts, and systemd by `OnFailure=` when a unit has failed, whether the agent lives or not.
+//!
+//! `dagger-alert --check` reads `/etc/dagger/alert.toml` and says what is wrong in it.
+
+mod say;
+mod send;
+mod desk;
+
+use std::process::ExitCode;
+
+use dagger_agent::domain::alert::target;
+use dagger_suite::names::{Root, ServiceName, exit};
+
+use desk::Desk;
+
+const USAGE: &str = "usage: dagger-alert SERVICE, or dagger-alert --check";
+
+fn main() -> ExitCode {
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    let words: Vec<_> = words.iter().map(|word| word.to_str().unwrap_or("")).collect();
+    let root = Root::from_env();
+    let root = std::fs::canonicalize(root.join("/")).map_or(root, Root::new);
+    ExitCode::from(match words.as_slice() {
+        ["--check"] => check(&root),
+        [word] => match ServiceName::parse(word) {
+            Ok(service) => tell(&root, service),
+            Err(problem) => usage(&problem),
+        },
+        _ => usage("one argument is needed"),
+    })
+}
+
+fn usage(problem: &str) -> u8 {
+    say::error(&format!("{problem}\n{USAGE}"));
+    exit::USAGE
+}
+
+fn tell(root: &Root, service: ServiceName) -> u8 {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let told = runtime
+        .map_err(|error| vec![format!("cannot start: {error}")])
+        .and_then(|runtime| runtime.block_on(async { Desk::open(root, service)?.serve().await }));
+    match told {
+        Ok(()) => exit::GOOD,
+        Err(sentences) => {
+            say::error(&sentences.join("\n"));
+            exit::FAILED
+        }
+    }
+}
+
+/// Whether the file is good, and kept from other eyes.
+fn check(root: &Root) -> u8 {
+    let path = desk::config(root);
+    let targets = match desk::targets(&path) {
+        Ok(targets) => targets,
+        Err(sentences) => {
+            say::error(&sentences.join("\n"));
+            return exit::CONFIG;
+        }
+    };
+    if desk::is_open(&path) {
+        say::warning(&format!(
+            "{path} can be read by everybody, with the secrets in it: chmod 600 {path}",
+            path = path.display()
+        ));
+    }
+    let names: Vec<_> = targets
+        .iter()
+        .map(|target: &target::Target| target.name.as_str())
+        .collect();
+    say::info(&match names.as_slice() {
+        [] => format!("{}: no targets", path.display()),
+        names => format!("{}: {}", path.display(), names.join(", ")),
+    });
+    exit::GOOD
+}

@@ -1,0 +1,191 @@
+//! Alerts and metrics, by the units that people get them from.
+
+use anyhow::{Context, Result, ensure};
+use dagger_tests::harness::{BOTH, Story};
+use dagger_tests::rig::Machine;
+use dagger_tests::suite::Ground;
+use std::time::Duration;
+
+pub const STORIES: &[Story] = &[
+    Story {
+        name: "an_alert_arrives_once_and_its_secret_stays_a_secret",
+        on: BOTH,
+        run: arrives,
+    },
+    Story {
+        name: "systemd_alone_tells_of_a_failure_while_the_agent_is_dead",
+        on: BOTH,
+        run: agent_dead,
+    },
+    Story {
+        name: "metrics_by_a_socket_leave_no_line_in_the_journal",
+        on: BOTH,
+        run: metrics,
+    },
+];
+
+const SONARR: &str = "[suite]\nmedia = \"/fun\"\nstate = \"/var/lib/nixarr\"\n[services.sonarr]\n";
+const MINUTE: Duration = Duration::from_mins(1);
+
+/// A server of the machine's own: what is posted to it is a line of /run/hook.body.
+const HOOK: &str = r#"#!/bin/bash
+length=0
+while IFS= read -r line; do
+	line=${line%$'\r'}
+	[ -n "$line" ] || break
+	printf '%s\n' "$line" >> /run/hook.head
+	case ${line,,} in content-length:*) length=${line#*: } ;; esac
+done
+printf '%s\n' "$(head -c "$length")" >> /run/hook.body
+printf 'HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n'
+"#;
+const HOOK_SOCKET: &str = "[Socket]\nListenStream=127.0.0.1:7777\nAccept=yes\n";
+const HOOK_SERVICE: &str =
+    "[Service]\nStandardInput=socket\nStandardOutput=socket\nExecStart=/bin/bash /etc/hook\n";
+/// Where mail goes: the unit's own directory is all that it may write.
+const SENDMAIL: &str = "#!/bin/sh\nexec cat > \"$RUNTIME_DIRECTORY/mail\"\n";
+const ALERT_TOML: &str = r#"
+[[alert]]
+kind = "webhook"
+url = "http://127.0.0.1:7777/geheimnis"
+token = "geheimnis"
+[[alert]]
+kind = "sendmail"
+to = "root"
+sendmail = "/etc/sendmail"
+"#;
+
+/// A machine whose alerts go to the hook and to a file, without an agent that would write alerts of its own.
+fn with_hook(ground: &Ground, name: &str) -> Result<Machine> {
+    let spec = ground
+        .installed(name)?
+        .file("/etc/hook", HOOK)
+        .file("/etc/sendmail", SENDMAIL)
+        .file("/etc/dagger/alert.toml", ALERT_TOML)
+        .file("/etc/systemd/system/hook.socket", HOOK_SOCKET)
+        .file("/etc/systemd/system/hook@.service", HOOK_SERVICE);
+    let machine = Machine::boot(spec)?;
+    machine.ok("chmod 755 /etc/sendmail; chmod 600 /etc/dagger/alert.toml; systemctl mask --now --runtime monitoring.service; systemctl start hook.socket")?;
+    Ok(machine)
+}
+
+/// What was posted, a JSON object each.
+fn posted(machine: &Machine) -> Result<Vec<serde_json::Value>> {
+    let bodies = machine.ok("cat /run/hook.body 2>/dev/null || true")?;
+    bodies
+        .lines()
+        .map(|line| serde_json::from_str(line).with_context(|| format!("not JSON: {line}")))
+        .collect()
+}
+
+fn arrives(ground: &Ground) -> Result<()> {
+    let machine = with_hook(ground, "alert")?;
+    machine.write(
+        "/run/dagger/alert/sonarr.env",
+        "DAGGER_SERVICE=\"sonarr\"\nDAGGER_EVENT=\"given-up\"\nDAGGER_HEALTH=\"failed\"\nDAGGER_DETAIL=\"no answer\"\n",
+    )?;
+    // The second start is for the same event.
+    machine
+        .ok("systemctl start dagger-alert@sonarr.service && systemctl start dagger-alert@sonarr.service")?;
+    let bodies = posted(&machine)?;
+    let body = bodies.first().context("nothing was posted")?;
+    ensure!(bodies.len() == 1, "posted: {bodies:?}");
+    ensure!(
+        body["service"] == "sonarr"
+            && body["event"] == "given-up"
+            && body["detail"] == "no answer"
+            && body["host"] == "alert",
+        "posted: {body}"
+    );
+    let head = machine.ok("cat /run/hook.head")?;
+    ensure!(
+        head.contains("Authorization: Bearer geheimnis\n"),
+        "posted with: {head}"
+    );
+    let mail = machine.ok("cat /run/dagger/alert-state/sonarr/mail")?;
+    ensure!(
+        mail.contains("Subject: sonarr is stopped and not restarted any more on alert\n"),
+        "mail: {mail}"
+    );
+    machine.ok("systemctl start dagger-alert@test.service")?;
+    ensure!(posted(&machine)?.len() == 2, "the test did not arrive");
+    let leaked = machine.ok("journalctl -b --no-pager -o verbose | grep -c geheimnis || true")?;
+    ensure!(
+        leaked.trim() == "0",
+        "{} lines of the journal hold the secret",
+        leaked.trim()
+    );
+    // Without a configuration an event is nothing to fail over.
+    machine.write(
+        "/run/dagger/alert/sonarr.env",
+        "DAGGER_SERVICE=\"sonarr\"\nDAGGER_EVENT=\"media-lost\"\n",
+    )?;
+    machine.ok("rm /etc/dagger/alert.toml; systemctl start dagger-alert@sonarr.service")?;
+    ensure!(posted(&machine)?.len() == 2, "told without a target");
+    Ok(())
+}
+
+fn agent_dead(ground: &Ground) -> Result<()> {
+    let machine = with_hook(ground, "orphan")?;
+    machine.write("/etc/dagger/dagger.toml", SONARR)?;
+    machine.write(
+        "/etc/systemd/system/dagger-sonarr.service.d/breaks.conf",
+        "[Service]\nRestart=no\nExecStartPre=/bin/false\n",
+    )?;
+    machine.ok("systemctl daemon-reload; systemctl start dagger-sonarr.service || true")?;
+    machine.wait_for("an alert", MINUTE, |machine| {
+        Ok((!posted(machine)?.is_empty()).then_some(()))
+    })?;
+    let bodies = posted(&machine)?;
+    let body = bodies.first().context("nothing was posted")?;
+    ensure!(
+        bodies.len() == 1
+            && body["event"] == "failed"
+            && body["service"] == "sonarr"
+            && body["detail"] == "one of its commands ended with an error",
+        "posted: {bodies:?}"
+    );
+    Ok(())
+}
+
+fn metrics(ground: &Ground) -> Result<()> {
+    const ASK: &str =
+        "curl -sS -i --max-time 5 --unix-socket /run/dagger/metrics.sock http://localhost/metrics";
+    let machine = with_hook(ground, "metrics")?;
+    machine.ok("systemctl start dagger-metrics.socket; rm -f /run/dagger/metrics/dagger.prom")?;
+    let answer = machine.ok(ASK)?;
+    ensure!(
+        answer.starts_with("HTTP/1.0 503 ") && answer.contains("the agent does not run"),
+        "without an agent: {answer}"
+    );
+    machine.ok("mkdir -p /run/dagger/metrics && printf 'a 1\\n' > /run/dagger/metrics/dagger.prom")?;
+    let before = machine.journal(&["-b"])?.len();
+    for _ in 0..10 {
+        let answer = machine.ok(ASK)?;
+        ensure!(
+            answer.starts_with("HTTP/1.0 200 OK\r\n") && answer.ends_with("\r\n\r\na 1\n"),
+            "{answer}"
+        );
+    }
+    let answer = machine.as_nobody(&[
+        "curl",
+        "-sS",
+        "--unix-socket",
+        "/run/dagger/metrics.sock",
+        "http://localhost/",
+    ])?;
+    ensure!(answer.stdout == "a 1\n", "nobody got: {}", answer.all());
+    let lines = machine.journal(&["-b"])?;
+    let new: Vec<_> = lines
+        .iter()
+        .skip(before)
+        .filter(|line| line.message().contains("etrics"))
+        .collect();
+    ensure!(
+        new.is_empty(),
+        "{} lines for 11 answers: {:?}",
+        new.len(),
+        new.first().map(|line| line.message())
+    );
+    Ok(())
+}
