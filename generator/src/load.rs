@@ -8,13 +8,14 @@ use crate::check::Checker;
 use crate::cross;
 use crate::diagnostic::{Diagnostic, Severity, Sources, Span};
 use crate::guard;
+use crate::installed::Installed;
 use crate::layers::{Layers, text};
 use crate::model::{Broken, Service, Suite};
 use crate::names::{Root, ServiceName};
 use crate::node::{Node, Table, Value};
 use crate::schema::{self, Kind};
 use crate::service::{self, Context, Defaults};
-use crate::source::{self, File, UnitDirs};
+use crate::source::{self, File};
 use crate::spread::spread;
 
 /// Everything that came of the configuration.
@@ -61,10 +62,10 @@ pub fn load(root: &Root) -> Loaded {
     }
     let sources = &found.sources;
     let defaults = Defaults::new(merged.table("suite"));
-    let units = UnitDirs::find(root);
+    let installed = Installed::find(root);
     let resolved = spread(&entries, |entries| {
         let mut resolver = Resolver {
-            units: &units,
+            installed: &installed,
             catalog: &catalog,
             defaults: &defaults,
             checker: Checker::new(sources),
@@ -91,16 +92,13 @@ pub fn load(root: &Root) -> Loaded {
     diagnostics.append(&mut compared.diagnostics);
     let broken = broken(&merged, &diagnostics, &checked.hurt, sources);
     services.retain(|service| !broken.iter().any(|it| it.name == service.name));
-    let torn = diagnostics
-        .iter()
-        .any(|it| it.severity == Severity::Error && it.service.is_none());
     let suite = Layers {
         user: merged.table("suite"),
         ..Layers::default()
     };
     Loaded {
         suite: Suite {
-            guards: guard::guards(&units, &merged, &broken, &services, torn),
+            guards: guard::guards(&installed, &merged, &catalog, &broken, &services),
             services,
             start_at_boot: suite.boolean("start-at-boot").unwrap_or(true),
             podman: suite.owned("podman").unwrap_or_else(|| "/usr/bin/podman".into()),
@@ -316,7 +314,7 @@ fn broken(
 }
 
 struct Resolver<'a> {
-    units: &'a UnitDirs,
+    installed: &'a Installed,
     catalog: &'a Catalog,
     defaults: &'a Defaults,
     checker: Checker<'a>,
@@ -357,7 +355,7 @@ impl<'a> Resolver<'a> {
             kind,
             at,
             source: self.checker.sources.name(at.file).to_owned(),
-            present: &|unit| self.units.hold(unit),
+            present: &|unit| self.installed.hold(unit),
         };
         self.services
             .extend(service::resolve(context, layers, &mut self.checker));

@@ -14,7 +14,7 @@ pub struct Suite {
     pub start_at_boot: bool,
     /// The podman program, an absolute path.
     pub podman: String,
-    /// Native units of services that cannot run; they keep their condition.
+    /// Native units of services that do not run; they keep their condition.
     pub guards: Vec<Guard>,
     /// Main file of the configuration, for units that stand for no file in particular.
     pub source: String,
@@ -31,7 +31,7 @@ pub struct Broken {
     pub source: String,
 }
 
-/// A native unit on this machine whose service cannot run.
+/// A native unit whose service does not run: it cannot, was turned off, or was taken out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Guard {
     /// The service whose marker decides.
@@ -248,6 +248,6 @@ pub struct Device {
 pub struct NativeUnit {
     /// Its name, with suffix.
     pub name: String,
-    /// A unit file of that name is on this machine.
+    /// A unit of that name is on this machine ([`crate::installed`]).
     pub present: bool,
 }

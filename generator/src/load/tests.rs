@@ -460,30 +460,31 @@ fn docker_compose_9117_a_port_taken_twice_names_the_other_service() {
     );
 }
 
+const NATIVE: (&str, &str) = ("usr/lib/systemd/system/sonarr.service", "[Unit]\n");
+
+/// The native units that get a condition, each with the service whose marker decides.
+fn conditions(files: &[(&str, &str)]) -> Vec<String> {
+    let loaded = Dir::new(files).load();
+    let guards = loaded.suite.guards.iter();
+    let mut all: Vec<_> = guards.map(|it| format!("{} {}", it.service, it.unit)).collect();
+    for service in &loaded.suite.services {
+        all.extend(
+            service
+                .native
+                .iter()
+                .map(|it| format!("{} runs, {}", service.name, it.name)),
+        );
+    }
+    all
+}
+
 /// The native unit of a migrated service must not start on the container's data because of a typo.
 #[test]
 fn a_mistake_takes_no_condition_away_from_a_native_unit() {
-    let native = ("usr/lib/systemd/system/sonarr.service", "");
-    let other = ("usr/lib/systemd/system/old.service", "");
-    let guards = |text: &str| {
-        let loaded = Dir::new(&[("etc/dagger/dagger.toml", text), native, other]).load();
-        let mut guards: Vec<_> = loaded
-            .suite
-            .guards
-            .iter()
-            .map(|it| format!("{} {}", it.service, it.unit))
-            .collect();
-        let running = loaded.suite.services.iter().flat_map(|it| &it.native);
-        guards.extend(
-            running
-                .filter(|it| it.present)
-                .map(|it| format!("runs {}", it.name)),
-        );
-        guards
-    };
+    let guards = |text: &str| conditions(&[("etc/dagger/dagger.toml", text), NATIVE]);
     assert_eq!(
         guards(&format!("{SUITE}[services.sonarr]\n")),
-        ["runs sonarr.service"]
+        ["sonarr runs, sonarr.service"]
     );
     assert_eq!(
         guards(&format!("{SUITE}[services.sonarr]\nprot = 1\n")),
@@ -492,6 +493,26 @@ fn a_mistake_takes_no_condition_away_from_a_native_unit() {
     assert_eq!(guards("[suite\n"), ["sonarr sonarr.service"]);
     assert_eq!(guards("\u{fffe} = \n"), ["sonarr sonarr.service"]);
     let mine = "[services.mine]\nimage = 'localhost/x'\nprot = 1\nnative = ['old.service', 7]\n";
-    assert_eq!(guards(mine), ["mine old.service"]);
-    assert_eq!(guards(SUITE), Vec::<String>::new());
+    assert_eq!(guards(mine), ["mine old.service", "sonarr sonarr.service"]);
+}
+
+/// Its container may still be running, and its data is as the container left it.
+#[test]
+fn a_service_that_is_turned_off_or_taken_out_leaves_the_condition_behind() {
+    let guards = |text: &str| conditions(&[("etc/dagger/dagger.toml", text), NATIVE]);
+    assert_eq!(
+        guards(&format!("{SUITE}[services.sonarr]\nenable = false\n")),
+        ["sonarr sonarr.service"]
+    );
+    assert_eq!(guards(SUITE), ["sonarr sonarr.service"]);
+    assert_eq!(conditions(&[NATIVE]), ["sonarr sonarr.service"]);
+    let own = "[services.mine]\nenable = false\nimage = 'localhost/x'\nnative = 'old.service'\n";
+    assert_eq!(guards(own), ["mine old.service", "sonarr sonarr.service"]);
+    let heir = "[services.sonarr]\nenable = false\n[services.tv]\nimage = 'localhost/x'\nnative = 'sonarr.service'\n";
+    assert_eq!(guards(heir), ["tv runs, sonarr.service"]);
+    let file = ("etc/dagger/catalog/tv.toml", "native = 'tv.service'\n");
+    let unit = ("etc/systemd/system/tv@.service", "[Unit]\n");
+    assert_eq!(conditions(&[file, unit]), Vec::<String>::new());
+    let unit = ("etc/systemd/system/tv.service", "[Unit]\n");
+    assert_eq!(conditions(&[file, unit]), ["tv tv.service"]);
 }

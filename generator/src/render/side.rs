@@ -45,7 +45,7 @@ pub(super) fn pull(suite: &Suite, service: &Service, programs: &Programs) -> Out
     Output::file(service.name.pull_unit(), unit.finish().unwrap_or_default())
 }
 
-/// The opposite condition, on a native unit that is there.
+/// The opposite condition, on a native unit.
 ///
 /// Never `Conflicts=` beside it: the stop job it brings runs even where the condition then skips the start.
 pub(super) fn owner_drop_in(service: &ServiceName, native: &str, source: &str) -> Output {

@@ -204,10 +204,8 @@ fn a_native_unit_that_is_there_and_ours_never_start_both() {
         !ours.contains("--write-marker") && !ours.contains("Conflicts="),
         "{ours}"
     );
-    assert!(
-        !outputs.iter().any(|output| output.path.starts_with("nzbdrone")),
-        "no drop-in for what is not there"
-    );
+    let later = text(&outputs, "nzbdrone.service.d/50-dagger-owner.conf");
+    holds(&later, "ConditionPathExists", &format!("=!{marker}"));
     holds(&sonarr_unit(|_| {}), "ExecStartPost", "--write-marker");
     assert!(!sonarr_unit(|_| {}).contains("ConditionPathExists"));
 }
