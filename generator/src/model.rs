@@ -163,8 +163,10 @@ pub struct Identity {
     pub uid: u32,
     /// Numeric group.
     pub gid: u32,
-    /// The service itself names them: state of another owner is a refusal, not something to adopt.
-    pub explicit: bool,
+    /// The service itself names the user: state of another one is a refusal, not something to adopt.
+    pub uid_explicit: bool,
+    /// The same of the group.
+    pub gid_explicit: bool,
 }
 
 /// How an image learns which user to run as.

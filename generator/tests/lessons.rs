@@ -259,15 +259,21 @@ fn nixarr_86_the_identity_is_read_from_what_is_there() {
     let written = Written::suite("[services.prowlarr]\n");
     let pre = written.line("dagger-prowlarr.service", "ExecStartPre");
     assert!(
-        pre.contains("--owner=568:568") && !pre.contains("--owner-explicit"),
+        pre.contains("--owner=568:568") && !pre.contains("-explicit"),
         "{pre}"
     );
-    let written = Written::suite("[services.prowlarr]\nuser = 293\ngroup = 287\n");
-    assert!(
-        written
-            .line("dagger-prowlarr.service", "ExecStartPre")
-            .contains("--owner-explicit")
-    );
+    for (demand, words) in [
+        (
+            "user = 293\ngroup = 287\n",
+            "--owner=293:287 --uid-explicit --gid-explicit ",
+        ),
+        ("user = 293\n", "--owner=293:568 --uid-explicit "),
+        ("group = 287\n", "--owner=568:287 --gid-explicit "),
+    ] {
+        let written = Written::suite(&format!("[services.prowlarr]\n{demand}"));
+        let pre = written.line("dagger-prowlarr.service", "ExecStartPre");
+        assert!(pre.contains(words), "{demand}: {pre}");
+    }
 }
 
 #[test]

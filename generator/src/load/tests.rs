@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use super::*;
 
+mod data;
+
 /// A root of files that goes away again.
 struct Dir(PathBuf);
 
@@ -194,7 +196,7 @@ fn two_of_one_kind_on_one_port_refuse_the_second_only() {
 
 #[test]
 fn any_other_service_can_be_described_wholly() {
-    let text = "[services.navidrome]\nimage = \"docker.io/deluan/navidrome:latest\"\nport = 4533\nhealth = { path = \"/ping\", expect = 200 }\n";
+    let text = "[services.navidrome]\nimage = \"docker.io/deluan/navidrome:latest\"\nport = 4533\nstate-target = \"/data\"\nhealth = { path = \"/ping\", expect = 200 }\n";
     let loaded = toml(text);
     assert_eq!(said(&loaded), "");
     let it = service(&loaded, "navidrome");
@@ -458,61 +460,4 @@ fn docker_compose_9117_a_port_taken_twice_names_the_other_service() {
         "{}",
         said(&loaded)
     );
-}
-
-const NATIVE: (&str, &str) = ("usr/lib/systemd/system/sonarr.service", "[Unit]\n");
-
-/// The native units that get a condition, each with the service whose marker decides.
-fn conditions(files: &[(&str, &str)]) -> Vec<String> {
-    let loaded = Dir::new(files).load();
-    let guards = loaded.suite.guards.iter();
-    let mut all: Vec<_> = guards.map(|it| format!("{} {}", it.service, it.unit)).collect();
-    for service in &loaded.suite.services {
-        all.extend(
-            service
-                .native
-                .iter()
-                .map(|it| format!("{} runs, {}", service.name, it.name)),
-        );
-    }
-    all
-}
-
-/// The native unit of a migrated service must not start on the container's data because of a typo.
-#[test]
-fn a_mistake_takes_no_condition_away_from_a_native_unit() {
-    let guards = |text: &str| conditions(&[("etc/dagger/dagger.toml", text), NATIVE]);
-    assert_eq!(
-        guards(&format!("{SUITE}[services.sonarr]\n")),
-        ["sonarr runs, sonarr.service"]
-    );
-    assert_eq!(
-        guards(&format!("{SUITE}[services.sonarr]\nprot = 1\n")),
-        ["sonarr sonarr.service"]
-    );
-    assert_eq!(guards("[suite\n"), ["sonarr sonarr.service"]);
-    assert_eq!(guards("\u{fffe} = \n"), ["sonarr sonarr.service"]);
-    let mine = "[services.mine]\nimage = 'localhost/x'\nprot = 1\nnative = ['old.service', 7]\n";
-    assert_eq!(guards(mine), ["mine old.service", "sonarr sonarr.service"]);
-}
-
-/// Its container may still be running, and its data is as the container left it.
-#[test]
-fn a_service_that_is_turned_off_or_taken_out_leaves_the_condition_behind() {
-    let guards = |text: &str| conditions(&[("etc/dagger/dagger.toml", text), NATIVE]);
-    assert_eq!(
-        guards(&format!("{SUITE}[services.sonarr]\nenable = false\n")),
-        ["sonarr sonarr.service"]
-    );
-    assert_eq!(guards(SUITE), ["sonarr sonarr.service"]);
-    assert_eq!(conditions(&[NATIVE]), ["sonarr sonarr.service"]);
-    let own = "[services.mine]\nenable = false\nimage = 'localhost/x'\nnative = 'old.service'\n";
-    assert_eq!(guards(own), ["mine old.service", "sonarr sonarr.service"]);
-    let heir = "[services.sonarr]\nenable = false\n[services.tv]\nimage = 'localhost/x'\nnative = 'sonarr.service'\n";
-    assert_eq!(guards(heir), ["tv runs, sonarr.service"]);
-    let file = ("etc/dagger/catalog/tv.toml", "native = 'tv.service'\n");
-    let unit = ("etc/systemd/system/tv@.service", "[Unit]\n");
-    assert_eq!(conditions(&[file, unit]), Vec::<String>::new());
-    let unit = ("etc/systemd/system/tv.service", "[Unit]\n");
-    assert_eq!(conditions(&[file, unit]), ["tv tv.service"]);
 }

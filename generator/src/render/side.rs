@@ -6,6 +6,7 @@ use crate::names::{self, ServiceName};
 use crate::render::lines::{gate, header, owner_condition};
 use crate::render::{OWNER_DROP_IN, Output, Programs};
 use crate::unit::Unit;
+use crate::value;
 
 /// Room for one of these units.
 const CAPACITY: usize = 1024;
@@ -38,11 +39,25 @@ pub(super) fn pull(suite: &Suite, service: &Service, programs: &Programs) -> Out
     unit.set("Slice", &[names::SLICE]);
     unit.set("SyslogIdentifier", &["dagger-", name]);
     unit.set("LogExtraFields", &["DAGGER_SERVICE=", name]);
-    gate(&mut unit, "ExecStart", programs, "image", name)
-        .flag("--image=", &service.image)
+    let mut exec = gate(&mut unit, "ExecStart", programs, "image", name);
+    exec.flag("--image=", &service.image)
         .flag("--pull=", service.pull.word())
         .flag("--podman=", &suite.podman);
+    // What an image keeps anywhere else is gone after each stop: the gate refuses an image that does.
+    for path in covered(service) {
+        exec.next_line().flag("--covered=", path);
+    }
+    drop(exec);
     Output::file(service.name.pull_unit(), unit.finish().unwrap_or_default())
+}
+
+/// Paths inside that something of the host or a tmpfs is mounted at.
+fn covered(service: &Service) -> impl Iterator<Item = &str> {
+    let mounts = service.state.iter().chain(&service.mounts);
+    let tmpfs = service.tmpfs.iter();
+    mounts
+        .map(|mount| mount.target.as_str())
+        .chain(tmpfs.map(|it| value::tmpfs_target(it)))
 }
 
 /// The opposite condition, on a native unit.

@@ -24,7 +24,8 @@ fn sonarr() -> Service {
             style: IdentityStyle::Puid,
             uid: 568,
             gid: 569,
-            explicit: false,
+            uid_explicit: false,
+            gid_explicit: false,
         },
         network: Network::Host,
         ports: vec![Claim {
@@ -158,7 +159,18 @@ fn each_identity_reaches_the_image_in_its_own_way() {
         "ExecStart",
         " --user=${DAGGER_UID}:${DAGGER_GID} ",
     );
-    assert!(!unit(IdentityStyle::Image).contains("${DAGGER_UID}"));
+    let own = unit(IdentityStyle::Image);
+    for said in [
+        "DAGGER_UID",
+        "--owner=",
+        "--write-marker",
+        "/var/lib/dagger/owner/sonarr",
+    ] {
+        assert!(
+            !own.contains(said),
+            "nothing is known of the image's own user: {said}\n{own}"
+        );
+    }
     let given = sonarr_unit(|service| service.environment.push(("TZ".into(), "UTC".into())));
     assert_eq!(
         given.matches("--env=TZ=").count(),

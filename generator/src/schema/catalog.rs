@@ -78,6 +78,12 @@ pub static STATE_LAYOUT: &[Key] = &[
         "the same path as outside",
         "Where the image looks for it.",
     ),
+    key(
+        "assumed",
+        Kind::Boolean,
+        "false",
+        "Whether that is only a guess, for images of which nothing is known.",
+    ),
 ];
 
 /// `[layouts.NAME]`: the keys of a service that depend on the image.

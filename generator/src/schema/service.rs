@@ -83,6 +83,12 @@ pub static SERVICE: &[Key] = &[
         "Directory of the application's own state, or a table of directories by role (`state = { data = \"/var/lib/jellyfin\", config = \"/etc/jellyfin\" }`).",
     ),
     key(
+        "state-target",
+        Kind::State,
+        "the catalogue's",
+        "Where the image looks for its state: a path inside, or a table of such paths by role, each for a directory of that name below the state (`state-target = { data = \"/data\", config = \"/etc/app\" }`). What an image keeps elsewhere is lost at each stop. `{}`: it keeps none.",
+    ),
+    key(
         "media",
         Kind::Choice(&["rw", "ro", "none"]),
         "the catalogue's, else `none`",
@@ -159,7 +165,7 @@ pub static SERVICE: &[Key] = &[
         "identity",
         Kind::Choice(&["puid", "user", "image"]),
         "the catalogue's, else by the image",
-        "How the image learns who to run as: `puid` (PUID and PGID, LinuxServer), `user` (podman's `--user`), `image` (its own user).",
+        "How the image learns who to run as: `puid` (PUID and PGID, LinuxServer), `user` (podman's `--user`), `image` (its own user, of which nothing is known: state is root's to begin with, and no owner marker is written).",
     ),
     key(
         "capabilities",

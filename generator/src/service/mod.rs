@@ -105,6 +105,8 @@ pub fn resolve(context: Context<'_>, layers: Layers<'_>, checker: &mut Checker<'
     let ports = network::ports(&context, layers, &network, checker);
     let state = files::state(&context, layers, checker);
     let mounts = files::mounts(&context, layers, checker);
+    let tmpfs = layers.texts("tmpfs");
+    files::targets(&context, layers, [&state, &mounts], &tmpfs, checker);
     let main = ports.first().cloned();
     let probe = network::probe(&context, layers, &network, main.as_ref());
     let Some(image) = layers.owned("image") else {
@@ -120,6 +122,14 @@ pub fn resolve(context: Context<'_>, layers: Layers<'_>, checker: &mut Checker<'
         return None;
     };
     let identity = identity(context.defaults, layers, &image);
+    if let (IdentityStyle::Image, Some(at)) = (identity.style, layers.at("group")) {
+        let help = "write `user` too, or leave `group` out";
+        checker.error(
+            at,
+            "this image runs as its own user: `group` alone changes nothing",
+            Some(help.into()),
+        );
+    }
     let puid = identity.style == IdentityStyle::Puid;
     program::clashes(layers, puid, probe.kind, checker);
     let umask = layers.text("umask").and_then(|it| value::umask(it).ok());
@@ -139,7 +149,6 @@ pub fn resolve(context: Context<'_>, layers: Layers<'_>, checker: &mut Checker<'
         environment_files: layers.texts("environment-files"),
         entrypoint: layers.owned("entrypoint"),
         command: program::command(layers, &ports, &state),
-        tmpfs: layers.texts("tmpfs"),
         umask: Some(umask.unwrap_or_else(|| context.defaults.umask.clone())),
         timezone: layers
             .owned("timezone")
@@ -172,6 +181,7 @@ pub fn resolve(context: Context<'_>, layers: Layers<'_>, checker: &mut Checker<'
         probe,
         state,
         mounts,
+        tmpfs,
     };
     let clean = checker
         .diagnostics
@@ -219,7 +229,8 @@ fn identity(defaults: &Defaults, layers: Layers<'_>, image: &str) -> Identity {
         style,
         uid: uid.unwrap_or(defaults.uid),
         gid: gid.unwrap_or(defaults.gid),
-        explicit: uid.is_some() || gid.is_some(),
+        uid_explicit: uid.is_some(),
+        gid_explicit: gid.is_some(),
     }
 }
 

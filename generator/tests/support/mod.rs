@@ -88,11 +88,11 @@ impl Reader<'_> {
             "DAGGER_UID={} DAGGER_GID={}",
             self.service.identity.uid, self.service.identity.gid
         );
-        same(
-            "Environment=",
-            &environment,
-            &vec!["PODMAN_SYSTEMD_UNIT=%n", identity.as_str()],
-        )?;
+        let mut meant = vec!["PODMAN_SYSTEMD_UNIT=%n", identity.as_str()];
+        if self.service.identity.style == IdentityStyle::Image {
+            meant.pop();
+        }
+        same("Environment=", &environment, &meant)?;
         for key in ["After", "Wants"] {
             let units = self.parsed.one("Unit", key)?;
             for name in &self.service.wants {
@@ -123,8 +123,10 @@ impl Reader<'_> {
             meant.push(format!("--netns={path}"));
         }
         meant.push(format!("--owner={}:{}", identity.uid, identity.gid));
-        if identity.explicit {
-            meant.push("--owner-explicit".into());
+        meant.extend(identity.uid_explicit.then(|| "--uid-explicit".to_owned()));
+        meant.extend(identity.gid_explicit.then(|| "--gid-explicit".to_owned()));
+        if identity.style == IdentityStyle::Image {
+            meant.retain(|word| !word.starts_with("--owner=") && !word.ends_with("-explicit"));
         }
         meant.extend(
             self.service
@@ -174,7 +176,8 @@ impl Reader<'_> {
             meant.command.clear();
         }
         same("the probe", &probe, &meant)?;
-        let native = self.service.native.iter().any(|native| native.present);
+        let native = self.service.native.iter().any(|native| native.present)
+            || self.service.identity.style == IdentityStyle::Image;
         let mut meant = vec![format!(
             "--budget={}",
             self.service.start_budget.as_millis().div_ceil(1000)
