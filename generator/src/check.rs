@@ -129,6 +129,8 @@ impl<'a> Checker<'a> {
             Kind::PodmanFile => value::file_in_list(text),
             Kind::Duration => value::duration(text).map(drop),
             Kind::Size => value::size(text),
+            Kind::Bytes => value::bytes(text),
+            Kind::Address => value::address(text),
             Kind::Percent => value::percent(text),
             Kind::Umask => value::umask(text).map(drop),
             Kind::Signal => value::signal(text).map(drop),

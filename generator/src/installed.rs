@@ -1,4 +1,5 @@
-//! Which native units are on this machine: unit files, templates of instances, and what other generators make units of.
+//! What is on this machine beside the suite: native units (unit files, templates of instances, what other generators make
+//! units of), and the name servers of network namespaces.
 
 use std::collections::BTreeSet;
 use std::fs::{self, Metadata};
@@ -30,6 +31,9 @@ const QUADLET_DEPTH: usize = 4;
 /// Where systemd-sysv-generator(8) finds scripts.
 const INIT_DIR: &str = "etc/init.d";
 
+/// Where ip-netns(8) keeps what belongs to a namespace.
+const NETNS_DIR: &str = "etc/netns";
+
 /// What is installed below a root.
 pub struct Installed {
     /// The directories of unit files that there are.
@@ -37,6 +41,7 @@ pub struct Installed {
     /// Names without suffix that Quadlet makes a service of.
     quadlets: BTreeSet<String>,
     scripts: PathBuf,
+    namespaces: PathBuf,
 }
 
 impl Installed {
@@ -55,6 +60,7 @@ impl Installed {
             dirs,
             quadlets,
             scripts: root.join(INIT_DIR),
+            namespaces: root.join(NETNS_DIR),
         }
     }
 
@@ -65,6 +71,12 @@ impl Installed {
         let names = || std::iter::once(unit).chain(template.as_deref());
         let file = names().find_map(|name| self.file(name));
         file.unwrap_or_else(|| names().any(|name| self.generated(name)))
+    }
+
+    /// Whether a named network namespace has name servers of its own, where podman and ip-netns(8) look for them.
+    pub fn resolver(&self, namespace: &str) -> bool {
+        let name = Path::new(namespace).file_name().unwrap_or_default();
+        self.namespaces.join(name).join("resolv.conf").is_file()
     }
 
     /// Whether the file of this name that counts is a unit rather than a mask; none without any.

@@ -87,7 +87,7 @@ pub fn load(root: &Root) -> Loaded {
         services.extend(some);
         compared.diagnostics.extend(said);
     }
-    cross::check(&mut services, &merged, &mut compared);
+    cross::check(&mut services, &merged, defaults.media.as_deref(), &mut compared);
     diagnostics.append(&mut checked.diagnostics);
     diagnostics.append(&mut compared.diagnostics);
     let broken = broken(&merged, &diagnostics, &checked.hurt, sources);
@@ -355,7 +355,7 @@ impl<'a> Resolver<'a> {
             kind,
             at,
             source: self.checker.sources.name(at.file).to_owned(),
-            present: &|unit| self.installed.hold(unit),
+            installed: self.installed,
         };
         self.services
             .extend(service::resolve(context, layers, &mut self.checker));

@@ -61,6 +61,8 @@ pub struct Service {
     pub identity: Identity,
     /// Where the application listens.
     pub network: Network,
+    /// Name servers inside; none are podman's choice.
+    pub dns: Vec<String>,
     /// Every port that it binds, the main one first.
     pub ports: Vec<Claim>,
     /// Where people find it: `http://localhost:8989/base`. None when it has no web page.
@@ -79,6 +81,8 @@ pub struct Service {
     pub mounts: Vec<Mount>,
     /// Paths of tmpfs inside, with podman's options (`/run:exec,mode=1777`).
     pub tmpfs: Vec<String>,
+    /// Volumes of the image that nothing is mounted at, and whose content may go.
+    pub disposable: Vec<String>,
     /// Environment of the application, by name.
     pub environment: Vec<(String, String)>,
     /// Files in podman's own format (podman-run(1), `--env-file`).
@@ -109,6 +113,10 @@ pub struct Service {
     pub seccomp_profile: Option<String>,
     /// Name of an AppArmor profile.
     pub apparmor_profile: Option<String>,
+    /// `--security-opt=label=`.
+    pub selinux_label: Option<String>,
+    /// Where the application's output goes, podman's word.
+    pub log_driver: String,
     /// Limits by systemd: directive and value (`MemoryMax`, `2G`), in the order of systemd.resource-control(5).
     pub limits: Vec<(&'static str, String)>,
     /// Signal that asks the application to stop, `SIGTERM` and its like.

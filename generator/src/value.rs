@@ -156,6 +156,30 @@ pub fn size(text: &str) -> Result<(), Wrong> {
     }
 }
 
+/// An amount of memory as podman takes it (podman-run(1), `--shm-size`).
+pub fn bytes(text: &str) -> Result<(), Wrong> {
+    let number = text.strip_suffix(['K', 'M', 'G', 'T']).unwrap_or(text);
+    let digits = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+    if digits && number.parse::<u32>().is_ok_and(|it| it > 0) {
+        return Ok(());
+    }
+    Err(Wrong::new(
+        format!("{text:?} is not an amount of memory"),
+        "write it like `512M` or `2G`",
+    ))
+}
+
+/// An address in figures: names would have to be resolved first.
+pub fn address(text: &str) -> Result<(), Wrong> {
+    match text.parse::<std::net::IpAddr>() {
+        Ok(address) if !address.is_unspecified() && !address.is_multicast() => Ok(()),
+        _ => Err(Wrong::new(
+            format!("{text:?} is not the address of a machine"),
+            "write it in figures, like `192.168.1.2` or `fd00::2`",
+        )),
+    }
+}
+
 /// A percentage above zero.
 pub fn percent(text: &str) -> Result<(), Wrong> {
     match text.strip_suffix('%').map(str::parse::<u32>) {
@@ -192,11 +216,9 @@ pub fn signal(text: &str) -> Result<String, Wrong> {
     } else {
         format!("SIG{upper}")
     };
-    if SIGNALS.contains(&name.as_str())
-        || name
-            .strip_prefix("SIGRTMIN+")
-            .is_some_and(|n| n.parse::<u8>().is_ok())
-    {
+    // As far as podman counts from this end, and written as podman writes it.
+    let real_time = || (1..=15).any(|n| name == format!("SIGRTMIN+{n}"));
+    if SIGNALS.contains(&name.as_str()) || real_time() {
         Ok(name)
     } else {
         Err(Wrong::new(

@@ -461,3 +461,14 @@ fn docker_compose_9117_a_port_taken_twice_names_the_other_service() {
         said(&loaded)
     );
 }
+
+#[test]
+fn a_port_that_cannot_be_moved_is_refused() {
+    let plex = |keys: &str| said(&toml(&format!("{SUITE}[services.plex]\n{keys}")));
+    assert!(
+        plex("port = 32401\n").contains("plex always listens on 32400: 32401 would never answer"),
+        "{}",
+        plex("port = 32401\n")
+    );
+    assert_eq!(plex("port = 32401\nnetwork = 'bridge'\n"), "");
+}

@@ -51,12 +51,13 @@ pub(super) fn pull(suite: &Suite, service: &Service, programs: &Programs) -> Out
     Output::file(service.name.pull_unit(), unit.finish().unwrap_or_default())
 }
 
-/// Paths inside that something of the host or a tmpfs is mounted at.
+/// Paths inside that something of the host or a tmpfs is mounted at, or that may go.
 fn covered(service: &Service) -> impl Iterator<Item = &str> {
     let mounts = service.state.iter().chain(&service.mounts);
     let tmpfs = service.tmpfs.iter();
     mounts
         .map(|mount| mount.target.as_str())
+        .chain(service.disposable.iter().map(String::as_str))
         .chain(tmpfs.map(|it| value::tmpfs_target(it)))
 }
 

@@ -206,6 +206,16 @@ pub(super) fn mounts(context: &Context<'_>, layers: Layers<'_>, checker: &mut Ch
     mounts
 }
 
+/// Of all layers: the user's do not replace what the catalogue knows of the image.
+pub(super) fn disposable(layers: Layers<'_>) -> Vec<String> {
+    let each = layers.each().filter_map(|layer| layer.get("disposable"));
+    let lists = each.filter_map(|node| match &node.value {
+        Value::List(list) => Some(list.iter()),
+        _ => None,
+    });
+    lists.flatten().filter_map(text).map(value::normal_path).collect()
+}
+
 /// Mount points that podman refuses, for reasons that it does not give: the root, and one that is taken.
 pub(super) fn targets(
     context: &Context<'_>,

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::catalog;
 use crate::check::Checker;
 use crate::diagnostic::{Severity, Span, nearest};
+use crate::installed::Installed;
 use crate::layers::{Layers, text};
 use crate::model::{Identity, IdentityStyle, NativeUnit, Pull, Service};
 use crate::names::ServiceName;
@@ -66,8 +67,8 @@ pub struct Context<'a> {
     pub at: Span,
     /// File in which it stands.
     pub source: String,
-    /// Whether a native unit is installed.
-    pub present: &'a dyn Fn(&str) -> bool,
+    /// What is installed on this machine.
+    pub installed: &'a Installed,
 }
 
 /// Chooses the layout: the one that the user names, else the one that fits the user's image, else the entry's own,
@@ -162,6 +163,8 @@ pub fn resolve(context: Context<'_>, layers: Layers<'_>, checker: &mut Checker<'
         shm_size: layers.owned("shm-size"),
         seccomp_profile: layers.owned("seccomp-profile"),
         apparmor_profile: layers.owned("apparmor-profile"),
+        selinux_label: layers.owned("selinux-label"),
+        log_driver: layers.owned("log-driver").unwrap_or_else(|| "passthrough".into()),
         limits: program::limits(layers),
         stop_signal: layers
             .text("stop-signal")
@@ -171,6 +174,8 @@ pub fn resolve(context: Context<'_>, layers: Layers<'_>, checker: &mut Checker<'
         native: native(&context, layers),
         wants: wants(layers),
         podman_args: layers.texts("podman-args"),
+        dns: network::dns(&context, layers, &network, checker),
+        disposable: files::disposable(layers),
         kind: context.kind.to_owned(),
         name: context.name,
         source: context.source,
@@ -248,7 +253,7 @@ fn native(context: &Context<'_>, layers: Layers<'_>) -> Vec<NativeUnit> {
     scope
         .each_text("native")
         .map(|name| NativeUnit {
-            present: (context.present)(name),
+            present: context.installed.hold(name),
             name: name.to_owned(),
         })
         .collect()

@@ -82,7 +82,34 @@ fn small_values() {
     assert_eq!(umask("002"), Ok("0002".into()));
     assert!(umask("8").is_err() && umask("1777").is_err() && umask("+2").is_err());
     assert_eq!(signal("int"), Ok("SIGINT".into()));
-    assert!(signal("SIGSTOP").is_err());
+    assert_eq!(signal("rtmin+3"), Ok("SIGRTMIN+3".into()));
+    for text in [
+        "SIGSTOP",
+        "SIGRTMIN+16",
+        "SIGRTMIN+255",
+        "SIGRTMIN+0",
+        "SIGRTMIN++3",
+        "SIGRTMIN+03",
+    ] {
+        assert!(signal(text).is_err(), "{text}");
+    }
+    assert!(bytes("64M").is_ok() && bytes("2G").is_ok() && bytes("65536").is_ok());
+    for text in ["50%", "infinity", "", "M", "0", "+1M", "1.5G", "2GB"] {
+        assert!(bytes(text).is_err(), "{text}");
+    }
+    assert!(address("192.168.15.1").is_ok() && address("fd00::1").is_ok());
+    for text in [
+        "localhost",
+        "0.0.0.0",
+        "::",
+        "224.0.0.1",
+        "[::1]",
+        "1.2.3.4:80",
+        "10.0.0.0/8",
+        "",
+    ] {
+        assert!(address(text).is_err(), "{text}");
+    }
     assert_eq!(capability("cap_net_raw"), Ok("NET_RAW".into()));
     assert!(size("2G").is_ok() && size("50%").is_ok() && size("infinity").is_ok());
     assert!(size("2GB").is_err() && size("0").is_err() && size("101%").is_err() && size("").is_err());

@@ -285,6 +285,7 @@ impl Reader<'_> {
                 .iter()
                 .map(|profile| format!("apparmor={profile}")),
         );
+        security.extend(service.selinux_label.iter().map(|label| format!("label={label}")));
         let (network, publish) = match &service.network {
             Network::Host => ("host".to_owned(), Vec::new()),
             Network::Namespace(path) => (format!("ns:{path}"), Vec::new()),
@@ -303,13 +304,14 @@ impl Reader<'_> {
             ("--detach", one("")),
             ("--cgroups", one("split")),
             ("--sdnotify", one("conmon")),
-            ("--log-driver", one("passthrough")),
+            ("--log-driver", one(&service.log_driver)),
             ("--no-healthcheck", one("")),
             ("--pull", one("never")),
             ("--stop-signal", one(&service.stop_signal)),
             ("--stop-timeout", one(&seconds.to_string())),
             ("--network", one(&network)),
             ("--publish", publish),
+            ("--dns", service.dns.clone()),
             (
                 "--user",
                 if identity.style == IdentityStyle::User {

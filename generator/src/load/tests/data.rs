@@ -111,6 +111,15 @@ fn an_image_that_keeps_its_state_elsewhere_keeps_it() {
 }
 
 #[test]
+fn state_inside_media_is_found_also_without_a_part_in_them() {
+    let problem = "the state /fun/state lies inside the media tree /fun";
+    for service in ["sonarr", "prowlarr"] {
+        let loaded = toml(&format!("{SUITE}[services.{service}]\nstate = '/fun/state'\n"));
+        assert!(said(&loaded).contains(problem), "{service}: {}", said(&loaded));
+    }
+}
+
+#[test]
 fn a_guess_where_state_lies_is_said_to_be_one() {
     let loaded = navidrome("");
     assert!(

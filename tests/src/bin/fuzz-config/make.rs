@@ -268,6 +268,8 @@ impl Maker {
             _ if self.random.below(6) == 0 => return any,
             Kind::Duration => &["90s", "5min", "0", "1h 30min", "500ms"],
             Kind::Size => &["512M", "2G", "50%", "infinity"],
+            Kind::Bytes => &["64M", "2G", "4096"],
+            Kind::Address => &["10.2.0.1", "fd00::1"],
             Kind::Percent => &["150%", "5%"],
             Kind::Umask => &["002", "0077"],
             Kind::Signal => &["SIGTERM", "SIGINT", "SIGRTMIN+3", "QUIT"],
