@@ -99,6 +99,7 @@ pub fn load(root: &Root) -> Loaded {
     Loaded {
         suite: Suite {
             guards: guard::guards(&installed, &merged, &catalog, &broken, &services),
+            off: off(&merged),
             services,
             start_at_boot: suite.boolean("start-at-boot").unwrap_or(true),
             podman: suite.owned("podman").unwrap_or_else(|| "/usr/bin/podman".into()),
@@ -123,16 +124,27 @@ fn enabled(merged: &Table) -> Vec<(&str, &Table, Span)> {
             Value::Table(table) => Some((name, table, entry.key_at)),
             _ => None,
         })
-        .filter(|(_, table, _)| {
-            !matches!(
-                table.get("enable"),
-                Some(Node {
-                    value: Value::Boolean(false),
-                    ..
-                })
-            )
-        })
+        .filter(|(_, table, _)| !is_off(table))
         .collect()
+}
+
+/// The services that are turned off.
+fn off(merged: &Table) -> Vec<ServiceName> {
+    let tables = merged.table("services").into_iter().flat_map(Table::iter);
+    tables
+        .filter(|(_, entry)| matches!(&entry.node.value, Value::Table(table) if is_off(table)))
+        .filter_map(|(name, _)| ServiceName::parse(name).ok())
+        .collect()
+}
+
+fn is_off(table: &Table) -> bool {
+    matches!(
+        table.get("enable"),
+        Some(Node {
+            value: Value::Boolean(false),
+            ..
+        })
+    )
 }
 
 fn main_source(merged: &Table, sources: &Sources) -> String {

@@ -300,7 +300,11 @@ fn wireguard_namespace_2154_a_service_in_a_namespace_is_probed_there() {
 fn podman_26962_a_service_in_a_namespace_asks_the_name_servers_of_its_vpn() {
     let service = "[services.transmission]\nnetwork = 'ns:/run/netns/wg'\n";
     let warned = |written: &Written| {
-        let said = written.loaded.diagnostics.iter().map(dagger_suite::diagnostic::Diagnostic::one_line);
+        let said = written
+            .loaded
+            .diagnostics
+            .iter()
+            .map(dagger_suite::diagnostic::Diagnostic::one_line);
         said.filter(|it| it.contains("asks the host's name servers"))
             .count()
     };

@@ -9,6 +9,7 @@
 //! | `dagger-pull@<service>.service` | each service that can run: fetches the image, apart from the service's own start |
 //! | `<native>.service.d/50-dagger-owner.conf` | each native unit that may own the data of a service, also of one that does not run |
 //! | `dagger-config-error.service` | a configuration file cannot be used as a whole |
+//! | `dagger.target.d/50-dagger-off.conf` | a service is turned off: one that still runs stops with the target |
 //! | `dagger.target.wants/*`, `multi-user.target.wants/dagger.target` | the links that start them |
 
 mod lines;
@@ -25,6 +26,9 @@ use crate::unit::Unfit;
 
 /// How the first line of every file of ours goes on after `# `: what a later run may replace or remove.
 pub(crate) const HEADER: &str = "Written by dagger-generator from ";
+
+/// The drop-in on the target, where a service is turned off.
+pub(crate) const OFF_DROP_IN: &str = "dagger.target.d/50-dagger-off.conf";
 
 /// Name of the drop-in on a native unit.
 pub(crate) const OWNER_DROP_IN: &str = "50-dagger-owner.conf";
@@ -197,6 +201,9 @@ impl<'a> Rendering<'a> {
         if self.suite.start_at_boot && !(outputs.is_empty() && self.suite.services.is_empty()) {
             let link = format!("multi-user.target.wants/{}", names::TARGET);
             outputs.push(Output::link(link, self.programs.target.clone()));
+        }
+        if !self.suite.off.is_empty() {
+            outputs.push(side::stop_off(self.suite));
         }
         for guard in &self.suite.guards {
             outputs.push(side::owner_drop_in(

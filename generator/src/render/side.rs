@@ -4,7 +4,7 @@
 use crate::model::{Broken, Service, Suite};
 use crate::names::{self, ServiceName};
 use crate::render::lines::{gate, header, owner_condition};
-use crate::render::{OWNER_DROP_IN, Output, Programs};
+use crate::render::{OFF_DROP_IN, OWNER_DROP_IN, Output, Programs};
 use crate::unit::Unit;
 use crate::value;
 
@@ -82,6 +82,20 @@ pub(super) fn owner_drop_in(service: &ServiceName, native: &str, source: &str) -
         format!("{native}.d/{OWNER_DROP_IN}"),
         unit.finish().unwrap_or_default(),
     )
+}
+
+/// A service that was turned off has no unit any more, and with it no `PartOf=`. Should its container still run, it ends
+/// with the suite all the same.
+pub(super) fn stop_off(suite: &Suite) -> Output {
+    let mut unit = Unit::with_capacity(CAPACITY);
+    header(&mut unit, &suite.source);
+    unit.section("Unit");
+    let units = suite
+        .off
+        .iter()
+        .map(|name| ["dagger-", name.as_str(), ".service"]);
+    unit.units("PropagatesStopTo", units);
+    Output::file(OFF_DROP_IN.to_owned(), unit.finish().unwrap_or_default())
 }
 
 /// The unit of a service that cannot run.

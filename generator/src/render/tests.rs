@@ -94,6 +94,7 @@ fn suite(mut services: Vec<Service>) -> Suite {
     services.sort_by(|a, b| a.name.cmp(&b.name));
     Suite {
         guards: Vec::new(),
+        off: Vec::new(),
         services,
         start_at_boot: true,
         podman: "/usr/bin/podman".into(),
@@ -334,6 +335,22 @@ fn values_that_no_unit_can_carry_refuse_and_do_not_vanish() {
     let unit = sonarr_unit(|service| service.command = vec!["x".repeat(200_000)]);
     holds(&unit, "ExecStart", "refuse --service=sonarr");
     holds(&unit, "ExecStart", "too long");
+}
+
+#[test]
+fn a_service_that_is_turned_off_stops_with_the_suite() {
+    let mut suite = suite(vec![sonarr()]);
+    assert!(!all(&suite).iter().any(|it| it.path == OFF_DROP_IN));
+    suite.off = vec![name("lidarr"), name("plex")];
+    holds(
+        &text(&all(&suite), OFF_DROP_IN),
+        "PropagatesStopTo",
+        "=dagger-lidarr.service dagger-plex.service",
+    );
+}
+
+fn all(suite: &Suite) -> Vec<Output> {
+    render(suite, &[], &[], &Programs::below("/usr"))
 }
 
 #[test]
