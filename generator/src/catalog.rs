@@ -85,6 +85,21 @@ impl Catalog {
         })
     }
 
+    /// The values of an entry, right or wrong, also of one that nobody asked for.
+    pub fn values(&self, name: &str) -> Option<Cow<'_, Table>> {
+        match self.entries.get(name) {
+            Some(entry) => Some(Cow::Borrowed(&entry.table)),
+            None => built_in(name).map(Cow::Owned),
+        }
+    }
+
+    /// Names of all entries, the user's own among them.
+    pub fn every(&self) -> impl Iterator<Item = &str> {
+        let built_in = ENTRIES.iter().map(|(name, _)| *name);
+        let more = self.entries.keys().map(String::as_str);
+        more.filter(|name| find(ENTRIES, name).is_none()).chain(built_in)
+    }
+
     /// What is assumed of an image that no entry describes: the habits of LinuxServer and hotio are known.
     pub fn generic(&mut self, image: &str) {
         let name = generic_name(image);

@@ -9,14 +9,14 @@ use crate::model::{Network, Protocol, Service};
 use crate::node::{Table, Value};
 
 /// Compares the services with each other. Mistakes are said about the service whose text is the likelier slip.
-pub fn check(services: &mut [Service], merged: &Table, checker: &mut Checker<'_>) {
+pub fn check(services: &mut [Service], merged: &Table, media: Option<&str>, checker: &mut Checker<'_>) {
     // The one that bears the application's own name has the older right; then the order of names decides.
     let mut order: Vec<&Service> = services.iter().collect();
     order.sort_by_key(|service| service.name.as_str() != service.kind);
     let places = Places { merged };
     ports(&order, &places, checker);
     native(&order, &places, checker);
-    state(&order, &places, checker);
+    state(&order, &places, media, checker);
     wants(services, &places, checker);
 }
 
@@ -104,8 +104,8 @@ fn native(order: &[&Service], places: &Places<'_>, checker: &mut Checker<'_>) {
     }
 }
 
-/// State of one service inside media, or inside the state of another.
-fn state(order: &[&Service], places: &Places<'_>, checker: &mut Checker<'_>) {
+/// State of one service inside media, also of one that has no part in them, or inside the state of another.
+fn state(order: &[&Service], places: &Places<'_>, media: Option<&str>, checker: &mut Checker<'_>) {
     let mut first: HashMap<&str, usize> = HashMap::with_capacity(order.len());
     let every = || {
         order
@@ -119,7 +119,6 @@ fn state(order: &[&Service], places: &Places<'_>, checker: &mut Checker<'_>) {
     let mut free = "";
     for (rank, mount) in every() {
         let Some(service) = order.get(rank) else { continue };
-        let media = service.media().next().map(|it| it.source.as_str());
         if let Some(media) = media.filter(|media| lies_in(&mount.source, media)) {
             let problem = format!("the state {} lies inside the media tree {media}", mount.source);
             let help = "keep them apart: libraries would be scanned into their own database".to_owned();

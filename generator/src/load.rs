@@ -8,13 +8,14 @@ use crate::check::Checker;
 use crate::cross;
 use crate::diagnostic::{Diagnostic, Severity, Sources, Span};
 use crate::guard;
+use crate::installed::Installed;
 use crate::layers::{Layers, text};
 use crate::model::{Broken, Service, Suite};
 use crate::names::{Root, ServiceName};
 use crate::node::{Node, Table, Value};
 use crate::schema::{self, Kind};
 use crate::service::{self, Context, Defaults};
-use crate::source::{self, File, UnitDirs};
+use crate::source::{self, File};
 use crate::spread::spread;
 
 /// Everything that came of the configuration.
@@ -61,10 +62,10 @@ pub fn load(root: &Root) -> Loaded {
     }
     let sources = &found.sources;
     let defaults = Defaults::new(merged.table("suite"));
-    let units = UnitDirs::find(root);
+    let installed = Installed::find(root);
     let resolved = spread(&entries, |entries| {
         let mut resolver = Resolver {
-            units: &units,
+            installed: &installed,
             catalog: &catalog,
             defaults: &defaults,
             checker: Checker::new(sources),
@@ -86,21 +87,19 @@ pub fn load(root: &Root) -> Loaded {
         services.extend(some);
         compared.diagnostics.extend(said);
     }
-    cross::check(&mut services, &merged, &mut compared);
+    cross::check(&mut services, &merged, defaults.media.as_deref(), &mut compared);
     diagnostics.append(&mut checked.diagnostics);
     diagnostics.append(&mut compared.diagnostics);
     let broken = broken(&merged, &diagnostics, &checked.hurt, sources);
     services.retain(|service| !broken.iter().any(|it| it.name == service.name));
-    let torn = diagnostics
-        .iter()
-        .any(|it| it.severity == Severity::Error && it.service.is_none());
     let suite = Layers {
         user: merged.table("suite"),
         ..Layers::default()
     };
     Loaded {
         suite: Suite {
-            guards: guard::guards(&units, &merged, &broken, &services, torn),
+            guards: guard::guards(&installed, &merged, &catalog, &broken, &services),
+            off: off(&merged),
             services,
             start_at_boot: suite.boolean("start-at-boot").unwrap_or(true),
             podman: suite.owned("podman").unwrap_or_else(|| "/usr/bin/podman".into()),
@@ -125,16 +124,27 @@ fn enabled(merged: &Table) -> Vec<(&str, &Table, Span)> {
             Value::Table(table) => Some((name, table, entry.key_at)),
             _ => None,
         })
-        .filter(|(_, table, _)| {
-            !matches!(
-                table.get("enable"),
-                Some(Node {
-                    value: Value::Boolean(false),
-                    ..
-                })
-            )
-        })
+        .filter(|(_, table, _)| !is_off(table))
         .collect()
+}
+
+/// The services that are turned off.
+fn off(merged: &Table) -> Vec<ServiceName> {
+    let tables = merged.table("services").into_iter().flat_map(Table::iter);
+    tables
+        .filter(|(_, entry)| matches!(&entry.node.value, Value::Table(table) if is_off(table)))
+        .filter_map(|(name, _)| ServiceName::parse(name).ok())
+        .collect()
+}
+
+fn is_off(table: &Table) -> bool {
+    matches!(
+        table.get("enable"),
+        Some(Node {
+            value: Value::Boolean(false),
+            ..
+        })
+    )
 }
 
 fn main_source(merged: &Table, sources: &Sources) -> String {
@@ -316,7 +326,7 @@ fn broken(
 }
 
 struct Resolver<'a> {
-    units: &'a UnitDirs,
+    installed: &'a Installed,
     catalog: &'a Catalog,
     defaults: &'a Defaults,
     checker: Checker<'a>,
@@ -357,7 +367,7 @@ impl<'a> Resolver<'a> {
             kind,
             at,
             source: self.checker.sources.name(at.file).to_owned(),
-            present: &|unit| self.units.hold(unit),
+            installed: self.installed,
         };
         self.services
             .extend(service::resolve(context, layers, &mut self.checker));

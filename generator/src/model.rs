@@ -17,8 +17,10 @@ pub struct Suite {
     pub start_at_boot: bool,
     /// The podman program, an absolute path.
     pub podman: String,
-    /// Native units of services that cannot run; they keep their condition.
+    /// Native units of services that do not run; they keep their condition.
     pub guards: Vec<Guard>,
+    /// Services that are turned off, and may still be running.
+    pub off: Vec<ServiceName>,
     /// Main file of the configuration, for units that stand for no file in particular.
     pub source: String,
 }
@@ -34,7 +36,7 @@ pub struct Broken {
     pub source: String,
 }
 
-/// A native unit on this machine whose service cannot run.
+/// A native unit whose service does not run: it cannot, was turned off, or was taken out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Guard {
     /// The service whose marker decides.
@@ -64,6 +66,8 @@ pub struct Service {
     pub identity: Identity,
     /// Where the application listens.
     pub network: Network,
+    /// Name servers inside; none are podman's choice.
+    pub dns: Vec<String>,
     /// Every port that it binds, the main one first.
     pub ports: Vec<Claim>,
     /// Where people find it: `http://localhost:8989/base`. None when it has no web page.
@@ -90,6 +94,8 @@ pub struct Service {
     pub mounts: Vec<Mount>,
     /// Paths of tmpfs inside, with podman's options (`/run:exec,mode=1777`).
     pub tmpfs: Vec<String>,
+    /// Volumes of the image that nothing is mounted at, and whose content may go.
+    pub disposable: Vec<String>,
     /// Environment of the application, by name.
     pub environment: Vec<(String, String)>,
     /// Files in podman's own format (podman-run(1), `--env-file`).
@@ -120,6 +126,10 @@ pub struct Service {
     pub seccomp_profile: Option<String>,
     /// Name of an AppArmor profile.
     pub apparmor_profile: Option<String>,
+    /// `--security-opt=label=`.
+    pub selinux_label: Option<String>,
+    /// Where the application's output goes, podman's word.
+    pub log_driver: String,
     /// Limits by systemd: directive and value (`MemoryMax`, `2G`), in the order of systemd.resource-control(5).
     pub limits: Vec<(&'static str, String)>,
     /// Signal that asks the application to stop, `SIGTERM` and its like.
@@ -181,8 +191,10 @@ pub struct Identity {
     pub uid: u32,
     /// Numeric group.
     pub gid: u32,
-    /// The service itself names them: state of another owner is a refusal, not something to adopt.
-    pub explicit: bool,
+    /// The service itself names the user: state of another one is a refusal, not something to adopt.
+    pub uid_explicit: bool,
+    /// The same of the group.
+    pub gid_explicit: bool,
 }
 
 /// How an image learns which user to run as.
@@ -266,6 +278,6 @@ pub struct Device {
 pub struct NativeUnit {
     /// Its name, with suffix.
     pub name: String,
-    /// A unit file of that name is on this machine.
+    /// A unit of that name is on this machine ([`crate::installed`]).
     pub present: bool,
 }

@@ -1,5 +1,5 @@
-//! Which files count, and their texts. The only file of the library that reads the disk, but for
-//! [`UnitDirs`], which look whether a native unit is installed.
+//! Which files count, and their texts. With [`crate::installed`] the only file of the library that
+//! reads the disk.
 //!
 //! Precedence is systemd's (systemd.unit(5), "Unit File Load Path" and drop-ins): of files with the same name, `/etc`
 //! wins over `/run` wins over `/usr/lib`; different names are read in the order of their names. A file that is empty or
@@ -19,16 +19,6 @@ pub const MAX_FILE: u64 = 4 * 1024 * 1024;
 
 /// A link that leads back to itself (`ErrorKind::FilesystemLoop` is not stable yet).
 const ELOOP: i32 = 40;
-
-/// Where systemd finds unit files that others install (systemd.unit(5)), without our own output. The last one is
-/// mostly the one before it: `/lib` is a link where /usr is merged.
-const UNIT_DIRS: [&str; 5] = [
-    "etc/systemd/system",
-    "run/systemd/system",
-    "usr/local/lib/systemd/system",
-    "usr/lib/systemd/system",
-    "lib/systemd/system",
-];
 
 /// A file that was read and parsed.
 pub struct File {
@@ -75,36 +65,6 @@ pub fn find(root: &Root) -> Found {
         }
     }
     found
-}
-
-/// The directories of unit files that there are.
-pub struct UnitDirs(Vec<PathBuf>);
-
-impl UnitDirs {
-    /// Looks for them below a root.
-    pub fn find(root: &Root) -> Self {
-        let lib = root.join("lib");
-        let merged = fs::symlink_metadata(&lib).is_ok_and(|meta| meta.is_symlink());
-        let dirs = UNIT_DIRS.iter().map(|dir| root.join(dir));
-        Self(
-            dirs.filter(|dir| !(merged && dir.starts_with(&lib)) && dir.is_dir())
-                .collect(),
-        )
-    }
-
-    /// Whether a unit file of this name is installed. Never follows the file itself: a mask (a link to /dev/null) is a
-    /// decision of the administrator, not a native unit.
-    pub fn hold(&self, unit: &str) -> bool {
-        self.0.iter().any(|dir| {
-            let path = dir.join(unit);
-            match fs::symlink_metadata(&path) {
-                Ok(meta) => {
-                    !meta.is_symlink() || fs::read_link(&path).is_ok_and(|to| to != Path::new("/dev/null"))
-                }
-                Err(_) => false,
-            }
-        })
-    }
 }
 
 fn exists(path: &Path) -> bool {
@@ -340,29 +300,5 @@ mod tests {
         ] {
             assert!(said.contains(part), "{part} is not in\n{said}");
         }
-    }
-
-    #[test]
-    fn a_masked_native_unit_is_not_there() {
-        let dir = Dir::new("native");
-        dir.put("usr/lib/systemd/system/a.service", "")
-            .link("etc/systemd/system/b.service", "/dev/null");
-        let dirs = UnitDirs::find(&Root::new(&dir.0));
-        assert!(dirs.hold("a.service"));
-        assert!(!dirs.hold("b.service"));
-        assert!(!dirs.hold("c.service"));
-    }
-
-    #[test]
-    fn a_merged_usr_is_looked_at_once_and_a_split_one_whole() {
-        let dir = Dir::new("merged");
-        dir.put("usr/lib/systemd/system/a.service", "")
-            .link("lib", "usr/lib");
-        let dirs = UnitDirs::find(&Root::new(&dir.0));
-        assert!(dirs.hold("a.service"));
-        assert_eq!(dirs.0.len(), 1);
-        let dir = Dir::new("split");
-        dir.put("lib/systemd/system/a.service", "");
-        assert!(UnitDirs::find(&Root::new(&dir.0)).hold("a.service"));
     }
 }

@@ -259,15 +259,21 @@ fn nixarr_86_the_identity_is_read_from_what_is_there() {
     let written = Written::suite("[services.prowlarr]\n");
     let pre = written.line("dagger-prowlarr.service", "ExecStartPre");
     assert!(
-        pre.contains("--owner=568:568") && !pre.contains("--owner-explicit"),
+        pre.contains("--owner=568:568") && !pre.contains("-explicit"),
         "{pre}"
     );
-    let written = Written::suite("[services.prowlarr]\nuser = 293\ngroup = 287\n");
-    assert!(
-        written
-            .line("dagger-prowlarr.service", "ExecStartPre")
-            .contains("--owner-explicit")
-    );
+    for (demand, words) in [
+        (
+            "user = 293\ngroup = 287\n",
+            "--owner=293:287 --uid-explicit --gid-explicit ",
+        ),
+        ("user = 293\n", "--owner=293:568 --uid-explicit "),
+        ("group = 287\n", "--owner=568:287 --gid-explicit "),
+    ] {
+        let written = Written::suite(&format!("[services.prowlarr]\n{demand}"));
+        let pre = written.line("dagger-prowlarr.service", "ExecStartPre");
+        assert!(pre.contains(words), "{demand}: {pre}");
+    }
 }
 
 #[test]
@@ -288,4 +294,68 @@ fn wireguard_namespace_2154_a_service_in_a_namespace_is_probed_there() {
             .line("dagger-transmission.service", "ExecStartPre")
             .contains("--netns=/run/netns/wg")
     );
+}
+
+#[test]
+fn podman_26962_a_service_in_a_namespace_asks_the_name_servers_of_its_vpn() {
+    let service = "[services.transmission]\nnetwork = 'ns:/run/netns/wg'\n";
+    let warned = |written: &Written| {
+        let said = written
+            .loaded
+            .diagnostics
+            .iter()
+            .map(dagger_suite::diagnostic::Diagnostic::one_line);
+        said.filter(|it| it.contains("asks the host's name servers"))
+            .count()
+    };
+    assert_eq!(warned(&Written::suite(service)), 1);
+    let written = Written::suite(&format!("{service}dns = ['10.2.0.1', 'fd00::1']\n"));
+    assert_eq!(warned(&written), 0);
+    let start = written.line("dagger-transmission.service", "ExecStart");
+    assert!(start.contains(" --dns=10.2.0.1 --dns=fd00::1 "), "{start}");
+    let own = Written::of(&[
+        (
+            "etc/dagger/dagger.toml",
+            &format!("[suite]\nmedia = '/fun'\n{service}"),
+        ),
+        ("etc/netns/wg/resolv.conf", "nameserver 10.2.0.1\n"),
+    ]);
+    assert_eq!(warned(&own), 0);
+}
+
+#[test]
+fn an_application_that_listens_on_one_address_is_asked_there() {
+    let written = Written::suite("[services.sonarr]\nhealth = { host = '192.168.15.1' }\n");
+    let post = written.line("dagger-sonarr.service", "ExecStartPost");
+    assert!(post.contains(" --host=192.168.15.1 "), "{post}");
+    let service = &written.loaded.suite.services[0];
+    assert_eq!(service.probe.kind, dagger_suite::probe::Kind::Servarr);
+    assert_eq!(service.url.as_deref(), Some("http://192.168.15.1:8989/"));
+}
+
+#[test]
+fn volumes_of_an_image_that_its_layout_leaves_empty_are_told_to_the_gate() {
+    let covered = |keys: &str, name: &str| {
+        let pull = Written::suite(&format!("[services.{name}]\n{keys}"))
+            .line(&format!("dagger-pull@{name}.service"), "ExecStart");
+        let words = pull.split(' ').filter_map(|word| word.strip_prefix("--covered="));
+        words.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(covered("", "flaresolverr"), ["/config"]);
+    // As jellyfin-packaging's Dockerfile declares them.
+    let jellyfin = covered(
+        "disposable = ['/tmp']\ntmpfs = ['/transcode:size=8G']\n",
+        "jellyfin",
+    );
+    for path in [
+        "/config",
+        "/cache",
+        "/tmp",
+        "/fun",
+        "/transcode",
+        "/var/lib/nixarr/jellyfin/data",
+    ] {
+        assert!(jellyfin.iter().any(|it| it == path), "{path}: {jellyfin:?}");
+    }
+    assert_eq!(covered("layout = 'linuxserver'\n", "jellyfin")[0], "/config");
 }

@@ -53,7 +53,8 @@ const KEYS: [(&str, &str, &str); 7] = [
 ];
 
 /// Flags of `podman run` that take their value in the next word when there is no `=`.
-const VALUED: [&str; 26] = [
+const VALUED: [&str; 27] = [
+    "--dns",
     "--name",
     "--log-driver",
     "--entrypoint",
@@ -155,7 +156,7 @@ fn container(service: &Service) -> String {
     key("Image", &service.image);
     key("ContainerName", &service.name.container());
     key("GlobalArgs", "--events-backend=none");
-    key("LogDriver", "passthrough");
+    key("LogDriver", &service.log_driver);
     key("Pull", "never");
     key("StopSignal", &service.stop_signal);
     key("StopTimeout", &service.stop_timeout.as_secs().to_string());
@@ -175,6 +176,13 @@ fn container(service: &Service) -> String {
     }
     for group in &service.groups {
         key("GroupAdd", group);
+    }
+    for address in &service.dns {
+        key("DNS", address);
+    }
+    if let Some(label) = &service.selinux_label {
+        assert_eq!(label, "disable", "the one that Quadlet has a key for");
+        key("SecurityLabelDisable", "true");
     }
     match &service.network {
         Network::Host => key("Network", "host"),

@@ -17,6 +17,16 @@ pub const STORIES: &[Story] = &[
         on: TRIXIE,
         run: later,
     },
+    Story {
+        name: "native_stays_out_when_its_service_is_turned_off_or_taken_out",
+        on: BOTH,
+        run: off,
+    },
+    Story {
+        name: "native_template_or_mask_decides_who_runs",
+        on: TRIXIE,
+        run: template,
+    },
 ];
 
 const MINUTE: Duration = Duration::from_mins(1);
@@ -113,6 +123,65 @@ fn later(ground: &Ground) -> Result<()> {
         states(&machine)? == ("inactive".into(), "active".into()),
         "after a boot: {:?}",
         states(&machine)?
+    );
+    Ok(())
+}
+
+const SLEEPER: &str = "[Unit]\nDescription=Native\n[Service]\nExecStart=/bin/sleep infinity\n[Install]\nWantedBy=multi-user.target\n";
+
+/// The container goes on running when its table goes; the native unit must not start beside it.
+fn off(ground: &Ground) -> Result<()> {
+    let machine = Machine::boot(ground.configured("off", TOML)?)?;
+    machine.wait_health("transmission", "healthy", MINUTE)?;
+    machine.write(&format!("/usr/lib/systemd/system/{NATIVE}"), SLEEPER)?;
+    for (toml, what) in [
+        (format!("{TOML}enable = false\n"), "turned off"),
+        ("[suite]\nmedia = \"/fun\"\n".to_owned(), "taken out"),
+    ] {
+        machine.write("/etc/dagger/dagger.toml", &toml)?;
+        machine.ok(&format!("systemctl daemon-reload && systemctl start {NATIVE}"))?;
+        ensure!(
+            states(&machine)? == ("inactive".into(), "active".into()),
+            "{what}: {:?}",
+            states(&machine)?
+        );
+    }
+    machine.write("/etc/dagger/dagger.toml", &format!("{TOML}enable = false\n"))?;
+    // The target's own job does not wait for those that it brings along.
+    machine.ok(&format!(
+        "systemctl daemon-reload && systemctl stop dagger.target && \
+         timeout 60 sh -c 'until [ $(systemctl show -P ActiveState {OURS}) = inactive ]; do sleep 0.2; done'"
+    ))?;
+    ensure!(
+        states(&machine)?.0 == "inactive",
+        "the suite was stopped, and the native unit runs"
+    );
+    Ok(())
+}
+
+/// An instance is there with its template, and a masked unit is not there.
+fn template(ground: &Ground) -> Result<()> {
+    let toml = TOML.replace(NATIVE, "native@main.service");
+    let machine = Machine::boot(ground.configured("template", &toml)?)?;
+    machine.wait_health("transmission", "healthy", MINUTE)?;
+    machine.ok(&format!(
+        "systemctl stop {OURS} && rm /var/lib/dagger/owner/transmission"
+    ))?;
+    machine.write("/usr/lib/systemd/system/native@.service", SLEEPER)?;
+    machine.ok(&format!(
+        "systemctl daemon-reload && systemctl start native@main.service {OURS}"
+    ))?;
+    ensure!(
+        machine.unit("native@main.service", "ActiveState")? == "active"
+            && machine.unit(OURS, "ActiveState")? == "inactive",
+        "without a marker the instance owns the data"
+    );
+    machine.ok(&format!(
+        "systemctl stop native@main.service && systemctl mask native@main.service && systemctl start {OURS}"
+    ))?;
+    ensure!(
+        machine.unit(OURS, "ActiveState")? == "active",
+        "the native unit is masked, and nothing runs"
     );
     Ok(())
 }

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use super::*;
 
+mod data;
+
 /// A root of files that goes away again.
 struct Dir(PathBuf);
 
@@ -194,7 +196,7 @@ fn two_of_one_kind_on_one_port_refuse_the_second_only() {
 
 #[test]
 fn any_other_service_can_be_described_wholly() {
-    let text = "[services.navidrome]\nimage = \"docker.io/deluan/navidrome:latest\"\nport = 4533\nhealth = { path = \"/ping\", expect = 200 }\n";
+    let text = "[services.navidrome]\nimage = \"docker.io/deluan/navidrome:latest\"\nport = 4533\nstate-target = \"/data\"\nhealth = { path = \"/ping\", expect = 200 }\n";
     let loaded = toml(text);
     assert_eq!(said(&loaded), "");
     let it = service(&loaded, "navidrome");
@@ -460,38 +462,13 @@ fn docker_compose_9117_a_port_taken_twice_names_the_other_service() {
     );
 }
 
-/// The native unit of a migrated service must not start on the container's data because of a typo.
 #[test]
-fn a_mistake_takes_no_condition_away_from_a_native_unit() {
-    let native = ("usr/lib/systemd/system/sonarr.service", "");
-    let other = ("usr/lib/systemd/system/old.service", "");
-    let guards = |text: &str| {
-        let loaded = Dir::new(&[("etc/dagger/dagger.toml", text), native, other]).load();
-        let mut guards: Vec<_> = loaded
-            .suite
-            .guards
-            .iter()
-            .map(|it| format!("{} {}", it.service, it.unit))
-            .collect();
-        let running = loaded.suite.services.iter().flat_map(|it| &it.native);
-        guards.extend(
-            running
-                .filter(|it| it.present)
-                .map(|it| format!("runs {}", it.name)),
-        );
-        guards
-    };
-    assert_eq!(
-        guards(&format!("{SUITE}[services.sonarr]\n")),
-        ["runs sonarr.service"]
+fn a_port_that_cannot_be_moved_is_refused() {
+    let plex = |keys: &str| said(&toml(&format!("{SUITE}[services.plex]\n{keys}")));
+    assert!(
+        plex("port = 32401\n").contains("plex always listens on 32400: 32401 would never answer"),
+        "{}",
+        plex("port = 32401\n")
     );
-    assert_eq!(
-        guards(&format!("{SUITE}[services.sonarr]\nprot = 1\n")),
-        ["sonarr sonarr.service"]
-    );
-    assert_eq!(guards("[suite\n"), ["sonarr sonarr.service"]);
-    assert_eq!(guards("\u{fffe} = \n"), ["sonarr sonarr.service"]);
-    let mine = "[services.mine]\nimage = 'localhost/x'\nprot = 1\nnative = ['old.service', 7]\n";
-    assert_eq!(guards(mine), ["mine old.service"]);
-    assert_eq!(guards(SUITE), Vec::<String>::new());
+    assert_eq!(plex("port = 32401\nnetwork = 'bridge'\n"), "");
 }

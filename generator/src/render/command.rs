@@ -26,13 +26,16 @@ pub(super) fn run(unit: &mut Unit, suite: &Suite, service: &Service) {
         .word(&[Part::Raw("--name=dagger-"), Part::Text(service.name.as_str())]);
     exec.raw(CID_FILE).raw("--replace --rm --detach");
     exec.next_line()
-        .raw("--cgroups=split --sdnotify=conmon --log-driver=passthrough --no-healthcheck --pull=never");
+        .raw("--cgroups=split --sdnotify=conmon")
+        .flag("--log-driver=", &service.log_driver)
+        .raw("--no-healthcheck --pull=never");
     exec.next_line().flag("--stop-signal=", &service.stop_signal);
     exec.word(&[
         Part::Raw("--stop-timeout="),
         Part::Number(seconds(service.stop_timeout)),
     ]);
     network(&mut exec, service);
+    dns(&mut exec, service);
     identity(&mut exec, service);
     confinement(&mut exec, service);
     files(&mut exec, service);
@@ -74,6 +77,12 @@ fn network(exec: &mut Exec<'_>, service: &Service) {
     }
 }
 
+fn dns(exec: &mut Exec<'_>, service: &Service) {
+    for address in &service.dns {
+        exec.flag("--dns=", address);
+    }
+}
+
 fn identity(exec: &mut Exec<'_>, service: &Service) {
     exec.next_line();
     if service.identity.style == IdentityStyle::User {
@@ -100,6 +109,9 @@ fn confinement(exec: &mut Exec<'_>, service: &Service) {
     }
     if let Some(profile) = &service.seccomp_profile {
         exec.flag("--security-opt=seccomp=", profile);
+    }
+    if let Some(label) = &service.selinux_label {
+        exec.flag("--security-opt=label=", label);
     }
     if let Some(profile) = &service.apparmor_profile {
         exec.flag("--security-opt=apparmor=", profile);

@@ -7,8 +7,9 @@
 //! |---|---|
 //! | `dagger-<service>.service` | each service; one that cannot run gets a unit that refuses to start and says why |
 //! | `dagger-pull@<service>.service` | each service that can run: fetches the image, apart from the service's own start |
-//! | `<native>.service.d/50-dagger-owner.conf` | a native unit that may own the same data is on the machine |
+//! | `<native>.service.d/50-dagger-owner.conf` | each native unit that may own the data of a service, also of one that does not run |
 //! | `dagger-config-error.service` | a configuration file cannot be used as a whole |
+//! | `dagger.target.d/50-dagger-off.conf` | a service is turned off: one that still runs stops with the target |
 //! | `dagger.target.wants/*`, `multi-user.target.wants/dagger.target` | the links that start them |
 
 mod lines;
@@ -25,6 +26,9 @@ use crate::unit::Unfit;
 
 /// How the first line of every file of ours goes on after `# `: what a later run may replace or remove.
 pub(crate) const HEADER: &str = "Written by dagger-generator from ";
+
+/// The drop-in on the target, where a service is turned off.
+pub(crate) const OFF_DROP_IN: &str = "dagger.target.d/50-dagger-off.conf";
 
 /// Name of the drop-in on a native unit.
 pub(crate) const OWNER_DROP_IN: &str = "50-dagger-owner.conf";
@@ -155,8 +159,13 @@ impl<'a> Rendering<'a> {
 
     /// What these services become.
     pub fn of(&self, services: &[Service]) -> Vec<Output> {
-        let mut outputs = Vec::with_capacity(3 * services.len());
+        let mut outputs = Vec::with_capacity(4 * services.len());
         for service in services {
+            // First of all, should the disk be full. Also on one that is not there (yet): without a marker it changes nothing,
+            // and a unit may come from where nobody looks for it.
+            for native in &service.native {
+                outputs.push(side::owner_drop_in(&service.name, &native.name, &service.source));
+            }
             match service::unit(self.suite, service, self.programs) {
                 Ok(text) => {
                     outputs.push(Output::file(service.name.unit(), text));
@@ -168,9 +177,6 @@ impl<'a> Rendering<'a> {
                         self.programs,
                     ));
                 }
-            }
-            for native in service.native.iter().filter(|native| native.present) {
-                outputs.push(side::owner_drop_in(&service.name, &native.name, &service.source));
             }
             outputs.push(wanted(&service.name.unit()));
         }
@@ -184,13 +190,6 @@ impl<'a> Rendering<'a> {
             outputs.push(side::refuse_service(broken, self.programs));
             outputs.push(wanted(&broken.name.unit()));
         }
-        for guard in &self.suite.guards {
-            outputs.push(side::owner_drop_in(
-                &guard.service,
-                &guard.unit,
-                &self.suite.source,
-            ));
-        }
         if !self.errors.is_empty() {
             outputs.push(side::refuse_files(
                 &self.suite.source,
@@ -202,6 +201,16 @@ impl<'a> Rendering<'a> {
         if self.suite.start_at_boot && !(outputs.is_empty() && self.suite.services.is_empty()) {
             let link = format!("multi-user.target.wants/{}", names::TARGET);
             outputs.push(Output::link(link, self.programs.target.clone()));
+        }
+        if !self.suite.off.is_empty() {
+            outputs.push(side::stop_off(self.suite));
+        }
+        for guard in &self.suite.guards {
+            outputs.push(side::owner_drop_in(
+                &guard.service,
+                &guard.unit,
+                &self.suite.source,
+            ));
         }
         outputs
     }

@@ -1,6 +1,6 @@
 //! `dagger-<service>.service`: one container under systemd's supervision.
 
-use crate::model::{MEDIA, Network, Service, Suite};
+use crate::model::{Identity, IdentityStyle, MEDIA, Network, Service, Suite};
 use crate::names::{self, ServiceName};
 use crate::probe::{Argument, Kind};
 use crate::render::lines::{gate, header, owner_condition, seconds};
@@ -156,14 +156,20 @@ fn asked_to_stop(signal: &str) -> Option<&'static str> {
     })
 }
 
-/// Who the application runs as, least binding first: the configuration, what the gate found, the owner marker.
+/// Who the application runs as, least binding first: the configuration, what the gate found, the owner marker. Of an
+/// image that runs as its own user nothing is known, and nothing is said.
 fn environment(unit: &mut Unit, service: &Service) {
     let name = service.name.as_str();
     unit.set("Environment", &["PODMAN_SYSTEMD_UNIT=%n"]);
-    let (uid, gid) = (service.identity.uid.to_string(), service.identity.gid.to_string());
-    unit.set("Environment", &["DAGGER_UID=", &uid, " DAGGER_GID=", &gid]);
+    let known = service.identity.style != IdentityStyle::Image;
+    if known {
+        let (uid, gid) = (service.identity.uid.to_string(), service.identity.gid.to_string());
+        unit.set("Environment", &["DAGGER_UID=", &uid, " DAGGER_GID=", &gid]);
+    }
     unit.set("EnvironmentFile", &["-", names::GATE_DIR, "/", name, ".env"]);
-    unit.set("EnvironmentFile", &["-", names::OWNER_DIR, "/", name]);
+    if known {
+        unit.set("EnvironmentFile", &["-", names::OWNER_DIR, "/", name]);
+    }
 }
 
 /// Ports free, directories there, devices and identity found.
@@ -181,16 +187,26 @@ fn before(unit: &mut Unit, service: &Service, programs: &Programs) {
     if let Network::Namespace(path) = &service.network {
         exec.flag("--netns=", path);
     }
+    owner(&mut exec, service.identity);
+    needs(&mut exec, service);
+}
+
+fn owner(exec: &mut Exec<'_>, identity: Identity) {
+    if identity.style == IdentityStyle::Image {
+        return;
+    }
     exec.word(&[
         Part::Raw("--owner="),
-        Part::Number(u64::from(service.identity.uid)),
+        Part::Number(u64::from(identity.uid)),
         Part::Raw(":"),
-        Part::Number(u64::from(service.identity.gid)),
+        Part::Number(u64::from(identity.gid)),
     ]);
-    if service.identity.explicit {
-        exec.raw("--owner-explicit");
+    if identity.uid_explicit {
+        exec.raw("--uid-explicit");
     }
-    needs(&mut exec, service);
+    if identity.gid_explicit {
+        exec.raw("--gid-explicit");
+    }
 }
 
 fn needs(exec: &mut Exec<'_>, service: &Service) {
@@ -222,7 +238,9 @@ fn after(unit: &mut Unit, suite: &Suite, service: &Service, programs: &Programs)
         Part::Raw("--budget="),
         Part::Number(seconds(service.start_budget)),
     ]);
-    if !service.native.iter().any(|native| native.present) {
+    // A marker says as whom the data is used: for an image that runs as its own user that would be a guess.
+    let known = service.identity.style != IdentityStyle::Image;
+    if known && !service.native.iter().any(|native| native.present) {
         exec.raw("--write-marker");
     }
     if service.probe.kind == Kind::Exec {

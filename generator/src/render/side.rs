@@ -4,8 +4,9 @@
 use crate::model::{Broken, Service, Suite};
 use crate::names::{self, ServiceName};
 use crate::render::lines::{gate, header, owner_condition};
-use crate::render::{OWNER_DROP_IN, Output, Programs};
+use crate::render::{OFF_DROP_IN, OWNER_DROP_IN, Output, Programs};
 use crate::unit::Unit;
+use crate::value;
 
 /// Room for one of these units.
 const CAPACITY: usize = 1024;
@@ -38,14 +39,29 @@ pub(super) fn pull(suite: &Suite, service: &Service, programs: &Programs) -> Out
     unit.set("Slice", &[names::SLICE]);
     unit.set("SyslogIdentifier", &["dagger-", name]);
     unit.set("LogExtraFields", &["DAGGER_SERVICE=", name]);
-    gate(&mut unit, "ExecStart", programs, "image", name)
-        .flag("--image=", &service.image)
+    let mut exec = gate(&mut unit, "ExecStart", programs, "image", name);
+    exec.flag("--image=", &service.image)
         .flag("--pull=", service.pull.word())
         .flag("--podman=", &suite.podman);
+    // What an image keeps anywhere else is gone after each stop: the gate refuses an image that does.
+    for path in covered(service) {
+        exec.next_line().flag("--covered=", path);
+    }
+    drop(exec);
     Output::file(service.name.pull_unit(), unit.finish().unwrap_or_default())
 }
 
-/// The opposite condition, on a native unit that is there.
+/// Paths inside that something of the host or a tmpfs is mounted at, or that may go.
+fn covered(service: &Service) -> impl Iterator<Item = &str> {
+    let mounts = service.state.iter().chain(&service.mounts);
+    let tmpfs = service.tmpfs.iter();
+    mounts
+        .map(|mount| mount.target.as_str())
+        .chain(service.disposable.iter().map(String::as_str))
+        .chain(tmpfs.map(|it| value::tmpfs_target(it)))
+}
+
+/// The opposite condition, on a native unit.
 ///
 /// Never `Conflicts=` beside it: the stop job it brings runs even where the condition then skips the start.
 pub(super) fn owner_drop_in(service: &ServiceName, native: &str, source: &str) -> Output {
@@ -66,6 +82,20 @@ pub(super) fn owner_drop_in(service: &ServiceName, native: &str, source: &str) -
         format!("{native}.d/{OWNER_DROP_IN}"),
         unit.finish().unwrap_or_default(),
     )
+}
+
+/// A service that was turned off has no unit any more, and with it no `PartOf=`. Should its container still run, it ends
+/// with the suite all the same.
+pub(super) fn stop_off(suite: &Suite) -> Output {
+    let mut unit = Unit::with_capacity(CAPACITY);
+    header(&mut unit, &suite.source);
+    unit.section("Unit");
+    let units = suite
+        .off
+        .iter()
+        .map(|name| ["dagger-", name.as_str(), ".service"]);
+    unit.units("PropagatesStopTo", units);
+    Output::file(OFF_DROP_IN.to_owned(), unit.finish().unwrap_or_default())
 }
 
 /// The unit of a service that cannot run.

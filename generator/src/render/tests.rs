@@ -24,9 +24,11 @@ fn sonarr() -> Service {
             style: IdentityStyle::Puid,
             uid: 568,
             gid: 569,
-            explicit: false,
+            uid_explicit: false,
+            gid_explicit: false,
         },
         network: Network::Host,
+        dns: Vec::new(),
         ports: vec![Claim {
             name: "web".into(),
             protocol: Protocol::Tcp,
@@ -56,6 +58,7 @@ fn sonarr() -> Service {
         state: vec![mount("/var/lib/nixarr/sonarr", "/config", false)],
         mounts: vec![mount("/fun", "/fun", false)],
         tmpfs: Vec::new(),
+        disposable: Vec::new(),
         environment: vec![("SONARR__SERVER__PORT".into(), "8989".into())],
         environment_files: Vec::new(),
         entrypoint: None,
@@ -71,6 +74,8 @@ fn sonarr() -> Service {
         shm_size: None,
         seccomp_profile: None,
         apparmor_profile: None,
+        selinux_label: None,
+        log_driver: "passthrough".into(),
         limits: vec![("MemoryMax", "50%".into())],
         stop_signal: "SIGTERM".into(),
         stop_timeout: Duration::from_secs(20),
@@ -93,6 +98,7 @@ fn suite(mut services: Vec<Service>) -> Suite {
     services.sort_by(|a, b| a.name.cmp(&b.name));
     Suite {
         guards: Vec::new(),
+        off: Vec::new(),
         services,
         start_at_boot: true,
         podman: "/usr/bin/podman".into(),
@@ -162,7 +168,18 @@ fn each_identity_reaches_the_image_in_its_own_way() {
         "ExecStart",
         " --user=${DAGGER_UID}:${DAGGER_GID} ",
     );
-    assert!(!unit(IdentityStyle::Image).contains("${DAGGER_UID}"));
+    let own = unit(IdentityStyle::Image);
+    for said in [
+        "DAGGER_UID",
+        "--owner=",
+        "--write-marker",
+        "/var/lib/dagger/owner/sonarr",
+    ] {
+        assert!(
+            !own.contains(said),
+            "nothing is known of the image's own user: {said}\n{own}"
+        );
+    }
     let given = sonarr_unit(|service| service.environment.push(("TZ".into(), "UTC".into())));
     assert_eq!(
         given.matches("--env=TZ=").count(),
@@ -208,10 +225,8 @@ fn a_native_unit_that_is_there_and_ours_never_start_both() {
         !ours.contains("--write-marker") && !ours.contains("Conflicts="),
         "{ours}"
     );
-    assert!(
-        !outputs.iter().any(|output| output.path.starts_with("nzbdrone")),
-        "no drop-in for what is not there"
-    );
+    let later = text(&outputs, "nzbdrone.service.d/50-dagger-owner.conf");
+    holds(&later, "ConditionPathExists", &format!("=!{marker}"));
     holds(&sonarr_unit(|_| {}), "ExecStartPost", "--write-marker");
     assert!(!sonarr_unit(|_| {}).contains("ConditionPathExists"));
 }
@@ -324,6 +339,22 @@ fn values_that_no_unit_can_carry_refuse_and_do_not_vanish() {
     let unit = sonarr_unit(|service| service.command = vec!["x".repeat(200_000)]);
     holds(&unit, "ExecStart", "refuse --service=sonarr");
     holds(&unit, "ExecStart", "too long");
+}
+
+#[test]
+fn a_service_that_is_turned_off_stops_with_the_suite() {
+    let mut suite = suite(vec![sonarr()]);
+    assert!(!all(&suite).iter().any(|it| it.path == OFF_DROP_IN));
+    suite.off = vec![name("lidarr"), name("plex")];
+    holds(
+        &text(&all(&suite), OFF_DROP_IN),
+        "PropagatesStopTo",
+        "=dagger-lidarr.service dagger-plex.service",
+    );
+}
+
+fn all(suite: &Suite) -> Vec<Output> {
+    render(suite, &[], &[], &Programs::below("/usr"))
 }
 
 #[test]

@@ -56,6 +56,12 @@ pub static PORT_BY: &[Key] = &[
         "none",
         "Only the application's own settings carry it; the text says which file and key.",
     ),
+    key(
+        "fixed",
+        Kind::Boolean,
+        "false",
+        "Nothing carries it: the application has no other port than its own.",
+    ),
 ];
 
 /// `state-layout = [...]`.
@@ -77,6 +83,12 @@ pub static STATE_LAYOUT: &[Key] = &[
         Kind::Path,
         "the same path as outside",
         "Where the image looks for it.",
+    ),
+    key(
+        "assumed",
+        Kind::Boolean,
+        "false",
+        "Whether that is only a guess, for images of which nothing is known.",
     ),
 ];
 
@@ -100,6 +112,12 @@ pub static LAYOUT: &[Key] = &[
     key("entrypoint", Kind::Text, "", "Program."),
     key("command", Kind::List(&Kind::Text), "", "Words for the program."),
     key("tmpfs", Kind::List(&Kind::Tmpfs), "", "Paths in memory."),
+    key(
+        "disposable",
+        Kind::List(&Kind::Path),
+        "",
+        "Volumes of the image that this layout does not use.",
+    ),
     key("init", Kind::Boolean, "", "Whether podman adds an init."),
     key(
         "state-layout",

@@ -28,6 +28,10 @@ pub enum Kind {
     Duration,
     /// A time span of at least ten seconds, or `off`.
     Watchdog,
+    /// An amount of memory in figures, for podman: `512M`, `2G`.
+    Bytes,
+    /// The address of a machine, in figures.
+    Address,
     /// An amount of memory: `512M`, `2G`, `50%` or `infinity` (systemd.resource-control(5)).
     Size,
     /// A percentage of one processor: `150%`.
@@ -197,6 +201,12 @@ pub static HEALTH: &[Key] = &[
         Kind::Text,
         "anything",
         "Text that the body of a good answer holds (kind `http`).",
+    ),
+    key(
+        "host",
+        Kind::Address,
+        "`127.0.0.1`",
+        "Address that is asked, for an application that listens on one address only.",
     ),
     key("port", Kind::Port, "the main port", "TCP port that is asked."),
     key("timeout", Kind::Duration, "`5s`", "How long one try may take."),

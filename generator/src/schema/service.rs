@@ -2,6 +2,9 @@
 
 use super::{HEALTH, Key, Kind, PORT, VOLUME, key};
 
+/// Words of podman-run(1), `--log-driver`, that lead to the unit's journal or nowhere.
+const LOG_DRIVERS: &[&str] = &["passthrough", "journald", "none"];
+
 /// `[services.NAME]`; the catalogue's files have the same keys.
 pub static SERVICE: &[Key] = &[
     key(
@@ -71,6 +74,12 @@ pub static SERVICE: &[Key] = &[
         "`host`: the host's own stack. `bridge`: podman's bridge, ports are published. `ns:/run/netns/NAME`: joins a named network namespace, of a VPN for instance.",
     ),
     key(
+        "dns",
+        Kind::List(&Kind::Address),
+        "the host's, or those of `/etc/netns/NAME/resolv.conf` in a namespace that has this file",
+        "Name servers inside. For a service in the namespace of a VPN name those that are reached through it: the host's would be asked outside of it.",
+    ),
+    key(
         "url-base",
         Kind::UrlPath,
         "none",
@@ -81,6 +90,12 @@ pub static SERVICE: &[Key] = &[
         Kind::State,
         "`<suite.state>/<service>`",
         "Directory of the application's own state, or a table of directories by role (`state = { data = \"/var/lib/jellyfin\", config = \"/etc/jellyfin\" }`).",
+    ),
+    key(
+        "state-target",
+        Kind::State,
+        "the catalogue's",
+        "Where the image looks for its state: a path inside, or a table of such paths by role, each for a directory of that name below the state (`state-target = { data = \"/data\", config = \"/etc/app\" }`). What an image keeps elsewhere is lost at each stop. `{}`: it keeps none.",
     ),
     key(
         "media",
@@ -99,6 +114,12 @@ pub static SERVICE: &[Key] = &[
         Kind::List(&Kind::Tmpfs),
         "none",
         "Paths inside that are kept in memory, with podman's options: `/transcode:size=8G`.",
+    ),
+    key(
+        "disposable",
+        Kind::List(&Kind::Path),
+        "the catalogue's",
+        "Volumes of the image whose content may go at each stop. An image with any other volume that nothing is mounted at is refused.",
     ),
     key(
         "user",
@@ -159,7 +180,7 @@ pub static SERVICE: &[Key] = &[
         "identity",
         Kind::Choice(&["puid", "user", "image"]),
         "the catalogue's, else by the image",
-        "How the image learns who to run as: `puid` (PUID and PGID, LinuxServer), `user` (podman's `--user`), `image` (its own user).",
+        "How the image learns who to run as: `puid` (PUID and PGID, LinuxServer), `user` (podman's `--user`), `image` (its own user, of which nothing is known: state is root's to begin with, and no owner marker is written).",
     ),
     key(
         "capabilities",
@@ -185,8 +206,14 @@ pub static SERVICE: &[Key] = &[
         "the catalogue's",
         "Whether podman puts an init in front of the application (for images without one).",
     ),
-    key("shm-size", Kind::Size, "podman's", "Size of `/dev/shm` inside."),
+    key("shm-size", Kind::Bytes, "podman's", "Size of `/dev/shm` inside."),
     key("seccomp-profile", Kind::Path, "podman's", "Seccomp profile."),
+    key(
+        "selinux-label",
+        Kind::Text,
+        "podman's",
+        "What SELinux makes of it, in podman's words: `disable`, `type:NAME`. Files are never relabelled: a native install has to read them too.",
+    ),
     key(
         "apparmor-profile",
         Kind::Text,
@@ -242,6 +269,12 @@ pub static SERVICE: &[Key] = &[
         Kind::Duration,
         "the catalogue's, else `2min`",
         "How long a start may take until the application answers.",
+    ),
+    key(
+        "log-driver",
+        Kind::Choice(LOG_DRIVERS),
+        "`passthrough`",
+        "How the application's output reaches the unit's journal: `passthrough` hands it over as it is; `journald` puts a pipe between, for an image that opens /dev/stdout itself (`No such device or address`); `none` drops it.",
     ),
     key(
         "stop-signal",

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::catalog;
 use crate::check::Checker;
 use crate::diagnostic::{Severity, Span, nearest};
+use crate::installed::Installed;
 use crate::layers::{Layers, text};
 use crate::model::{Identity, IdentityStyle, NativeUnit, Pull, Service};
 use crate::names::ServiceName;
@@ -66,8 +67,8 @@ pub struct Context<'a> {
     pub at: Span,
     /// File in which it stands.
     pub source: String,
-    /// Whether a native unit is installed.
-    pub present: &'a dyn Fn(&str) -> bool,
+    /// What is installed on this machine.
+    pub installed: &'a Installed,
 }
 
 /// Chooses the layout: the one that the user names, else the one that fits the user's image, else the entry's own,
@@ -105,6 +106,8 @@ pub fn resolve(context: Context<'_>, layers: Layers<'_>, checker: &mut Checker<'
     let ports = network::ports(&context, layers, &network, checker);
     let state = files::state(&context, layers, checker);
     let mounts = files::mounts(&context, layers, checker);
+    let tmpfs = layers.texts("tmpfs");
+    files::targets(&context, layers, [&state, &mounts], &tmpfs, checker);
     let main = ports.first().cloned();
     let probe = network::probe(&context, layers, &network, main.as_ref());
     let Some(image) = layers.owned("image") else {
@@ -120,6 +123,14 @@ pub fn resolve(context: Context<'_>, layers: Layers<'_>, checker: &mut Checker<'
         return None;
     };
     let identity = identity(context.defaults, layers, &image);
+    if let (IdentityStyle::Image, Some(at)) = (identity.style, layers.at("group")) {
+        let help = "write `user` too, or leave `group` out";
+        checker.error(
+            at,
+            "this image runs as its own user: `group` alone changes nothing",
+            Some(help.into()),
+        );
+    }
     let puid = identity.style == IdentityStyle::Puid;
     program::clashes(layers, puid, probe.kind, checker);
     let umask = layers.text("umask").and_then(|it| value::umask(it).ok());
@@ -143,7 +154,6 @@ pub fn resolve(context: Context<'_>, layers: Layers<'_>, checker: &mut Checker<'
         environment_files: layers.texts("environment-files"),
         entrypoint: layers.owned("entrypoint"),
         command: program::command(layers, &ports, &state),
-        tmpfs: layers.texts("tmpfs"),
         umask: Some(umask.unwrap_or_else(|| context.defaults.umask.clone())),
         timezone: layers
             .owned("timezone")
@@ -157,6 +167,8 @@ pub fn resolve(context: Context<'_>, layers: Layers<'_>, checker: &mut Checker<'
         shm_size: layers.owned("shm-size"),
         seccomp_profile: layers.owned("seccomp-profile"),
         apparmor_profile: layers.owned("apparmor-profile"),
+        selinux_label: layers.owned("selinux-label"),
+        log_driver: layers.owned("log-driver").unwrap_or_else(|| "passthrough".into()),
         limits: program::limits(layers),
         stop_signal: layers
             .text("stop-signal")
@@ -166,6 +178,8 @@ pub fn resolve(context: Context<'_>, layers: Layers<'_>, checker: &mut Checker<'
         native: native(&context, layers),
         wants: wants(layers),
         podman_args: layers.texts("podman-args"),
+        dns: network::dns(&context, layers, &network, checker),
+        disposable: files::disposable(layers),
         kind: context.kind.to_owned(),
         name: context.name,
         source: context.source,
@@ -176,6 +190,7 @@ pub fn resolve(context: Context<'_>, layers: Layers<'_>, checker: &mut Checker<'
         probe,
         state,
         mounts,
+        tmpfs,
     };
     let clean = checker
         .diagnostics
@@ -231,7 +246,8 @@ fn identity(defaults: &Defaults, layers: Layers<'_>, image: &str) -> Identity {
         style,
         uid: uid.unwrap_or(defaults.uid),
         gid: gid.unwrap_or(defaults.gid),
-        explicit: uid.is_some() || gid.is_some(),
+        uid_explicit: uid.is_some(),
+        gid_explicit: gid.is_some(),
     }
 }
 
@@ -249,7 +265,7 @@ fn native(context: &Context<'_>, layers: Layers<'_>) -> Vec<NativeUnit> {
     scope
         .each_text("native")
         .map(|name| NativeUnit {
-            present: (context.present)(name),
+            present: context.installed.hold(name),
             name: name.to_owned(),
         })
         .collect()

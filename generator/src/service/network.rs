@@ -118,7 +118,22 @@ pub(super) fn fixed_port(
     bridge: bool,
     checker: &mut Checker<'_>,
 ) {
-    let file = layers.below("port-by").text("file");
+    let by = layers.below("port-by");
+    if let (Some(true), false, Some(own), Some(at)) = (
+        by.boolean("fixed"),
+        bridge,
+        layers.catalog().number::<u16>("port"),
+        layers.at("port"),
+    ) && own != port
+    {
+        let problem = format!(
+            "{} always listens on {own}: {port} would never answer",
+            context.name
+        );
+        let help = "use network = \"bridge\", or leave `port` out";
+        checker.error(at, problem, Some(help.into()));
+    }
+    let file = by.text("file");
     let default = layers.catalog().number::<u16>("port");
     if let (Some(file), false, Some(default), Some(at)) = (file, bridge, default, layers.at("port"))
         && default != port
@@ -130,6 +145,32 @@ pub(super) fn fixed_port(
         );
         checker.warning(at, problem, Some(help));
     }
+}
+
+/// Name servers inside. podman gives a container in a named namespace those of the host when nothing else is said, and
+/// these are asked outside of the VPN (podman #26962).
+pub(super) fn dns(
+    context: &Context<'_>,
+    layers: Layers<'_>,
+    network: &Network,
+    checker: &mut Checker<'_>,
+) -> Vec<String> {
+    let dns = layers.texts("dns");
+    if let Network::Namespace(path) = network
+        && dns.is_empty()
+        && !context.installed.resolver(path)
+    {
+        let name = path.rsplit_once('/').map_or(path.as_str(), |(_, name)| name);
+        let problem = format!(
+            "{} asks the host's name servers, outside of its namespace",
+            context.name
+        );
+        let help = format!(
+            "write dns = [\"ADDRESS\"], or the VPN's name servers into /etc/netns/{name}/resolv.conf"
+        );
+        checker.warning(layers.at("network").unwrap_or(context.at), problem, Some(help));
+    }
+    dns
 }
 
 pub(super) fn probe(
@@ -162,7 +203,7 @@ pub(super) fn probe(
     };
     Probe {
         kind,
-        host: "127.0.0.1".into(),
+        host: health.owned("host").unwrap_or_else(|| "127.0.0.1".into()),
         port,
         path,
         expect: health.number("expect").unwrap_or(200),
@@ -187,8 +228,13 @@ pub(super) fn url(
     if matches!(network, Network::Namespace(_)) || probe.kind == Kind::Tcp {
         return None;
     }
+    let host = match layers.below("health").text("host") {
+        Some(address) if address.contains(':') => format!("[{address}]"),
+        Some(address) => address.to_owned(),
+        None => "localhost".to_owned(),
+    };
     Some(format!(
-        "http://localhost:{}{}",
+        "http://{host}:{}{}",
         claim.port,
         layers.text("url-base").unwrap_or("/")
     ))

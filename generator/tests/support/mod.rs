@@ -88,11 +88,11 @@ impl Reader<'_> {
             "DAGGER_UID={} DAGGER_GID={}",
             self.service.identity.uid, self.service.identity.gid
         );
-        same(
-            "Environment=",
-            &environment,
-            &vec!["PODMAN_SYSTEMD_UNIT=%n", identity.as_str()],
-        )?;
+        let mut meant = vec!["PODMAN_SYSTEMD_UNIT=%n", identity.as_str()];
+        if self.service.identity.style == IdentityStyle::Image {
+            meant.pop();
+        }
+        same("Environment=", &environment, &meant)?;
         for key in ["After", "Wants"] {
             let units = self.parsed.one("Unit", key)?;
             for name in &self.service.wants {
@@ -123,8 +123,10 @@ impl Reader<'_> {
             meant.push(format!("--netns={path}"));
         }
         meant.push(format!("--owner={}:{}", identity.uid, identity.gid));
-        if identity.explicit {
-            meant.push("--owner-explicit".into());
+        meant.extend(identity.uid_explicit.then(|| "--uid-explicit".to_owned()));
+        meant.extend(identity.gid_explicit.then(|| "--gid-explicit".to_owned()));
+        if identity.style == IdentityStyle::Image {
+            meant.retain(|word| !word.starts_with("--owner=") && !word.ends_with("-explicit"));
         }
         meant.extend(
             self.service
@@ -176,7 +178,8 @@ impl Reader<'_> {
             meant.command.clear();
         }
         same("the probe", &probe, &meant)?;
-        let native = self.service.native.iter().any(|native| native.present);
+        let native = self.service.native.iter().any(|native| native.present)
+            || self.service.identity.style == IdentityStyle::Image;
         let mut meant = vec![format!(
             "--budget={}",
             self.service.start_budget.as_millis().div_ceil(1000)
@@ -291,6 +294,7 @@ impl Reader<'_> {
                 .iter()
                 .map(|profile| format!("apparmor={profile}")),
         );
+        security.extend(service.selinux_label.iter().map(|label| format!("label={label}")));
         let (network, publish) = match &service.network {
             Network::Host => ("host".to_owned(), Vec::new()),
             Network::Namespace(path) => (format!("ns:{path}"), Vec::new()),
@@ -309,13 +313,14 @@ impl Reader<'_> {
             ("--detach", one("")),
             ("--cgroups", one("split")),
             ("--sdnotify", one("conmon")),
-            ("--log-driver", one("passthrough")),
+            ("--log-driver", one(&service.log_driver)),
             ("--no-healthcheck", one("")),
             ("--pull", one("never")),
             ("--stop-signal", one(&service.stop_signal)),
             ("--stop-timeout", one(&seconds.to_string())),
             ("--network", one(&network)),
             ("--publish", publish),
+            ("--dns", service.dns.clone()),
             (
                 "--user",
                 if identity.style == IdentityStyle::User {

@@ -114,6 +114,7 @@ fn service(service: &Service) -> Tree {
         pull,
         identity,
         network,
+        dns,
         ports,
         url,
         probe,
@@ -127,6 +128,7 @@ fn service(service: &Service) -> Tree {
         state,
         mounts,
         tmpfs,
+        disposable,
         environment,
         environment_files,
         entrypoint,
@@ -142,6 +144,8 @@ fn service(service: &Service) -> Tree {
         shm_size,
         seccomp_profile,
         apparmor_profile,
+        selinux_label,
+        log_driver,
         limits,
         stop_signal,
         stop_timeout,
@@ -158,11 +162,13 @@ fn service(service: &Service) -> Tree {
     keys.number("user", identity.uid);
     keys.number("group", identity.gid);
     keys.put("network", &network_word(network));
+    keys.list("dns", dns);
     keys.option("url", url.as_ref());
     keys.put("ports", ports.iter().map(claim).collect::<Vec<_>>());
     keys.put("state", state.iter().map(mount).collect::<Vec<_>>());
     keys.put("volumes", mounts.iter().map(mount).collect::<Vec<_>>());
     keys.list("tmpfs", tmpfs);
+    keys.list("disposable", disposable);
     let pairs = environment
         .iter()
         .map(|(name, value)| (name.clone(), Tree::from(value)));
@@ -188,6 +194,8 @@ fn service(service: &Service) -> Tree {
     keys.option("shm-size", shm_size.as_ref());
     keys.option("seccomp-profile", seccomp_profile.as_ref());
     keys.option("apparmor-profile", apparmor_profile.as_ref());
+    keys.option("selinux-label", selinux_label.as_ref());
+    keys.put("log-driver", log_driver);
     keys.put(
         "limits",
         Tree::Table(

@@ -269,6 +269,8 @@ impl Maker {
             Kind::Duration => &["90s", "5min", "0", "1h 30min", "500ms"],
             Kind::Watchdog => &["off", "10min", "30", "1s"],
             Kind::Size => &["512M", "2G", "50%", "infinity"],
+            Kind::Bytes => &["64M", "2G", "4096"],
+            Kind::Address => &["10.2.0.1", "fd00::1"],
             Kind::Percent => &["150%", "5%"],
             Kind::Umask => &["002", "0077"],
             Kind::Signal => &["SIGTERM", "SIGINT", "SIGRTMIN+3", "QUIT"],
