@@ -43,6 +43,11 @@ pub const STORIES: &[Story] = &[
         run: stubborn,
     },
     Story {
+        name: "servarr_migration_longer_than_its_budget_is_waited_for",
+        on: BOTH,
+        run: migration,
+    },
+    Story {
         name: "jellyfin_17900_native_layout_starts_at_the_same_paths",
         on: TRIXIE,
         run: jellyfin,
@@ -207,6 +212,20 @@ fn stubborn(ground: &Ground) -> Result<()> {
     );
     ensure!(machine.ok("podman ps -aq")?.is_empty(), "the container is left");
     Ok(())
+}
+
+/// The port is closed all the while, and only the journal says why.
+fn migration(ground: &Ground) -> Result<()> {
+    let toml = format!(
+        "{}start-budget = \"4s\"\nenvironment = {{ STANDIN_MIGRATE = \"12s\" }}\n",
+        SONARR.replace("[suite]", "[suite]\nstart-at-boot = false")
+    );
+    let machine = Machine::boot(ground.configured("migration", &toml)?)?;
+    let start = machine.sh("systemctl start dagger-sonarr.service")?;
+    ensure!(start.good(), "{}", machine.account_of("sonarr"));
+    let restarts = machine.unit("dagger-sonarr.service", "NRestarts")?;
+    ensure!(restarts == "0", "{restarts} restarts in the middle of a migration");
+    machine.wait_health("sonarr", "healthy", MINUTE)
 }
 
 /// Native directories are mounted where they were, so that no marker file and no stored path is wrong.

@@ -11,6 +11,7 @@ mod say;
 mod ports;
 mod places;
 mod pre;
+mod patience;
 mod post;
 mod image;
 
