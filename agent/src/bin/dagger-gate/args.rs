@@ -9,8 +9,9 @@ use crate::Stop;
 /// What a person sees who calls it by hand.
 pub const USAGE: &str = "\
 usage: dagger-gate image  --service=NAME --image=REFERENCE --pull=missing|newer|always|never [--podman=PATH]
-       dagger-gate pre    --service=NAME --owner=UID:GID [--owner-explicit] [--claim=tcp:PORT|udp:PORT]... [--netns=PATH]
-                          [--state=PATH]... [--need=PATH]... [--device=PATH|-PATH]...
+                          [--covered=PATH]...
+       dagger-gate pre    --service=NAME [--owner=UID:GID] [--uid-explicit] [--gid-explicit] [--netns=PATH]
+                          [--claim=tcp:PORT|udp:PORT]... [--state=PATH]... [--need=PATH]... [--device=PATH|-PATH]...
        dagger-gate post   --service=NAME --budget=SECONDS [--write-marker] [--podman=PATH] PROBE
        dagger-gate refuse --service=NAME -- MESSAGE
 It is called by the units of a suite (dagger-<service>.service), inside them.";

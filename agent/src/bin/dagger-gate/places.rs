@@ -8,7 +8,7 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use dagger_agent::adapter::disk::{self, DiskError, Leaf};
-use dagger_agent::adapter::owner::Owner;
+use dagger_agent::adapter::owner::{self, Owner};
 use dagger_suite::names::{Root, ServiceName};
 
 /// A sentence for each path that must be there and is not.
@@ -27,20 +27,39 @@ pub fn missing(root: &Root, service: &ServiceName, needs: &[String]) -> Vec<Stri
         .collect()
 }
 
+/// The most entries that are looked at to learn whose a directory is: applications keep their databases at its top, and
+/// a few dozen names there.
+const ENTRIES_MAX: usize = 1000;
+
 /// Owner of a state directory that is there and holds something.
 pub fn owner_of(root: &Root, path: &str) -> Result<Option<Owner>, String> {
     let state = |error: &dyn std::fmt::Display| format!("the state directory {path} cannot be used: {error}");
     let Some(dir) = disk::open_dir(&root.join(path)).map_err(|error| state(&error))? else {
         return Ok(None);
     };
-    if disk::is_empty(dir.as_fd()).map_err(|error| state(&error))? {
+    let entries = disk::owners(dir.as_fd(), ENTRIES_MAX).map_err(|error| state(&error))?;
+    if entries.is_empty() {
         return Ok(None);
     }
+    let entries: Vec<Owner> = entries.into_iter().map(|(uid, gid)| Owner { uid, gid }).collect();
     let stat = rustix::fs::fstat(&dir).map_err(|error| state(&error))?;
-    Ok(Some(Owner {
+    let top = Owner {
         uid: stat.st_uid,
         gid: stat.st_gid,
-    }))
+    };
+    owner::of_tree(top, &entries).map(Some).map_err(|uids| {
+        let uids: Vec<String> = uids.iter().map(u32::to_string).collect();
+        format!(
+            "{path} belongs to root and holds files of several users ({}): give it to the one that the application is to \
+             run as (chown -R UID:GID {path}); nothing was changed",
+            uids.join(", ")
+        )
+    })
+}
+
+/// Whether a directory holds something; one that cannot be looked at is taken as if it did.
+pub fn holds_something(root: &Root, path: &str) -> bool {
+    !matches!(owner_of(root, path), Ok(None))
 }
 
 /// What happened to a state directory.

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use dagger_agent::adapter::owner::{self, Owner};
+use dagger_agent::adapter::owner::{self, Marker, Owner};
 use dagger_agent::adapter::probe;
 use dagger_agent::domain::observation::Observation;
 use dagger_suite::names::{Root, ServiceName};
@@ -16,7 +16,8 @@ use tokio::sync::oneshot;
 
 use crate::args::{self, Args};
 use crate::patience::{Journal, Limits, Watch};
-use crate::{Stop, say};
+use crate::pre::STATE_VARIABLE;
+use crate::{Stop, places, say};
 
 /// The command line.
 #[derive(Debug)]
@@ -81,7 +82,12 @@ pub fn run(root: &Root, orders: &Orders) -> Result<(), Stop> {
 fn mark(root: &Root, service: &ServiceName) {
     let variable = |name| std::env::var(name).unwrap_or_default();
     let owner = format!("{}:{}", variable("DAGGER_UID"), variable("DAGGER_GID")).parse::<Owner>();
-    let written = owner.map(|owner| (owner, owner::write_if_absent(root, service, owner)));
+    // Without the variable the answer is the careful one.
+    let keeps_state = std::env::var(STATE_VARIABLE).map_or(true, |path| places::holds_something(root, &path));
+    let written = owner.map(|owner| {
+        let marker = Marker { owner, keeps_state };
+        (owner, owner::write_if_absent(root, service, marker))
+    });
     match written {
         Ok((owner, Ok(true))) => say::info(&format!(
             "{service} belongs to the container from now on, and runs as {owner} (marker {})",
