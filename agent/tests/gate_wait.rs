@@ -212,6 +212,66 @@ fn an_image_that_is_there_is_recorded_and_nothing_is_fetched() {
     }
 }
 
+/// An anonymous volume goes with the container, at each stop: an image that keeps data where nothing is mounted is refused,
+/// also when it has been there for long.
+#[test]
+fn an_image_whose_data_would_be_lost_is_refused_each_time() {
+    let machine = Machine::new("volumes");
+    let inspect = INSPECT.replacen(
+        r#""Id""#,
+        r#""Config":{"Volumes":{"/data":{},"/config":{}}},"Id""#,
+        1,
+    );
+    let podman = format!("--podman={}", program(&machine, &format!("echo '{inspect}'")));
+    let words = [
+        "image",
+        "--service=navidrome",
+        "--image=x:1",
+        "--pull=missing",
+        "--covered=/config",
+        &podman,
+    ];
+    for _ in 0..2 {
+        let done = machine.run(&words);
+        assert_eq!(done.code, 1);
+        let says = "the image x:1 keeps data in /data, where nothing of navidrome is mounted: it would be lost at each stop";
+        assert!(
+            done.told.contains(says) && done.said.contains("state-target = \"/data\""),
+            "{}",
+            done.said
+        );
+    }
+    let mut covered = words.to_vec();
+    covered.push("--covered=/data");
+    assert_eq!(machine.run(&covered).code, 0);
+}
+
+/// A registry that takes the connection and then says nothing must not hold a service whose image is there.
+#[test]
+fn a_fetch_that_stalls_holds_nobody_who_has_the_image() {
+    let machine = Machine::new("stall");
+    let script = format!("[ $3 = image ] && echo '{INSPECT}' || exec sleep 60");
+    let podman = format!("--podman={}", program(&machine, &script));
+    for pull in ["--pull=newer", "--pull=always"] {
+        let done = machine.run(&[
+            "image",
+            "--service=sonarr",
+            "--image=x:1",
+            pull,
+            "--stall=1",
+            &podman,
+        ]);
+        assert_eq!(done.code, 0, "{}", done.said);
+        assert!(done.took < Duration::from_secs(10), "{:?}", done.took);
+        assert!(
+            done.said
+                .contains("nothing came for 1 s; sonarr starts with the image that is here"),
+            "{}",
+            done.said
+        );
+    }
+}
+
 /// Starting podman takes tens of milliseconds of CPU, at each start of each service.
 #[test]
 fn podman_is_not_asked_twice_while_its_store_stands_still() {

@@ -79,11 +79,20 @@ fn cpu(pid: u32) -> io::Result<Duration> {
         .ok_or_else(|| io::Error::other(format!("/proc/{pid}/schedstat is not understood")))
 }
 
-/// `wchar` of /proc/PID/io (proc_pid_io(5)).
+/// Bytes that a process has read and written so far, files, pipes and connections alike.
+pub fn moved(pid: u32) -> io::Result<u64> {
+    Ok(io_of(pid, "rchar: ")?.saturating_add(written(pid)?))
+}
+
 fn written(pid: u32) -> io::Result<u64> {
+    io_of(pid, "wchar: ")
+}
+
+/// A line of /proc/PID/io (proc_pid_io(5)).
+fn io_of(pid: u32, field: &str) -> io::Result<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/io"))?;
     text.lines()
-        .find_map(|line| line.strip_prefix("wchar: ")?.trim().parse().ok())
+        .find_map(|line| line.strip_prefix(field)?.trim().parse().ok())
         .ok_or_else(|| io::Error::other(format!("/proc/{pid}/io is not understood")))
 }
 

@@ -39,7 +39,7 @@ impl Orders {
         while let Some((flag, value)) = args.next()? {
             match flag.as_str() {
                 "--service" => service = Some(args::service(&value()?)?),
-                "--budget" => budget = Some(seconds(&value()?)?),
+                "--budget" => budget = Some(args::seconds(&value()?)?),
                 "--write-marker" => write_marker = true,
                 "--podman" => podman = PathBuf::from(value()?),
                 _ => return Err(args::unknown(&flag)),
@@ -54,13 +54,6 @@ impl Orders {
             podman,
             probe,
         })
-    }
-}
-
-fn seconds(text: &str) -> Result<Duration, Stop> {
-    match text.parse::<u32>() {
-        Ok(seconds) if seconds > 0 => Ok(Duration::from_secs(u64::from(seconds))),
-        _ => Err(Stop::Usage(format!("{text:?} is not a number of seconds"))),
     }
 }
 

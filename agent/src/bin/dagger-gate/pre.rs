@@ -41,8 +41,7 @@ impl Orders {
                 "--claim" => claims.push(ports::parse(&value()?).map_err(Stop::Usage)?),
                 "--netns" => netns = Some(value()?),
                 "--owner" => owner = Some(value()?.parse().map_err(Stop::Usage)?),
-                // `--owner-explicit` is what units say that an older generator wrote.
-                "--uid-explicit" | "--owner-explicit" => uid_explicit = true,
+                "--uid-explicit" => uid_explicit = true,
                 "--gid-explicit" => gid_explicit = true,
                 "--state" => state.push(value()?),
                 "--need" => needs.push(value()?),
