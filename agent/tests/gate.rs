@@ -203,6 +203,38 @@ fn state_that_is_gone_is_not_begun_anew() {
     assert_eq!(machine.run(&words).code, 0);
 }
 
+/// nixflix#160: a directory without the execute right for the application's user looks empty, and nobody says why.
+#[test]
+fn nixflix_160_a_directory_that_the_user_cannot_enter_is_named() {
+    if !root_runs_this() {
+        return;
+    }
+    let machine = Machine::new("enter");
+    let media = machine.root.join("above/fun");
+    std::fs::create_dir_all(&media).unwrap();
+    let mode = |path: &std::path::Path, mode| {
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    };
+    mode(&media, 0o754);
+    let words = [
+        "pre",
+        "--service=sonarr",
+        "--owner=568:569",
+        "--state=/s/sonarr",
+        "--need=/above/fun",
+    ];
+    let done = machine.run(&words);
+    assert_eq!(done.code, 0, "{}", done.said);
+    let says = "/above/fun cannot be entered by 568:569, as which sonarr runs";
+    assert!(done.said.contains(says), "{}", done.said);
+    assert!(!done.said.contains("/s/sonarr cannot"), "{}", done.said);
+    // By its group; and what lies above on the host is not on the way inside.
+    std::os::unix::fs::chown(&media, None, Some(569)).unwrap();
+    mode(&media, 0o750);
+    mode(media.parent().unwrap(), 0o700);
+    assert!(!machine.run(&words).said.contains("cannot be entered"));
+}
+
 /// nixarr#35: a missing directory must be named before systemd says 226/NAMESPACE, and all that is wrong at once.
 #[test]
 fn nixarr_35_everything_that_is_missing_is_named_and_nothing_is_made() {

@@ -10,6 +10,7 @@ mod args;
 mod say;
 mod ports;
 mod places;
+mod doubts;
 mod pre;
 mod patience;
 mod post;

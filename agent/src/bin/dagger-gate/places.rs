@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -130,9 +130,13 @@ pub fn devices(root: &Root, service: &ServiceName, specs: &[String]) -> Devices 
             ));
             continue;
         }
-        // A CDI name (`nvidia.com/gpu=all`): podman resolves it.
+        // A CDI name (`nvidia.com/gpu=all`): podman resolves it, and says best what is wrong when it must be there.
         if !name.starts_with('/') {
-            devices.words.push(format!("--device={name}"));
+            if optional && !is_described(root, name) {
+                devices.absent.push(name.to_owned());
+            } else {
+                devices.words.push(format!("--device={name}"));
+            }
             continue;
         }
         match nodes(&root.join(name)) {
@@ -148,6 +152,46 @@ pub fn devices(root: &Root, service: &ServiceName, specs: &[String]) -> Devices 
         .words
         .extend(groups.iter().map(|group| format!("--group-add={group}")));
     devices
+}
+
+/// Where the descriptions of CDI devices lie (Container Device Interface specification, and podman's own default).
+const CDI_DIRS: [&str; 2] = ["/etc/cdi", "/var/run/cdi"];
+/// The most that is read of a description; the driver's own have some ten kilobytes.
+const CDI_BYTES: u64 = 4 << 20;
+
+/// Whether some description is of the name's kind: `nvidia.com/gpu` in `nvidia.com/gpu=all`.
+fn is_described(root: &Root, name: &str) -> bool {
+    let kind = name.split('=').next().unwrap_or(name);
+    CDI_DIRS
+        .iter()
+        .filter_map(|dir| fs::read_dir(root.join(dir)).ok())
+        .flatten()
+        .flatten()
+        .filter(|entry| {
+            let path = entry.path();
+            path.extension()
+                .is_some_and(|end| end == "json" || end == "yaml" || end == "yml")
+        })
+        .filter_map(|entry| {
+            let mut text = String::new();
+            let file = fs::File::open(entry.path()).ok()?;
+            file.take(CDI_BYTES).read_to_string(&mut text).ok()?;
+            Some(text)
+        })
+        .any(|text| kind_of(&text).as_deref() == Some(kind))
+}
+
+/// The `kind` of a description, which is JSON or YAML; in both it is a word of the outermost table.
+fn kind_of(text: &str) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Described {
+        kind: String,
+    }
+    if let Ok(described) = serde_json::from_str::<Described>(text) {
+        return Some(described.kind);
+    }
+    let value = text.lines().find_map(|line| line.strip_prefix("kind:"))?;
+    Some(value.trim().trim_matches(['"', '\'']).to_owned())
 }
 
 fn no_device(service: &ServiceName, name: &str, error: &io::Error) -> String {
@@ -221,6 +265,32 @@ mod tests {
         assert_eq!(found.words, words);
         assert_eq!(found.absent, ["/dev/dagger-is-not-there"]);
         assert!(found.problems.is_empty());
+    }
+
+    #[test]
+    fn an_optional_device_of_a_driver_is_left_out_where_nobody_describes_it() {
+        let dir = std::env::temp_dir().join(format!("dagger-cdi-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(dir.join("etc/cdi")).unwrap();
+        let root = Root::new(dir.canonicalize().unwrap());
+        let found = || devices_of(&root, &["-nvidia.com/gpu=all"]);
+        assert_eq!(found().absent, ["nvidia.com/gpu=all"]);
+        assert!(found().words.is_empty());
+        for (name, text) in [
+            (
+                "a.yaml",
+                "cdiVersion: 0.5.0\nkind: \"nvidia.com/gpu\"\ndevices:\n- name: all\n",
+            ),
+            ("a.json", r#"{"cdiVersion": "0.5.0", "kind": "nvidia.com/gpu"}"#),
+        ] {
+            fs::write(dir.join("etc/cdi").join(name), text).unwrap();
+            assert_eq!(found().words, ["--device=nvidia.com/gpu=all"], "{name}");
+            fs::remove_file(dir.join("etc/cdi").join(name)).unwrap();
+        }
+        fs::write(dir.join("etc/cdi/b.json"), r#"{"kind": "amd.com/gpu"}"#).unwrap();
+        assert_eq!(found().absent, ["nvidia.com/gpu=all"]);
+        // Demanded, it is podman's to refuse.
+        assert_eq!(devices_of(&root, &["nvidia.com/gpu=all"]).words.len(), 1);
     }
 
     #[test]

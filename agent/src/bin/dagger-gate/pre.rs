@@ -10,7 +10,7 @@ use dagger_suite::names::{GATE_DIR, Root, ServiceName};
 
 use crate::args::{self, Args};
 use crate::places::{self, State};
-use crate::{Stop, ports, say};
+use crate::{Stop, doubts, ports, say};
 
 /// Variable that names the service's first state directory.
 pub const STATE_VARIABLE: &str = "DAGGER_STATE_DIR";
@@ -88,6 +88,9 @@ pub fn run(root: &Root, orders: &Orders) -> Result<(), Stop> {
         say::info(&format!("{device} is not there, {service} starts without it"));
     }
     make_state(root, orders, owner)?;
+    for doubt in doubts::of(root, service, &orders.state, &orders.needs, owner) {
+        say::warning(&doubt);
+    }
     // Quoted, as systemd.exec(5) reads it; no character that would need an escape gets this far.
     let text = format!(
         "{}DAGGER_DEVICE_ARGS=\"{}\"\n{}",
