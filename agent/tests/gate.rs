@@ -39,7 +39,10 @@ fn a_first_start_makes_what_is_missing() {
     ]);
     assert_eq!((done.code, done.told.as_str()), (0, ""), "{}", done.said);
     let env = machine.read("run/dagger/gate/jellyfin.env");
-    assert_eq!(env, "DAGGER_UID=568\nDAGGER_GID=569\nDAGGER_DEVICE_ARGS=\"\"\n");
+    assert_eq!(
+        env,
+        "DAGGER_UID=568\nDAGGER_GID=569\nDAGGER_DEVICE_ARGS=\"\"\nDAGGER_STATE_DIR=\"/var/lib/nixarr/jellyfin/config\"\n"
+    );
     for dir in ["config", "data"] {
         let meta = std::fs::metadata(machine.root.join("var/lib/nixarr/jellyfin").join(dir)).unwrap();
         assert_eq!(
@@ -76,7 +79,7 @@ fn nixarr_86_the_owner_of_the_data_runs_the_service() {
     );
 
     let mut explicit = words.to_vec();
-    explicit.push("--owner-explicit");
+    explicit.push("--uid-explicit");
     let done = machine.run(&explicit);
     assert_eq!(done.code, 1);
     assert!(
@@ -97,12 +100,139 @@ fn nixarr_86_the_owner_of_the_data_runs_the_service() {
         "DAGGER_UID=9\nDAGGER_GID=8\n",
     )
     .unwrap();
+    let done = machine.run(&words);
+    assert_eq!(done.code, 1);
+    assert!(
+        done.told.starts_with(
+            "STATUS=/s/sonarr belongs to 274:169, but sonarr runs as 9:8 (marker /var/lib/dagger/owner/sonarr)"
+        ),
+        "{}",
+        done.told
+    );
+
+    std::os::unix::fs::chown(&state, Some(9), Some(8)).unwrap();
     assert_eq!(machine.run(&words).code, 0);
     assert!(
         machine
             .read("run/dagger/gate/sonarr.env")
             .starts_with("DAGGER_UID=9\nDAGGER_GID=8\n")
     );
+}
+
+/// docker-plex#78: an image gives all that it finds to the user that it is told. A place of root's is no licence for it.
+#[test]
+fn docker_plex_78_what_lies_in_a_directory_of_roots_names_the_user() {
+    if !root_runs_this() {
+        return;
+    }
+    let machine = Machine::new("roots");
+    let state = machine.root.join("s/sonarr");
+    std::fs::create_dir_all(&state).unwrap();
+    let words = [
+        "pre",
+        "--service=sonarr",
+        "--owner=568:568",
+        "--gid-explicit",
+        "--state=/s/sonarr",
+    ];
+    let file = |name: &str, uid| {
+        std::fs::write(state.join(name), "").unwrap();
+        std::os::unix::fs::lchown(state.join(name), Some(uid), Some(568)).unwrap();
+    };
+    file("backup.zip", 0);
+    let done = machine.run(&words);
+    assert!(
+        done.said
+            .contains("/s/sonarr and all that lies in it belongs to root"),
+        "{}",
+        done.said
+    );
+    file("sonarr.db", 275);
+    assert_eq!(machine.run(&words).code, 0);
+    assert!(
+        machine
+            .read("run/dagger/gate/sonarr.env")
+            .starts_with("DAGGER_UID=275\nDAGGER_GID=568\n")
+    );
+    file("config.xml", 276);
+    let done = machine.run(&words);
+    assert_eq!(done.code, 1);
+    assert!(
+        done.said.contains("holds files of several users (275, 276)"),
+        "{}",
+        done.said
+    );
+    assert_eq!(std::fs::metadata(&state).unwrap().uid(), 0);
+}
+
+/// A disk that is not mounted: the application must not begin anew in the place where it belongs.
+#[test]
+fn state_that_is_gone_is_not_begun_anew() {
+    let machine = Machine::new("gone");
+    let owner = std::fs::metadata(&machine.root).unwrap();
+    let marker = machine.root.join("var/lib/dagger/owner/sonarr");
+    std::fs::create_dir_all(marker.parent().unwrap()).unwrap();
+    let text = format!("DAGGER_UID={}\nDAGGER_GID={}\n", owner.uid(), owner.gid());
+    std::fs::write(&marker, &text).unwrap();
+    let configured = format!("--owner={}:{}", owner.uid(), owner.gid());
+    let words = ["pre", "--service=sonarr", &configured, "--state=/s/sonarr"];
+    let refused = || {
+        let done = machine.run(&words);
+        assert_eq!(done.code, 1);
+        assert!(
+            done.told
+                .starts_with("STATUS=/s/sonarr is empty or not there, but sonarr kept its data there")
+                && done.told.contains("(rm /var/lib/dagger/owner/sonarr)"),
+            "{}",
+            done.told
+        );
+    };
+    refused();
+    assert!(!machine.root.join("s").exists(), "nothing is made");
+    std::fs::create_dir_all(machine.root.join("s/sonarr/lost+found")).unwrap();
+    refused();
+    std::fs::write(machine.root.join("s/sonarr/sonarr.db"), "").unwrap();
+    assert_eq!(machine.run(&words).code, 0);
+
+    // An application that keeps nothing is not asked for what it never had.
+    std::fs::remove_file(machine.root.join("s/sonarr/sonarr.db")).unwrap();
+    std::fs::write(&marker, format!("{text}DAGGER_STATE=unused\n")).unwrap();
+    assert_eq!(machine.run(&words).code, 0, "{}", machine.run(&words).said);
+    // To begin anew is a decision, and so it is made.
+    std::fs::remove_file(&marker).unwrap();
+    assert_eq!(machine.run(&words).code, 0);
+}
+
+/// nixflix#160: a directory without the execute right for the application's user looks empty, and nobody says why.
+#[test]
+fn nixflix_160_a_directory_that_the_user_cannot_enter_is_named() {
+    if !root_runs_this() {
+        return;
+    }
+    let machine = Machine::new("enter");
+    let media = machine.root.join("above/fun");
+    std::fs::create_dir_all(&media).unwrap();
+    let mode = |path: &std::path::Path, mode| {
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    };
+    mode(&media, 0o754);
+    let words = [
+        "pre",
+        "--service=sonarr",
+        "--owner=568:569",
+        "--state=/s/sonarr",
+        "--need=/above/fun",
+    ];
+    let done = machine.run(&words);
+    assert_eq!(done.code, 0, "{}", done.said);
+    let says = "/above/fun cannot be entered by 568:569, as which sonarr runs";
+    assert!(done.said.contains(says), "{}", done.said);
+    assert!(!done.said.contains("/s/sonarr cannot"), "{}", done.said);
+    // By its group; and what lies above on the host is not on the way inside.
+    std::os::unix::fs::chown(&media, None, Some(569)).unwrap();
+    mode(&media, 0o750);
+    mode(media.parent().unwrap(), 0o700);
+    assert!(!machine.run(&words).said.contains("cannot be entered"));
 }
 
 /// nixarr#35: a missing directory must be named before systemd says 226/NAMESPACE, and all that is wrong at once.

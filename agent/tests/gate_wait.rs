@@ -212,6 +212,66 @@ fn an_image_that_is_there_is_recorded_and_nothing_is_fetched() {
     }
 }
 
+/// An anonymous volume goes with the container, at each stop: an image that keeps data where nothing is mounted is refused,
+/// also when it has been there for long.
+#[test]
+fn an_image_whose_data_would_be_lost_is_refused_each_time() {
+    let machine = Machine::new("volumes");
+    let inspect = INSPECT.replacen(
+        r#""Id""#,
+        r#""Config":{"Volumes":{"/data":{},"/config":{}}},"Id""#,
+        1,
+    );
+    let podman = format!("--podman={}", program(&machine, &format!("echo '{inspect}'")));
+    let words = [
+        "image",
+        "--service=navidrome",
+        "--image=x:1",
+        "--pull=missing",
+        "--covered=/config",
+        &podman,
+    ];
+    for _ in 0..2 {
+        let done = machine.run(&words);
+        assert_eq!(done.code, 1);
+        let says = "the image x:1 keeps data in /data, where nothing of navidrome is mounted: it would be lost at each stop";
+        assert!(
+            done.told.contains(says) && done.said.contains("state-target = \"/data\""),
+            "{}",
+            done.said
+        );
+    }
+    let mut covered = words.to_vec();
+    covered.push("--covered=/data");
+    assert_eq!(machine.run(&covered).code, 0);
+}
+
+/// A registry that takes the connection and then says nothing must not hold a service whose image is there.
+#[test]
+fn a_fetch_that_stalls_holds_nobody_who_has_the_image() {
+    let machine = Machine::new("stall");
+    let script = format!("[ $3 = image ] && echo '{INSPECT}' || exec sleep 60");
+    let podman = format!("--podman={}", program(&machine, &script));
+    for pull in ["--pull=newer", "--pull=always"] {
+        let done = machine.run(&[
+            "image",
+            "--service=sonarr",
+            "--image=x:1",
+            pull,
+            "--stall=1",
+            &podman,
+        ]);
+        assert_eq!(done.code, 0, "{}", done.said);
+        assert!(done.took < Duration::from_secs(10), "{:?}", done.took);
+        assert!(
+            done.said
+                .contains("nothing came for 1 s; sonarr starts with the image that is here"),
+            "{}",
+            done.said
+        );
+    }
+}
+
 /// Starting podman takes tens of milliseconds of CPU, at each start of each service.
 #[test]
 fn podman_is_not_asked_twice_while_its_store_stands_still() {
@@ -288,4 +348,124 @@ fn an_image_that_nobody_has_is_told_with_podmans_words() {
         );
         assert!(!machine.root.join("run/dagger/image/sonarr").exists());
     }
+}
+
+/// A listener that appears on a port after a while, and until then nobody.
+fn late_port(after: Duration) -> u16 {
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    std::thread::spawn(move || {
+        std::thread::sleep(after);
+        let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 1024]);
+            let body = r#"{"status": "OK"}"#;
+            let _ = write!(
+                stream,
+                "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
+        }
+    });
+    port
+}
+
+/// Waits for a Servarr with a closed port and a budget of one second. The journal says what `journal` does; the main
+/// process runs `script`.
+fn wait_for_servarr(name: &str, after: Duration, journal: &str, script: &str) -> gate_support::Done {
+    let machine = Machine::new(name);
+    let port = format!("--port={}", late_port(after));
+    let bin = machine.root.join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    let asked = machine.root.join("asked");
+    let journalctl = format!("echo \"$@\" >> {}; echo '{journal}'", asked.display());
+    std::fs::rename(program(&machine, &journalctl), bin.join("journalctl")).unwrap();
+    let mut main = Command::new("sh").args(["-c", script]).spawn().unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let words = [
+        "post",
+        "--service=sonarr",
+        "--budget=1",
+        "--probe=servarr",
+        "--path=/ping",
+        &port,
+    ];
+    let done = machine.run_with(
+        &words,
+        &[
+            ("PATH", path.as_str()),
+            ("INVOCATION_ID", "a7"),
+            ("MAINPID", &main.id().to_string()),
+        ],
+    );
+    main.kill().unwrap();
+    main.wait().unwrap();
+    assert!(machine.read("asked").contains("_SYSTEMD_INVOCATION_ID=a7"));
+    done
+}
+
+const MIGRATING: &str = "[Info] MigrationController: *** Migrating data source=/config/sonarr.db ***";
+
+/// The port is closed while a Servarr migrates: killed at the end of its budget it would begin again for ever.
+#[test]
+fn a_servarr_migration_outlives_the_budget_while_its_port_is_closed() {
+    let done = wait_for_servarr("migrate", Duration::from_secs(3), MIGRATING, "sleep 60");
+    assert_eq!(done.code, 0, "{}", done.said);
+    assert!(
+        done.told
+            .contains("STATUS=waiting for sonarr: its journal says that it migrates its database"),
+        "{}",
+        done.told
+    );
+}
+
+#[test]
+fn a_migration_at_work_is_never_ended_and_that_is_told() {
+    let busy = "while :; do :; done";
+    let done = wait_for_servarr("endless", Duration::from_secs(8), MIGRATING, busy);
+    assert_eq!(done.code, 0, "{}", done.said);
+    assert!(
+        done.said
+            .contains("sonarr does not answer after 6 s, 6 times its `start-budget`; it is visibly at work"),
+        "{}",
+        done.said
+    );
+    assert!(
+        done.told.contains("STATUS=waiting for sonarr, at work for 6 s: "),
+        "{}",
+        done.told
+    );
+}
+
+#[test]
+fn patience_with_a_migration_that_does_nothing_has_an_end() {
+    let done = wait_for_servarr("stuck", Duration::from_mins(1), MIGRATING, "sleep 60");
+    assert_eq!(done.code, 1);
+    assert!(
+        done.took >= Duration::from_secs(6) && done.took < Duration::from_secs(8),
+        "{:?}",
+        done.took
+    );
+    assert!(
+        done.said
+            .contains("the last answer: its journal says that it migrates"),
+        "{}",
+        done.said
+    );
+}
+
+#[test]
+fn a_closed_port_without_a_migration_gets_its_budget_and_no_more() {
+    let done = wait_for_servarr(
+        "closed",
+        Duration::from_mins(1),
+        "[Info] Bootstrap: Starting",
+        "sleep 60",
+    );
+    assert_eq!(done.code, 1);
+    assert!(done.took < Duration::from_secs(2), "{:?}", done.took);
 }

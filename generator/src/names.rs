@@ -134,20 +134,31 @@ impl ServiceName {
     }
 
     /// Object path of the service on the bus.
-    ///
-    /// Bytes that an object path cannot carry become `_` and two hex digits, as systemd escapes unit names
-    /// (`sd_bus_path_encode(3)`).
     pub fn object_path(&self) -> String {
-        let mut path = format!("{BUS_ROOT}/service/");
-        for (index, byte) in self.0.bytes().enumerate() {
-            if byte.is_ascii_alphabetic() || (index > 0 && byte.is_ascii_digit()) {
-                path.push(char::from(byte));
-            } else {
-                let _ = write!(path, "_{byte:02x}");
-            }
-        }
-        path
+        format!("{BUS_ROOT}/service/{}", path_element(&self.0))
     }
+}
+
+/// A name as one element of an object path: bytes that a path cannot carry, and a digit in front, become `_` and two hex
+/// digits, as systemd escapes unit names (`sd_bus_path_encode(3)`).
+///
+/// ```
+/// assert_eq!(dagger_suite::names::path_element("4k.service"), "_34k_2eservice");
+/// ```
+pub fn path_element(name: &str) -> String {
+    // It spells the empty name so.
+    if name.is_empty() {
+        return "_".into();
+    }
+    let mut element = String::with_capacity(name.len());
+    for (index, byte) in name.bytes().enumerate() {
+        if byte.is_ascii_alphabetic() || (index > 0 && byte.is_ascii_digit()) {
+            element.push(char::from(byte));
+        } else {
+            let _ = write!(element, "_{byte:02x}");
+        }
+    }
+    element
 }
 
 impl fmt::Display for ServiceName {

@@ -69,6 +69,10 @@ fn marker(ground: &Ground) -> Result<()> {
     let failed = machine.ok("systemctl --failed --plain --no-legend")?;
     ensure!(failed.trim().is_empty(), "failed units: {failed}");
 
+    let state = "/var/lib/nixarr/transmission/.config/transmission-daemon";
+    machine.ok(&format!(
+        "mkdir -p {state} && echo '{{}}' >{state}/settings.json && chown -R 568:568 {state}"
+    ))?;
     machine.ok(&format!("systemctl stop {NATIVE} && mkdir -p /var/lib/dagger/owner && printf 'DAGGER_UID=568\\nDAGGER_GID=568\\n' >/var/lib/dagger/owner/transmission"))?;
     machine.ok(&format!("systemctl start {NATIVE}; systemctl start {OURS}"))?;
     ensure!(

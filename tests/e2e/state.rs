@@ -28,6 +28,16 @@ pub const STORIES: &[Story] = &[
         run: explicit,
     },
     Story {
+        name: "docker_plex_78_a_marker_is_no_licence_to_chown",
+        on: TRIXIE,
+        run: marked,
+    },
+    Story {
+        name: "state_that_is_gone_is_not_begun_anew",
+        on: TRIXIE,
+        run: gone,
+    },
+    Story {
         name: "transmission_keeps_authentication_and_whitelist",
         on: BOTH,
         run: protection,
@@ -41,6 +51,11 @@ pub const STORIES: &[Story] = &[
         name: "application_that_ignores_sigterm_is_ended_in_its_own_time",
         on: TRIXIE,
         run: stubborn,
+    },
+    Story {
+        name: "servarr_migration_longer_than_its_budget_is_waited_for",
+        on: BOTH,
+        run: migration,
     },
     Story {
         name: "jellyfin_17900_native_layout_starts_at_the_same_paths",
@@ -150,6 +165,58 @@ fn explicit(ground: &Ground) -> Result<()> {
     Ok(())
 }
 
+/// The image gives its whole state to the user that it is told, so it must never be told another one than the data's.
+fn marked(ground: &Ground) -> Result<()> {
+    let toml = SONARR.replace("[suite]", "[suite]\nstart-at-boot = false");
+    let machine = Machine::boot(ground.configured("marked", &toml)?)?;
+    machine.ok(
+        "mkdir -p /var/lib/nixarr/sonarr/MediaCover /var/lib/dagger/owner && cd /var/lib/nixarr/sonarr \
+        && echo '<Config></Config>' >config.xml && touch MediaCover/{1..20}.jpg && chown -R 274:169 . \
+        && printf 'DAGGER_UID=568\\nDAGGER_GID=568\\n' >/var/lib/dagger/owner/sonarr",
+    )?;
+    let owners = || machine.ok("find /var/lib/nixarr/sonarr -printf '%U:%G\\n' | sort -u");
+    let start = machine.sh("systemctl start dagger-sonarr.service")?;
+    ensure!(!start.good(), "it started");
+    let status = machine.unit("dagger-sonarr.service", "StatusText")?;
+    ensure!(
+        status.contains("belongs to 274:169, but sonarr runs as 568:568"),
+        "STATUS= {status:?}"
+    );
+    ensure!(owners()?.trim() == "274:169", "owners: {}", owners()?);
+    // A directory of root's with the application's files in it runs as the files' owner.
+    machine.ok("systemctl stop dagger-sonarr.service; rm /var/lib/dagger/owner/sonarr; chown root:root /var/lib/nixarr/sonarr \
+        && chmod 777 /var/lib/nixarr/sonarr && systemctl reset-failed; systemctl start dagger-sonarr.service")?;
+    machine.wait_health("sonarr", "healthy", MINUTE)?;
+    let foreign = machine.ok("find /var/lib/nixarr/sonarr -mindepth 1 ! -uid 274")?;
+    ensure!(foreign.is_empty(), "not 274's any more: {foreign}");
+    Ok(())
+}
+
+/// A disk that is not mounted leaves an empty place: no new database, no new API key there.
+fn gone(ground: &Ground) -> Result<()> {
+    let toml = SONARR.replace("[suite]", "[suite]\nstart-at-boot = false");
+    let machine = Machine::boot(ground.configured("gone", &toml)?)?;
+    machine.ok("systemctl start dagger-sonarr.service")?;
+    machine.ok(
+        "systemctl stop dagger-sonarr.service && mv /var/lib/nixarr /var/lib/disk && mkdir /var/lib/nixarr",
+    )?;
+    let start = machine.sh("systemctl start dagger-sonarr.service")?;
+    ensure!(!start.good(), "it began anew");
+    let status = machine.unit("dagger-sonarr.service", "StatusText")?;
+    ensure!(
+        status.contains("/var/lib/nixarr/sonarr is empty or not there"),
+        "STATUS= {status:?}"
+    );
+    ensure!(
+        machine.ok("ls /var/lib/nixarr")?.is_empty(),
+        "something was made there"
+    );
+    machine.ok(
+        "rmdir /var/lib/nixarr && mv /var/lib/disk /var/lib/nixarr && systemctl start dagger-sonarr.service",
+    )?;
+    machine.wait_health("sonarr", "healthy", MINUTE)
+}
+
 /// The image's own start script would switch both off.
 fn protection(ground: &Ground) -> Result<()> {
     let settings = r#"{"rpc-authentication-required": true, "rpc-username": "me", "rpc-password": "secret", "rpc-whitelist-enabled": true, "rpc-whitelist": "127.0.0.1,192.168.7.*", "rpc-host-whitelist-enabled": true, "umask": "002"}"#;
@@ -207,6 +274,23 @@ fn stubborn(ground: &Ground) -> Result<()> {
     );
     ensure!(machine.ok("podman ps -aq")?.is_empty(), "the container is left");
     Ok(())
+}
+
+/// The port is closed all the while, and only the journal says why.
+fn migration(ground: &Ground) -> Result<()> {
+    let toml = format!(
+        "{}start-budget = \"4s\"\nenvironment = {{ STANDIN_MIGRATE = \"12s\" }}\n",
+        SONARR.replace("[suite]", "[suite]\nstart-at-boot = false")
+    );
+    let machine = Machine::boot(ground.configured("migration", &toml)?)?;
+    let start = machine.sh("systemctl start dagger-sonarr.service")?;
+    ensure!(start.good(), "{}", machine.account_of("sonarr"));
+    let restarts = machine.unit("dagger-sonarr.service", "NRestarts")?;
+    ensure!(
+        restarts == "0",
+        "{restarts} restarts in the middle of a migration"
+    );
+    machine.wait_health("sonarr", "healthy", MINUTE)
 }
 
 /// Native directories are mounted where they were, so that no marker file and no stored path is wrong.

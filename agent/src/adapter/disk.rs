@@ -174,14 +174,32 @@ pub fn chown(file: impl AsFd, uid: u32, gid: u32) -> rustix::io::Result<()> {
     rustix::fs::fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
 }
 
-/// Whether an open directory holds nothing.
+/// Whether an open directory holds nothing that anybody put there.
 pub fn is_empty(dir: impl AsFd) -> io::Result<bool> {
-    for entry in rustix::fs::Dir::read_from(dir)? {
-        if !matches!(entry?.file_name().to_bytes(), b"." | b"..") {
-            return Ok(false);
+    Ok(owners(dir, 1)?.is_empty())
+}
+
+/// User and group of the first `most` entries of an open directory; links are not followed.
+///
+/// `lost+found`, which mkfs puts into every ext4 file system, is none of them.
+pub fn owners(dir: impl AsFd, most: usize) -> io::Result<Vec<(u32, u32)>> {
+    let mut owners = Vec::new();
+    for entry in rustix::fs::Dir::read_from(&dir)? {
+        let entry = entry?;
+        if matches!(entry.file_name().to_bytes(), b"." | b".." | b"lost+found") {
+            continue;
+        }
+        match rustix::fs::statat(&dir, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => owners.push((stat.st_uid, stat.st_gid)),
+            // It went away meanwhile.
+            Err(Errno::NOENT) => {}
+            Err(other) => return Err(other.into()),
+        }
+        if owners.len() >= most {
+            break;
         }
     }
-    Ok(true)
+    Ok(owners)
 }
 
 /// Whether a file of the same name may be there already.

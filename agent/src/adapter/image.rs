@@ -25,6 +25,10 @@ pub struct Image {
     pub version: String,
     /// When it was built, as podman prints it (RFC 3339).
     pub created: String,
+    /// Paths inside that it declares as volumes (`VOLUME`): what it keeps there is gone with the container where nothing of
+    /// the host is mounted. None in a record of an older gate.
+    #[serde(default)]
+    pub volumes: Option<Vec<String>>,
     /// State of podman's store when it was seen: while this holds, podman need not be asked again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<Index>,
@@ -107,6 +111,13 @@ pub fn decode(reference: &str, json: &[u8], asked: SystemTime) -> Result<Image, 
         /// `null` when the image has none.
         labels: Option<BTreeMap<String, String>>,
         graph_driver: Option<Driver>,
+        config: Option<Config>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Config {
+        /// The paths are the keys; nothing stands behind them.
+        volumes: Option<BTreeMap<String, serde_json::Value>>,
     }
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
@@ -134,7 +145,27 @@ pub fn decode(reference: &str, json: &[u8], asked: SystemTime) -> Result<Image, 
             .and_then(|mut labels| labels.remove(VERSION_LABEL))
             .unwrap_or_default(),
         created: image.created,
+        volumes: Some(
+            image
+                .config
+                .and_then(|config| config.volumes)
+                .map(|volumes| volumes.into_keys().collect())
+                .unwrap_or_default(),
+        ),
     })
+}
+
+/// The image's volumes at which nothing is mounted.
+///
+/// Only the very path counts, as podman sees it: a mount above or below it does not keep podman from putting an anonymous
+/// volume there.
+pub fn uncovered<'a>(volumes: &'a [String], covered: &[String]) -> Vec<&'a str> {
+    let plain = |path: &'a str| Path::new(path).components().collect::<PathBuf>();
+    volumes
+        .iter()
+        .filter(|volume| !covered.iter().any(|path| Path::new(path) == plain(volume)))
+        .map(String::as_str)
+        .collect()
 }
 
 /// Whether another try makes sense after podman said this: a name that is not there is not there in ten seconds either.
@@ -186,9 +217,27 @@ mod tests {
         assert!(image.digest.starts_with("sha256:9a839e"));
         let bare = decode("x", br#"[{"Id": "a", "Labels": null}]"#, SystemTime::now()).unwrap();
         assert_eq!((bare.version.as_str(), bare.digest.as_str()), ("", ""));
+        assert_eq!(bare.volumes.as_deref(), Some([].as_slice()));
         for bad in ["", "[]", "{}", "[{}]", "\u{0}"] {
             assert!(decode("x", bad.as_bytes(), SystemTime::now()).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn volumes_are_read_and_compared_with_what_is_mounted() {
+        let answer =
+            br#"[{"Id": "a", "Labels": null, "Config": {"Volumes": {"/config": {}, "/data/": {}}}}]"#;
+        let volumes = decode("x", answer, SystemTime::now()).unwrap().volumes.unwrap();
+        let left = |covered: &[&str]| {
+            let covered: Vec<String> = covered.iter().map(|path| (*path).to_owned()).collect();
+            uncovered(&volumes, &covered)
+                .into_iter()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(left(&["/config"]), ["/data/"]);
+        assert_eq!(left(&["/config", "/data"]), [""; 0]);
+        assert_eq!(left(&["/", "/config/x", "/data/x"]), ["/config", "/data/"]);
     }
 
     #[test]

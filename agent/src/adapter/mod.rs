@@ -18,6 +18,8 @@ pub mod image;
 
 pub mod sockets;
 
+pub mod work;
+
 pub mod notify;
 
 pub mod probe;

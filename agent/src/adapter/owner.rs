@@ -7,6 +7,8 @@
 //! DAGGER_UID=274
 //! DAGGER_GID=169
 //! ```
+//!
+//! A third line, `DAGGER_STATE=unused`, says that the application keeps nothing: its empty state directory is no loss.
 
 use std::fmt;
 use std::io;
@@ -76,6 +78,18 @@ pub fn parse(text: &str) -> Result<Owner, String> {
     }
 }
 
+/// Line of a marker whose application had written no state by its first good answer.
+const UNUSED: &str = "DAGGER_STATE=unused";
+
+/// What a marker says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Marker {
+    /// Who the application runs as.
+    pub owner: Owner,
+    /// Whether it keeps state, so that an empty directory means that something is missing.
+    pub keeps_state: bool,
+}
+
 /// Reading or writing a marker went wrong.
 #[derive(Debug, thiserror::Error)]
 pub enum OwnerError {
@@ -101,11 +115,14 @@ pub enum OwnerError {
 }
 
 /// Reads the marker; none when the container does not own the service's data (yet).
-pub fn read(root: &Root, service: &ServiceName) -> Result<Option<Owner>, OwnerError> {
+pub fn read(root: &Root, service: &ServiceName) -> Result<Option<Marker>, OwnerError> {
     let path = service.owner_marker();
     match std::fs::read_to_string(root.join(&path)) {
         Ok(text) => match parse(&text) {
-            Ok(owner) => Ok(Some(owner)),
+            Ok(owner) => Ok(Some(Marker {
+                owner,
+                keeps_state: !text.lines().any(|line| line.trim() == UNUSED),
+            })),
             Err(reason) => Err(OwnerError::Malformed { path, reason }),
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -114,12 +131,47 @@ pub fn read(root: &Root, service: &ServiceName) -> Result<Option<Owner>, OwnerEr
 }
 
 /// Writes the marker where there is none, and says whether it did.
-pub fn write_if_absent(root: &Root, service: &ServiceName, owner: Owner) -> Result<bool, OwnerError> {
+pub fn write_if_absent(root: &Root, service: &ServiceName, marker: Marker) -> Result<bool, OwnerError> {
+    let mut text = text(marker.owner);
+    if !marker.keeps_state {
+        text.push_str(UNUSED);
+        text.push('\n');
+    }
     Ok(disk::write(
         &root.join(service.owner_marker()),
-        text(owner).as_bytes(),
+        text.as_bytes(),
         Over::Keep,
     )?)
+}
+
+/// Who a directory with content belongs to: its own owner, and what lies in it where that is root.
+///
+/// root stands in it only where nobody else is named: nixarr gives its directories (mode 0700) to the group root while the
+/// application runs with the media group, and a place made by hand is root's while what was copied there is not.
+/// An error when the entries name several users, in ascending order.
+pub fn of_tree(top: Owner, entries: &[Owner]) -> Result<Owner, Vec<u32>> {
+    let mut uids: Vec<u32> = entries
+        .iter()
+        .map(|entry| entry.uid)
+        .filter(|uid| *uid != 0)
+        .collect();
+    uids.sort_unstable();
+    uids.dedup();
+    let uid = match (top.uid, uids.as_slice()) {
+        (0, []) => 0,
+        (0, [one]) => *one,
+        (0, _) => return Err(uids),
+        (named, _) => named,
+    };
+    let mut gids = entries
+        .iter()
+        .filter(|entry| entry.uid == uid && entry.gid != 0)
+        .map(|entry| entry.gid);
+    let gid = match (top.gid, gids.next()) {
+        (0, Some(first)) if gids.all(|gid| gid == first) => first,
+        (named, _) => named,
+    };
+    Ok(Owner { uid, gid })
 }
 
 /// What is known when the user is picked.
@@ -127,55 +179,129 @@ pub fn write_if_absent(root: &Root, service: &ServiceName, owner: Owner) -> Resu
 pub struct Facts {
     /// The marker's.
     pub marker: Option<Owner>,
-    /// Owner of the first state directory, when that is there and holds something.
+    /// Owner of the first state directory that is there and holds something, by [`of_tree`].
     pub on_disk: Option<Owner>,
     /// The configuration's.
     pub configured: Owner,
-    /// The service itself names it, rather than the suite or a default.
-    pub explicit: bool,
+    /// The service itself names the user, rather than the suite or a default.
+    pub uid_explicit: bool,
+    /// The service itself names the group.
+    pub gid_explicit: bool,
 }
 
-/// Picks the user that the application runs as: the marker's, else the data's, else the configuration's.
+/// Picks the user that the application runs as: the marker's, else the data's, else the configuration's; user and group
+/// each for itself.
 ///
-/// root is never adopted from a directory, neither as user nor as group: nixarr gives its directories (mode 0700) to the
-/// group root while the application runs with the media group.
-/// An explicit user that is not the data's is an error: its sentence says what can be done, and nothing is chowned.
+/// What is written at the service itself is a demand, and what is on disk stays as it is: many images give everything in
+/// their state to the user that they are told, so another user than the data's is an error. Its sentence says what can be
+/// done. A group `root` on disk says nothing (see [`of_tree`]).
 pub fn pick(service: &str, state: Option<&Path>, facts: Facts) -> Result<Owner, String> {
     let Facts {
         marker,
         on_disk,
         configured,
-        explicit,
+        ..
     } = facts;
-    if explicit {
-        if let Some(theirs) = on_disk.filter(|owner| owner.uid != configured.uid) {
-            let state = state.unwrap_or(Path::new("its state")).display();
-            return Err(format!(
-                "{state} belongs to {theirs}, but `user` of {service} says {}: take `user` out of the configuration to run \
-                 as the owner of the data, or give the data away first (chown -R {configured} {state}); nothing was changed",
-                configured.uid
-            ));
+    let state = state.unwrap_or(Path::new("its state")).display().to_string();
+    let about = About {
+        service,
+        state: &state,
+        marker,
+        on_disk,
+        configured,
+    };
+    let uid = about.one(
+        &USER,
+        facts.uid_explicit,
+        marker.map(|owner| owner.uid),
+        on_disk.map(|owner| owner.uid),
+        configured.uid,
+    )?;
+    let gid = about.one(
+        &GROUP,
+        facts.gid_explicit,
+        marker.map(|owner| owner.gid),
+        on_disk.map(|owner| owner.gid).filter(|gid| *gid != 0),
+        configured.gid,
+    )?;
+    Ok(Owner { uid, gid })
+}
+
+/// The words for one half of an owner.
+struct Half {
+    key: &'static str,
+    chown: &'static str,
+}
+
+const USER: Half = Half {
+    key: "user",
+    chown: "chown -R ",
+};
+const GROUP: Half = Half {
+    key: "group",
+    chown: "chown -R :",
+};
+
+/// What the sentences speak of.
+struct About<'a> {
+    service: &'a str,
+    state: &'a str,
+    marker: Option<Owner>,
+    on_disk: Option<Owner>,
+    configured: Owner,
+}
+
+impl About<'_> {
+    fn one(
+        &self,
+        half: &Half,
+        explicit: bool,
+        marker: Option<u32>,
+        on_disk: Option<u32>,
+        configured: u32,
+    ) -> Result<u32, String> {
+        let Self { service, state, .. } = self;
+        let Half { key, chown } = half;
+        if explicit {
+            if on_disk.is_some_and(|theirs| theirs != configured) {
+                return Err(format!(
+                    "{state} belongs to {}, but `{key}` of {service} says {configured}: take `{key}` out of the \
+                     configuration to run as the owner of the data, or give the data away first ({chown}{configured} \
+                     {state}); nothing was changed",
+                    shown(self.on_disk)
+                ));
+            }
+            if marker.is_some_and(|marked| marked != configured) {
+                return Err(format!(
+                    "{service} was taken over as {} (marker /var/lib/dagger/owner/{service}), but `{key}` now says \
+                     {configured}: make the two agree; nothing was changed",
+                    shown(self.marker)
+                ));
+            }
+            return Ok(configured);
         }
-        if let Some(marked) = marker.filter(|owner| owner.uid != configured.uid) {
-            return Err(format!(
-                "{service} was taken over as {marked} (marker /var/lib/dagger/owner/{service}), but `user` now says {}: \
-                 make the two agree; nothing was changed",
-                configured.uid
-            ));
+        match (marker, on_disk) {
+            (Some(ours), Some(theirs)) if ours != theirs => Err(format!(
+                "{state} belongs to {}, but {service} runs as {} (marker /var/lib/dagger/owner/{service}): make the two \
+                 agree, by giving the data back ({chown}{ours} {state}) or by writing its owner into the marker; nothing \
+                 was changed",
+                shown(self.on_disk),
+                shown(self.marker)
+            )),
+            (Some(ours), _) => Ok(ours),
+            (None, Some(0)) if configured != 0 => Err(format!(
+                "{state} and all that lies in it belongs to root, but {service} runs as {}: give it away first (chown -R \
+                 {} {state}); nothing was changed",
+                self.configured, self.configured
+            )),
+            (None, Some(theirs)) => Ok(theirs),
+            (None, None) => Ok(configured),
         }
     }
-    if let Some(marker) = marker {
-        return Ok(marker);
-    }
-    if explicit {
-        return Ok(configured);
-    }
-    Ok(on_disk
-        .filter(|owner| owner.uid != 0)
-        .map_or(configured, |owner| Owner {
-            uid: owner.uid,
-            gid: if owner.gid == 0 { configured.gid } else { owner.gid },
-        }))
+}
+
+fn shown(owner: Option<Owner>) -> String {
+    owner.map_or_else(|| "nobody".to_owned(), |owner| owner.to_string())
 }
 
 #[cfg(test)]
@@ -211,63 +337,116 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_marker_wins_then_the_data_then_the_configuration() {
-        let us = owner(568, 568);
-        let facts = |marker, on_disk, explicit| Facts {
+    const US: Owner = Owner { uid: 568, gid: 568 };
+
+    fn facts(marker: Option<Owner>, on_disk: Option<Owner>, explicit: (bool, bool)) -> Facts {
+        Facts {
             marker,
             on_disk,
-            configured: us,
-            explicit,
-        };
-        let pick = |facts| pick("sonarr", Some(Path::new("/s/sonarr")), facts);
+            configured: US,
+            uid_explicit: explicit.0,
+            gid_explicit: explicit.1,
+        }
+    }
+
+    fn picked(facts: Facts) -> Result<Owner, String> {
+        pick("sonarr", Some(Path::new("/s/sonarr")), facts)
+    }
+
+    #[test]
+    fn the_marker_wins_then_the_data_then_the_configuration() {
+        let no = (false, false);
+        let data = Some(owner(274, 169));
         for (facts, expected) in [
-            (facts(None, None, false), us),
-            (facts(None, None, true), us),
-            (facts(None, Some(owner(274, 169)), false), owner(274, 169)),
-            (
-                facts(Some(owner(1, 2)), Some(owner(274, 169)), false),
-                owner(1, 2),
-            ),
-            // Root's data is run by the configured user, and root's group is not taken over (nixarr's 0700 directories).
-            (facts(None, Some(owner(0, 0)), false), us),
-            (facts(None, Some(owner(274, 0)), false), owner(274, 568)),
-            (
-                facts(Some(owner(568, 2)), Some(owner(568, 9)), true),
-                owner(568, 2),
-            ),
+            (facts(None, None, no), US),
+            (facts(None, None, (true, true)), US),
+            (facts(None, data, no), owner(274, 169)),
+            (facts(data, data, no), owner(274, 169)),
+            (facts(data, None, no), owner(274, 169)),
+            // root's group is not taken over (nixarr's 0700 directories).
+            (facts(None, Some(owner(274, 0)), no), owner(274, 568)),
+            (facts(data, Some(owner(274, 0)), no), owner(274, 169)),
+            // One half demanded, the other found.
+            (facts(None, Some(owner(568, 169)), (true, false)), owner(568, 169)),
+            (facts(None, Some(owner(274, 568)), (false, true)), owner(274, 568)),
         ] {
-            assert_eq!(pick(facts).unwrap(), expected, "{facts:?}");
+            assert_eq!(picked(facts).unwrap(), expected, "{facts:?}");
         }
     }
 
     #[test]
-    fn an_explicit_user_never_takes_foreign_data() {
-        let facts = Facts {
-            marker: None,
-            on_disk: Some(owner(274, 169)),
-            configured: owner(568, 568),
-            explicit: true,
-        };
-        let error = pick("sonarr", Some(Path::new("/s/sonarr")), facts).unwrap_err();
-        for part in [
-            "/s/sonarr belongs to 274:169",
-            "says 568",
-            "chown -R 568:568 /s/sonarr",
-            "nothing was changed",
-        ] {
-            assert!(error.contains(part), "{part}: {error}");
+    fn nothing_on_disk_ever_gets_another_owner() {
+        let no = (false, false);
+        let data = Some(owner(274, 169));
+        let cases: [(Facts, &[&str]); 7] = [
+            (
+                facts(None, data, (true, false)),
+                &[
+                    "/s/sonarr belongs to 274:169, but `user` of sonarr says 568",
+                    "take `user` out",
+                    "(chown -R 568 /s/sonarr)",
+                ],
+            ),
+            (
+                facts(None, Some(owner(568, 169)), (false, true)),
+                &[
+                    "belongs to 568:169, but `group` of sonarr says 568",
+                    "take `group` out",
+                    "(chown -R :568 /s/sonarr)",
+                ],
+            ),
+            (
+                facts(Some(owner(1, 568)), None, (true, false)),
+                &["taken over as 1:568 (marker /var/lib/dagger/owner/sonarr), but `user` now says 568"],
+            ),
+            (
+                facts(Some(owner(568, 1)), None, (false, true)),
+                &["taken over as 568:1 (marker", "but `group` now says 568"],
+            ),
+            (
+                facts(Some(US), data, no),
+                &[
+                    "/s/sonarr belongs to 274:169, but sonarr runs as 568:568 (marker",
+                    "(chown -R 568 /s/sonarr)",
+                ],
+            ),
+            (
+                facts(Some(US), Some(owner(568, 169)), no),
+                &[
+                    "belongs to 568:169, but sonarr runs as 568:568",
+                    "(chown -R :568 /s/sonarr)",
+                ],
+            ),
+            (
+                facts(None, Some(owner(0, 0)), no),
+                &[
+                    "belongs to root, but sonarr runs as 568:568",
+                    "chown -R 568:568 /s/sonarr",
+                ],
+            ),
+        ];
+        for (facts, parts) in cases {
+            let error = picked(facts).unwrap_err();
+            for part in parts.iter().chain(&["nothing was changed"]) {
+                assert!(error.contains(part), "{part}: {error}");
+            }
         }
-        let marked = Facts {
-            marker: Some(owner(1, 1)),
-            on_disk: None,
-            ..facts
-        };
-        assert!(
-            pick("sonarr", None, marked)
-                .unwrap_err()
-                .contains("/var/lib/dagger/owner/sonarr")
-        );
+    }
+
+    #[test]
+    fn a_place_of_roots_belongs_to_who_lives_there() {
+        let root = owner(0, 0);
+        let app = owner(275, 169);
+        for (top, entries, expected) in [
+            (app, vec![root, owner(1, 1)], Ok(app)),
+            (root, vec![app, root, app], Ok(app)),
+            (root, vec![root], Ok(root)),
+            (root, vec![app, owner(276, 169)], Err(vec![275, 276])),
+            (owner(275, 0), vec![app], Ok(app)),
+            (owner(275, 0), vec![app, owner(275, 7)], Ok(owner(275, 0))),
+        ] {
+            assert_eq!(of_tree(top, &entries), expected, "{top} {entries:?}");
+        }
     }
 
     #[test]
@@ -278,9 +457,13 @@ mod tests {
         let root = Root::new(dir.canonicalize().unwrap());
         let service = ServiceName::parse("sonarr").unwrap();
         assert_eq!(read(&root, &service).unwrap(), None);
-        assert!(write_if_absent(&root, &service, owner(1, 2)).unwrap());
-        assert!(!write_if_absent(&root, &service, owner(3, 4)).unwrap());
-        assert_eq!(read(&root, &service).unwrap(), Some(owner(1, 2)));
+        let marker = |uid, keeps_state| Marker {
+            owner: owner(uid, 2),
+            keeps_state,
+        };
+        assert!(write_if_absent(&root, &service, marker(1, false)).unwrap());
+        assert!(!write_if_absent(&root, &service, marker(3, true)).unwrap());
+        assert_eq!(read(&root, &service).unwrap(), Some(marker(1, false)));
         std::fs::write(root.join(service.owner_marker()), "x").unwrap();
         assert!(
             read(&root, &service)

@@ -4,11 +4,11 @@
 //! configuration again. The loop that owns the state never waits for a call: signals and answers reach it as [`News`].
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::time::Duration;
 
+use dagger_suite::names::path_element;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -421,17 +421,9 @@ fn unstarted(message: &Message) -> Option<News> {
     (result == "dependency").then_some(News::Unstarted(unit))
 }
 
-/// Object path of a unit: bytes that a path cannot carry become `_` and two hex digits (sd_bus_path_encode(3)).
-fn object_path(unit: &str) -> String {
-    let mut path = format!("{UNITS}/");
-    for (index, byte) in unit.bytes().enumerate() {
-        if byte.is_ascii_alphabetic() || (index > 0 && byte.is_ascii_digit()) {
-            path.push(char::from(byte));
-        } else {
-            let _ = write!(path, "_{byte:02x}");
-        }
-    }
-    path
+/// Object path of a unit (org.freedesktop.systemd1(5)).
+pub fn object_path(unit: &str) -> String {
+    format!("{UNITS}/{}", path_element(unit))
 }
 
 /// Unit of an object path; the reverse of [`object_path`].

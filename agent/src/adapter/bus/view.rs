@@ -21,6 +21,16 @@ pub enum Owner {
 }
 
 impl Owner {
+    /// Who owns a service: its marker says so; without one a native unit does, where there is one; without either the
+    /// container, from the moment that it is `up`: it runs or is about to.
+    pub fn of(marker: bool, native: bool, up: bool) -> Self {
+        match (marker, native, up) {
+            (true, ..) | (false, false, true) => Self::Container,
+            (false, true, _) => Self::Native,
+            (false, false, false) => Self::None,
+        }
+    }
+
     /// The word on the bus.
     pub fn word(self) -> &'static str {
         match self {

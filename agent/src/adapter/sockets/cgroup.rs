@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::DirEntryExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// The control group tree that carries socket ids: the unified one.
 #[derive(Debug)]
@@ -59,6 +60,17 @@ impl Cgroups {
         let mut pids = Vec::new();
         collect(&self.mount.join(path.trim_start_matches('/')), &mut pids, 0);
         pids
+    }
+
+    /// Processor time that the group and all groups below it have used, also by processes that have ended (`cpu.stat`,
+    /// which is there whether or not the controller is on).
+    pub fn cpu(&self, path: &str) -> io::Result<Duration> {
+        let file = self.mount.join(path.trim_start_matches('/')).join("cpu.stat");
+        let text = fs::read_to_string(&file)?;
+        text.lines()
+            .find_map(|line| line.strip_prefix("usage_usec ")?.parse().ok())
+            .map(Duration::from_micros)
+            .ok_or_else(|| io::Error::other(format!("{} is not understood", file.display())))
     }
 }
 

@@ -282,15 +282,7 @@ impl Entry {
     /// The marker decides; without it a native unit does, where there is one; without either the container does as soon
     /// as it runs.
     pub fn owner_by(&self, marker: bool) -> Owner {
-        if marker {
-            Owner::Container
-        } else if self.native.is_some() {
-            Owner::Native
-        } else if self.own.phase().is_up() {
-            Owner::Container
-        } else {
-            Owner::None
-        }
+        Owner::of(marker, self.native.is_some(), self.own.phase().is_up())
     }
 
     /// How long its running question has been open.

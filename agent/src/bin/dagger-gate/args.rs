@@ -1,5 +1,6 @@
 //! The command line: `--flag=value` or `--flag value`, as the generator writes it.
 
+use std::time::Duration;
 use std::vec::IntoIter;
 
 use dagger_suite::names::ServiceName;
@@ -9,8 +10,9 @@ use crate::Stop;
 /// What a person sees who calls it by hand.
 pub const USAGE: &str = "\
 usage: dagger-gate image  --service=NAME --image=REFERENCE --pull=missing|newer|always|never [--podman=PATH]
-       dagger-gate pre    --service=NAME --owner=UID:GID [--owner-explicit] [--claim=tcp:PORT|udp:PORT]... [--netns=PATH]
-                          [--state=PATH]... [--need=PATH]... [--device=PATH|-PATH]...
+                          [--covered=PATH]... [--stall=SECONDS]
+       dagger-gate pre    --service=NAME [--owner=UID:GID] [--uid-explicit] [--gid-explicit] [--netns=PATH]
+                          [--claim=tcp:PORT|udp:PORT]... [--state=PATH]... [--need=PATH]... [--device=PATH|-PATH]...
        dagger-gate post   --service=NAME --budget=SECONDS [--write-marker] [--podman=PATH] PROBE
        dagger-gate refuse --service=NAME -- MESSAGE
 It is called by the units of a suite (dagger-<service>.service), inside them.";
@@ -64,4 +66,12 @@ pub fn service(value: &str) -> Result<ServiceName, Stop> {
 /// A flag that must be there.
 pub fn required<T>(value: Option<T>, flag: &str) -> Result<T, Stop> {
     value.ok_or_else(|| Stop::Usage(format!("{flag} is missing\n{USAGE}")))
+}
+
+/// A whole number of seconds, at least one.
+pub fn seconds(text: &str) -> Result<Duration, Stop> {
+    match text.parse::<u32>() {
+        Ok(seconds) if seconds > 0 => Ok(Duration::from_secs(u64::from(seconds))),
+        _ => Err(Stop::Usage(format!("{text:?} is not a number of seconds"))),
+    }
 }

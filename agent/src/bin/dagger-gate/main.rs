@@ -11,7 +11,9 @@ mod say;
 mod ports;
 mod places;
 mod media;
+mod doubts;
 mod pre;
+mod patience;
 mod post;
 mod image;
 

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io;
+use std::io::{self, Read as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use dagger_agent::adapter::disk::{self, DiskError, Leaf};
-use dagger_agent::adapter::owner::Owner;
+use dagger_agent::adapter::owner::{self, Owner};
 use dagger_suite::names::{Root, ServiceName};
 
 /// A sentence for each path that must be there and is not.
@@ -27,20 +27,39 @@ pub fn missing(root: &Root, service: &ServiceName, needs: &[String]) -> Vec<Stri
         .collect()
 }
 
+/// The most entries that are looked at to learn whose a directory is: applications keep their databases at its top, and
+/// a few dozen names there.
+const ENTRIES_MAX: usize = 1000;
+
 /// Owner of a state directory that is there and holds something.
 pub fn owner_of(root: &Root, path: &str) -> Result<Option<Owner>, String> {
     let state = |error: &dyn std::fmt::Display| format!("the state directory {path} cannot be used: {error}");
     let Some(dir) = disk::open_dir(&root.join(path)).map_err(|error| state(&error))? else {
         return Ok(None);
     };
-    if disk::is_empty(dir.as_fd()).map_err(|error| state(&error))? {
+    let entries = disk::owners(dir.as_fd(), ENTRIES_MAX).map_err(|error| state(&error))?;
+    if entries.is_empty() {
         return Ok(None);
     }
+    let entries: Vec<Owner> = entries.into_iter().map(|(uid, gid)| Owner { uid, gid }).collect();
     let stat = rustix::fs::fstat(&dir).map_err(|error| state(&error))?;
-    Ok(Some(Owner {
+    let top = Owner {
         uid: stat.st_uid,
         gid: stat.st_gid,
-    }))
+    };
+    owner::of_tree(top, &entries).map(Some).map_err(|uids| {
+        let uids: Vec<String> = uids.iter().map(u32::to_string).collect();
+        format!(
+            "{path} belongs to root and holds files of several users ({}): give it to the one that the application is to \
+             run as (chown -R UID:GID {path}); nothing was changed",
+            uids.join(", ")
+        )
+    })
+}
+
+/// Whether a directory holds something; one that cannot be looked at is taken as if it did.
+pub fn holds_something(root: &Root, path: &str) -> bool {
+    !matches!(owner_of(root, path), Ok(None))
 }
 
 /// What happened to a state directory.
@@ -111,9 +130,13 @@ pub fn devices(root: &Root, service: &ServiceName, specs: &[String]) -> Devices 
             ));
             continue;
         }
-        // A CDI name (`nvidia.com/gpu=all`): podman resolves it.
+        // A CDI name (`nvidia.com/gpu=all`): podman resolves it, and says best what is wrong when it must be there.
         if !name.starts_with('/') {
-            devices.words.push(format!("--device={name}"));
+            if optional && !is_described(root, name) {
+                devices.absent.push(name.to_owned());
+            } else {
+                devices.words.push(format!("--device={name}"));
+            }
             continue;
         }
         match nodes(&root.join(name)) {
@@ -129,6 +152,46 @@ pub fn devices(root: &Root, service: &ServiceName, specs: &[String]) -> Devices 
         .words
         .extend(groups.iter().map(|group| format!("--group-add={group}")));
     devices
+}
+
+/// Where the descriptions of CDI devices lie (Container Device Interface specification, and podman's own default).
+const CDI_DIRS: [&str; 2] = ["/etc/cdi", "/var/run/cdi"];
+/// The most that is read of a description; the driver's own have some ten kilobytes.
+const CDI_BYTES: u64 = 4 << 20;
+
+/// Whether some description is of the name's kind: `nvidia.com/gpu` in `nvidia.com/gpu=all`.
+fn is_described(root: &Root, name: &str) -> bool {
+    let kind = name.split('=').next().unwrap_or(name);
+    CDI_DIRS
+        .iter()
+        .filter_map(|dir| fs::read_dir(root.join(dir)).ok())
+        .flatten()
+        .flatten()
+        .filter(|entry| {
+            let path = entry.path();
+            path.extension()
+                .is_some_and(|end| end == "json" || end == "yaml" || end == "yml")
+        })
+        .filter_map(|entry| {
+            let mut text = String::new();
+            let file = fs::File::open(entry.path()).ok()?;
+            file.take(CDI_BYTES).read_to_string(&mut text).ok()?;
+            Some(text)
+        })
+        .any(|text| kind_of(&text).as_deref() == Some(kind))
+}
+
+/// The `kind` of a description, which is JSON or YAML; in both it is a word of the outermost table.
+fn kind_of(text: &str) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Described {
+        kind: String,
+    }
+    if let Ok(described) = serde_json::from_str::<Described>(text) {
+        return Some(described.kind);
+    }
+    let value = text.lines().find_map(|line| line.strip_prefix("kind:"))?;
+    Some(value.trim().trim_matches(['"', '\'']).to_owned())
 }
 
 fn no_device(service: &ServiceName, name: &str, error: &io::Error) -> String {
@@ -202,6 +265,32 @@ mod tests {
         assert_eq!(found.words, words);
         assert_eq!(found.absent, ["/dev/dagger-is-not-there"]);
         assert!(found.problems.is_empty());
+    }
+
+    #[test]
+    fn an_optional_device_of_a_driver_is_left_out_where_nobody_describes_it() {
+        let dir = std::env::temp_dir().join(format!("dagger-cdi-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(dir.join("etc/cdi")).unwrap();
+        let root = Root::new(dir.canonicalize().unwrap());
+        let found = || devices_of(&root, &["-nvidia.com/gpu=all"]);
+        assert_eq!(found().absent, ["nvidia.com/gpu=all"]);
+        assert!(found().words.is_empty());
+        for (name, text) in [
+            (
+                "a.yaml",
+                "cdiVersion: 0.5.0\nkind: \"nvidia.com/gpu\"\ndevices:\n- name: all\n",
+            ),
+            ("a.json", r#"{"cdiVersion": "0.5.0", "kind": "nvidia.com/gpu"}"#),
+        ] {
+            fs::write(dir.join("etc/cdi").join(name), text).unwrap();
+            assert_eq!(found().words, ["--device=nvidia.com/gpu=all"], "{name}");
+            fs::remove_file(dir.join("etc/cdi").join(name)).unwrap();
+        }
+        fs::write(dir.join("etc/cdi/b.json"), r#"{"kind": "amd.com/gpu"}"#).unwrap();
+        assert_eq!(found().absent, ["nvidia.com/gpu=all"]);
+        // Demanded, it is podman's to refuse.
+        assert_eq!(devices_of(&root, &["nvidia.com/gpu=all"]).words.len(), 1);
     }
 
     #[test]

@@ -2,32 +2,22 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use dagger_agent::adapter::owner::{self, Owner};
-use dagger_agent::adapter::{notify, probe};
+use dagger_agent::adapter::owner::{self, Marker, Owner};
+use dagger_agent::adapter::probe;
 use dagger_agent::domain::observation::Observation;
 use dagger_suite::names::{Root, ServiceName};
 use dagger_suite::probe::{Kind, Probe};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use sd_notify::NotifyState;
 use tokio::sync::oneshot;
 
 use crate::args::{self, Args};
-use crate::{Stop, media, say};
-
-/// The pause between two tries is this part of the time that has gone by: nobody waits more than 5 % longer than needed.
-const PAUSE_PART: u32 = 20;
-/// Its shortest.
-const PAUSE_MIN: Duration = Duration::from_millis(20);
-/// Its longest.
-const PAUSE_MAX: Duration = Duration::from_secs(1);
-/// An application that keeps saying that it is starting is believed for so many budgets in all.
-const BUDGETS_MAX: u32 = 6;
-/// systemd's own limit is put off until so long after ours, so that ours comes first and says why.
-const MARGIN: Duration = Duration::from_secs(10);
+use crate::patience::{Journal, Limits, Watch};
+use crate::pre::STATE_VARIABLE;
+use crate::{Stop, media, places, say};
 
 /// The command line.
 #[derive(Debug)]
@@ -50,7 +40,7 @@ impl Orders {
         while let Some((flag, value)) = args.next()? {
             match flag.as_str() {
                 "--service" => service = Some(args::service(&value()?)?),
-                "--budget" => budget = Some(seconds(&value()?)?),
+                "--budget" => budget = Some(args::seconds(&value()?)?),
                 "--write-marker" => write_marker = true,
                 "--media" => media.push(value()?),
                 "--podman" => podman = PathBuf::from(value()?),
@@ -67,13 +57,6 @@ impl Orders {
             podman,
             probe,
         })
-    }
-}
-
-fn seconds(text: &str) -> Result<Duration, Stop> {
-    match text.parse::<u32>() {
-        Ok(seconds) if seconds > 0 => Ok(Duration::from_secs(u64::from(seconds))),
-        _ => Err(Stop::Usage(format!("{text:?} is not a number of seconds"))),
     }
 }
 
@@ -96,7 +79,12 @@ pub fn run(root: &Root, orders: &Orders) -> Result<(), Stop> {
 fn mark(root: &Root, service: &ServiceName) {
     let variable = |name| std::env::var(name).unwrap_or_default();
     let owner = format!("{}:{}", variable("DAGGER_UID"), variable("DAGGER_GID")).parse::<Owner>();
-    let written = owner.map(|owner| (owner, owner::write_if_absent(root, service, owner)));
+    // Without the variable the answer is the careful one.
+    let keeps_state = std::env::var(STATE_VARIABLE).map_or(true, |path| places::holds_something(root, &path));
+    let written = owner.map(|owner| {
+        let marker = Marker { owner, keeps_state };
+        (owner, owner::write_if_absent(root, service, marker))
+    });
     match written {
         Ok((owner, Ok(true))) => say::info(&format!(
             "{service} belongs to the container from now on, and runs as {owner} (marker {})",
@@ -112,54 +100,15 @@ fn mark(root: &Root, service: &ServiceName) {
     }
 }
 
-/// The two ends of the wait: the budget after the last word of progress, and the end of all patience.
-struct Limits {
-    begin: Instant,
-    budget: Duration,
-    until: Instant,
-}
-
-impl Limits {
-    fn new(budget: Duration) -> Self {
-        let begin = Instant::now();
-        Self {
-            begin,
-            budget,
-            until: begin + budget,
-        }
-    }
-
-    /// The application says that it is at work: the budget begins again, within the bound.
-    fn extend(&mut self) {
-        self.until = (Instant::now() + self.budget).min(self.begin + self.budget * BUDGETS_MAX);
-    }
-
-    fn left(&self) -> Duration {
-        self.until.saturating_duration_since(Instant::now())
-    }
-
-    fn pause(&self) -> Duration {
-        (self.begin.elapsed() / PAUSE_PART)
-            .clamp(PAUSE_MIN, PAUSE_MAX)
-            .min(self.left())
-    }
-
-    /// Tells systemd, whose own limit would end the wait without a word about the application.
-    ///
-    /// A try that began within the limit is let finish.
-    fn tell(&self, one_try: Duration) {
-        let micros = u32::try_from((self.left() + one_try + MARGIN).as_micros()).unwrap_or(u32::MAX);
-        if let Err(error) = notify::own(&[NotifyState::ExtendTimeoutUsec(micros)]) {
-            say::warning(&format!("systemd does not take our time limit: {error}"));
-        }
-    }
-}
-
 async fn wait(orders: &Orders) -> Result<Observation, Stop> {
     let service = &orders.service;
     let mut gone = main_process(service)?;
     let mut limits = Limits::new(orders.budget);
     limits.tell(orders.probe.timeout);
+    let mut signs = Signs {
+        journal: Journal::new(),
+        watch: Watch::of(service),
+    };
     let mut said = String::new();
     loop {
         let seen = tokio::select! {
@@ -170,12 +119,12 @@ async fn wait(orders: &Orders) -> Result<Observation, Stop> {
         if seen.is_good() {
             return Ok(seen);
         }
-        let working = is_working(orders.probe.kind, &seen);
-        if working {
-            limits.extend();
+        let word = signs.word(orders, &seen, &limits).await;
+        let sentence = word.sentence(&seen);
+        let working = word != Word::Nothing;
+        if signs.follow(word, service, &mut limits, &sentence) {
             limits.tell(orders.probe.timeout);
         }
-        let sentence = seen.to_string();
         if sentence != said {
             say::status(&format!("waiting for {service}: {sentence}"));
             if working {
@@ -193,15 +142,76 @@ async fn wait(orders: &Orders) -> Result<Observation, Stop> {
     }
 }
 
-/// Whether the answer is a sign of work that deserves more time. Bazarr listens, and says nothing, while it migrates.
-fn is_working(kind: Kind, seen: &Observation) -> bool {
-    match seen {
-        Observation::Starting { .. } => true,
-        Observation::TimedOut { connected, .. } => *connected && kind == Kind::Bazarr,
-        Observation::Good { .. }
-        | Observation::Bad { .. }
-        | Observation::Refused { .. }
-        | Observation::Unable { .. } => false,
+/// What the application lets know about itself while it gives no good answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Word {
+    /// Nothing: it may hang as well.
+    Nothing,
+    /// It takes connections and is silent, as Bazarr does while it migrates; a hang looks the same.
+    Silent,
+    /// It answers that it is starting or migrating.
+    Starting,
+    /// Its port is closed, and its journal says that it migrates.
+    Migrating,
+}
+
+impl Word {
+    fn sentence(self, seen: &Observation) -> String {
+        match self {
+            Self::Migrating => format!("its journal says that it migrates its database; until then {seen}"),
+            Self::Nothing | Self::Silent | Self::Starting => seen.to_string(),
+        }
+    }
+}
+
+/// Where the signs of work come from.
+struct Signs {
+    journal: Journal,
+    watch: Option<Watch>,
+}
+
+impl Signs {
+    async fn word(&mut self, orders: &Orders, seen: &Observation, limits: &Limits) -> Word {
+        match seen {
+            Observation::Starting { .. } => Word::Starting,
+            Observation::TimedOut { connected: true, .. } if orders.probe.kind == Kind::Bazarr => {
+                Word::Silent
+            }
+            Observation::Refused { .. }
+                if orders.probe.kind == Kind::Servarr
+                    && limits.is_short()
+                    && self.journal.tells_of_a_migration(&orders.service, limits).await =>
+            {
+                Word::Migrating
+            }
+            Observation::Good { .. }
+            | Observation::Bad { .. }
+            | Observation::Refused { .. }
+            | Observation::TimedOut { .. }
+            | Observation::Unable { .. } => Word::Nothing,
+        }
+    }
+
+    /// Gives more time for a word, or for work that is seen; says whether it did.
+    fn follow(&mut self, word: Word, service: &ServiceName, limits: &mut Limits, sentence: &str) -> bool {
+        if word == Word::Nothing {
+            return false;
+        }
+        limits.extend();
+        let Some(watch) = self.watch.as_mut().filter(|_| word != Word::Silent) else {
+            return true;
+        };
+        if watch.goes_on(limits) == Some(true) && limits.is_short() {
+            limits.renew();
+            if limits.is_beyond_belief() {
+                watch.tell(service, limits, sentence);
+                say::status(&format!(
+                    "waiting for {service}, at work for {} s: {sentence}",
+                    limits.waited().as_secs()
+                ));
+            }
+        }
+        true
     }
 }
 
@@ -252,7 +262,7 @@ fn unwatched(service: &ServiceName, error: &io::Error) -> Stop {
 fn late(service: &ServiceName, limits: &Limits, said: &str) -> Stop {
     Stop::failed(format!(
         "{service} did not become ready within {} s; the last answer: {said} (journalctl -u {} shows what it wrote)",
-        limits.begin.elapsed().as_secs(),
+        limits.waited().as_secs(),
         service.unit()
     ))
 }

@@ -10,7 +10,10 @@ use dagger_suite::names::{GATE_DIR, Root, ServiceName};
 
 use crate::args::{self, Args};
 use crate::places::{self, State};
-use crate::{Stop, media, ports, say};
+use crate::{Stop, doubts, media, ports, say};
+
+/// Variable that names the service's first state directory.
+pub const STATE_VARIABLE: &str = "DAGGER_STATE_DIR";
 
 /// The command line.
 #[derive(Debug)]
@@ -19,7 +22,8 @@ pub struct Orders {
     claims: Vec<Port>,
     netns: Option<String>,
     owner: Option<Owner>,
-    explicit: bool,
+    uid_explicit: bool,
+    gid_explicit: bool,
     state: Vec<String>,
     needs: Vec<String>,
     media: Vec<String>,
@@ -30,7 +34,8 @@ impl Orders {
     /// Reads it.
     pub fn parse(mut args: Args) -> Result<Self, Stop> {
         let (mut service, mut claims, mut netns, mut owner) = (None, Vec::new(), None, None);
-        let (mut explicit, mut state, mut devices) = (false, Vec::new(), Vec::new());
+        let (mut uid_explicit, mut gid_explicit) = (false, false);
+        let (mut state, mut devices) = (Vec::new(), Vec::new());
         let (mut needs, mut media) = (Vec::new(), Vec::new());
         while let Some((flag, value)) = args.next()? {
             match flag.as_str() {
@@ -38,7 +43,8 @@ impl Orders {
                 "--claim" => claims.push(ports::parse(&value()?).map_err(Stop::Usage)?),
                 "--netns" => netns = Some(value()?),
                 "--owner" => owner = Some(value()?.parse().map_err(Stop::Usage)?),
-                "--owner-explicit" => explicit = true,
+                "--uid-explicit" => uid_explicit = true,
+                "--gid-explicit" => gid_explicit = true,
                 "--state" => state.push(value()?),
                 "--need" => needs.push(value()?),
                 "--media" => media.push(value()?),
@@ -52,7 +58,8 @@ impl Orders {
             claims,
             netns,
             owner,
-            explicit,
+            uid_explicit,
+            gid_explicit,
             state,
             needs,
             media,
@@ -69,10 +76,12 @@ pub fn run(root: &Root, orders: &Orders) -> Result<(), Stop> {
     problems.extend(media::refusals(root, service, &orders.media));
     let devices = places::devices(root, service, &orders.devices);
     problems.extend(devices.problems);
-    let owner = identity(root, orders).unwrap_or_else(|problem| {
-        problems.push(problem);
-        None
-    });
+    let owner = gone(root, orders)
+        .and_then(|gone| gone.map_or_else(|| identity(root, orders), Err))
+        .unwrap_or_else(|problem| {
+            problems.push(problem);
+            None
+        });
     problems.extend(ports::check(
         service,
         &orders.claims,
@@ -85,11 +94,19 @@ pub fn run(root: &Root, orders: &Orders) -> Result<(), Stop> {
         say::info(&format!("{device} is not there, {service} starts without it"));
     }
     make_state(root, orders, owner)?;
+    for doubt in doubts::of(root, service, &orders.state, &orders.needs, owner) {
+        say::warning(&doubt);
+    }
     // Quoted, as systemd.exec(5) reads it; no character that would need an escape gets this far.
     let text = format!(
-        "{}DAGGER_DEVICE_ARGS=\"{}\"\n",
+        "{}DAGGER_DEVICE_ARGS=\"{}\"\n{}",
         owner.map(owner::text).unwrap_or_default(),
-        devices.words.join(" ")
+        devices.words.join(" "),
+        orders
+            .state
+            .first()
+            .map(|path| state_variable(path))
+            .unwrap_or_default()
     );
     let path = format!("{GATE_DIR}/{service}.env");
     disk::write(&root.join(&path), text.as_bytes(), Over::Replace).map_err(|error| {
@@ -100,24 +117,69 @@ pub fn run(root: &Root, orders: &Orders) -> Result<(), Stop> {
     Ok(())
 }
 
+/// Tells `post`, which writes the marker, where the state lies. Quoted as systemd.exec(5) reads an environment file.
+fn state_variable(path: &str) -> String {
+    let mut text = format!("{STATE_VARIABLE}=\"");
+    for c in path.chars() {
+        if matches!(c, '"' | '\\' | '`' | '$') {
+            text.push('\\');
+        }
+        text.push(c);
+    }
+    text.push_str("\"\n");
+    text
+}
+
 /// Without `--owner` the image's own user runs, and nothing is said about it.
 fn identity(root: &Root, orders: &Orders) -> Result<Option<Owner>, String> {
     let Some(configured) = orders.owner else {
         return Ok(None);
     };
     let marker = owner::read(root, &orders.service).map_err(|error| error.to_string())?;
-    let first = orders.state.first();
-    let on_disk = match first {
-        Some(path) => places::owner_of(root, path)?,
-        None => None,
-    };
+    let mut found = None;
+    for path in &orders.state {
+        let Some(theirs) = places::owner_of(root, path)? else {
+            continue;
+        };
+        match &found {
+            None => found = Some((path, theirs)),
+            Some((first, owner)) if owner.uid != theirs.uid => {
+                return Err(format!(
+                    "{first} belongs to {owner}, but {path} to {theirs}: {} runs as one user, so give both to the same \
+                     (chown -R); nothing was changed",
+                    orders.service
+                ));
+            }
+            Some(_) => {}
+        }
+    }
     let facts = Facts {
-        marker,
-        on_disk,
+        marker: marker.map(|marker| marker.owner),
+        on_disk: found.map(|(_, owner)| owner),
         configured,
-        explicit: orders.explicit,
+        uid_explicit: orders.uid_explicit,
+        gid_explicit: orders.gid_explicit,
     };
-    owner::pick(orders.service.as_str(), first.map(Path::new), facts).map(Some)
+    let state = found.map(|(path, _)| path).or(orders.state.first());
+    owner::pick(orders.service.as_str(), state.map(Path::new), facts).map(Some)
+}
+
+/// A sentence when there is a marker and the data is gone: a disk that is not mounted looks like this, and an application
+/// that starts there begins anew without a word.
+fn gone(root: &Root, orders: &Orders) -> Result<Option<String>, String> {
+    let service = &orders.service;
+    let marker = owner::read(root, service).map_err(|error| error.to_string())?;
+    let (Some(marker), Some(path)) = (marker, orders.state.first()) else {
+        return Ok(None);
+    };
+    if !marker.keeps_state || places::holds_something(root, path) {
+        return Ok(None);
+    }
+    let marker = service.owner_marker();
+    Ok(Some(format!(
+        "{path} is empty or not there, but {service} kept its data there (it belongs to the container, marker {marker}): \
+         mount what belongs there, or, if {service} is to begin anew, remove the marker (rm {marker}); nothing was changed"
+    )))
 }
 
 fn make_state(root: &Root, orders: &Orders, owner: Option<Owner>) -> Result<(), Stop> {

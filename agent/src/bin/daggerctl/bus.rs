@@ -7,6 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use dagger_agent::adapter::bus::{BusError, Checked, Event, ManagerProxy, ServiceProxy, Told, client};
+use dagger_agent::adapter::systemd::object_path;
 use dagger_agent::domain::health::Health;
 use dagger_suite::names::{AGENT_UNIT, BUS_NAME, BUS_ROOT, ServiceName};
 use zbus::export::futures_core::Stream;
@@ -173,7 +174,7 @@ impl Bus {
         let interface = InterfaceName::try_from(format!("{}.{interface}", SYSTEMD.0)).ok()?;
         let properties = PropertiesProxy::builder(&self.0)
             .destination(SYSTEMD.0)
-            .path(unit_path(unit));
+            .path(object_path(unit));
         T::try_from(properties.build().await.ok()?.get(interface, name).await.ok()?).ok()
     }
 
@@ -239,19 +240,6 @@ fn service_of(unit: &str) -> Option<ServiceName> {
     ServiceName::parse(unit.strip_prefix("dagger-")?.strip_suffix(".service")?).ok()
 }
 
-/// Object path of a unit: every byte but letters and digits as `_` and two hex digits (sd_bus_path_encode(3)).
-fn unit_path(unit: &str) -> String {
-    let escape = |byte: u8| match byte {
-        b if b.is_ascii_alphanumeric() => char::from(b).to_string(),
-        b => format!("_{b:02x}"),
-    };
-    format!(
-        "{}/unit/{}",
-        SYSTEMD.1,
-        unit.bytes().map(escape).collect::<String>()
-    )
-}
-
 /// What an error of one of the agent's methods means: its own errors speak for themselves.
 fn of_agent(error: BusError) -> Error {
     match error {
@@ -290,14 +278,6 @@ fn of_bus(error: zbus::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn units_have_the_paths_that_systemd_gives_them() {
-        assert_eq!(
-            unit_path("dagger-sonarr.service"),
-            "/org/freedesktop/systemd1/unit/dagger_2dsonarr_2eservice"
-        );
-    }
 
     #[test]
     fn the_suites_helpers_are_not_services() {

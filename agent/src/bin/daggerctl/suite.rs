@@ -3,6 +3,7 @@
 
 use dagger_agent::adapter::bus::Owner;
 use dagger_agent::domain::health::Health;
+use dagger_agent::domain::verdict::Phase;
 use dagger_suite::diagnostic::nearest;
 use dagger_suite::names::{Root, ServiceName};
 
@@ -98,7 +99,8 @@ impl Suite {
             }
         }
         for service in &mut services {
-            service.view.owner = self.owner(&service.view.name, service.view.active_state == "active");
+            let up = Phase::of("", &service.view.active_state, &service.view.sub_state).is_up();
+            service.view.owner = self.owner(&service.view.name, up);
         }
         services.sort_by(|a, b| a.view.name.cmp(&b.view.name));
         services
@@ -115,16 +117,11 @@ impl Suite {
         services
     }
 
-    /// Who owns a service: its marker says so; without one a native unit does; without that the container that runs.
-    pub fn owner(&self, name: &str, container_active: bool) -> Owner {
+    /// Who owns a service, whose container is `up` or not.
+    pub fn owner(&self, name: &str, up: bool) -> Owner {
         let configured = self.services.iter().find(|service| service.name.as_str() == name);
         let marked = configured.is_some_and(|service| self.root.join(service.name.owner_marker()).exists());
-        let native = self.native_unit(name).is_some();
-        match (marked, native, container_active) {
-            (true, ..) | (false, false, true) => Owner::Container,
-            (false, true, _) => Owner::Native,
-            (false, false, false) => Owner::None,
-        }
+        Owner::of(marked, self.native_unit(name).is_some(), up)
     }
 }
 
