@@ -128,12 +128,12 @@ impl Journal {
         }
     }
 
-    /// Asks `journalctl`, but not more often than the limits say; what was seen once stays true.
+    /// Asks `journalctl` when the time is short, and not more often than the limits say; what was seen once stays true.
     pub async fn tells_of_a_migration(&mut self, service: &ServiceName, limits: &Limits) -> bool {
         if self.seen {
             return true;
         }
-        if self.asked.is_some_and(|asked| asked.elapsed() < limits.look()) {
+        if !limits.is_short() || self.asked.is_some_and(|asked| asked.elapsed() < limits.look()) {
             return false;
         }
         self.asked = Some(Instant::now());

@@ -179,7 +179,6 @@ impl Signs {
             }
             Observation::Refused { .. }
                 if orders.probe.kind == Kind::Servarr
-                    && limits.is_short()
                     && self.journal.tells_of_a_migration(&orders.service, limits).await =>
             {
                 Word::Migrating
