@@ -81,10 +81,7 @@ fn relations(unit: &mut Unit, suite: &Suite, service: &Service) {
     unit.paths("RequiresMountsFor", own.into_iter().chain(mounted).chain(files));
     owner_condition(unit, service);
     // People hear of it although the agent may not run; when it does, the two words are told as one.
-    unit.set(
-        "OnFailure",
-        &["dagger-alert@", service.name.as_str(), ".service"],
-    );
+    unit.set("OnFailure", &["dagger-alert@", service.name.as_str(), ".service"]);
     unit.number("StartLimitIntervalSec", RESTART_WINDOW);
     unit.number("StartLimitBurst", RESTART_BURST);
 }

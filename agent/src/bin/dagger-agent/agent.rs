@@ -12,6 +12,7 @@ use dagger_agent::adapter::surroundings::Looker;
 use dagger_agent::adapter::systemd::{News, Systemd};
 use dagger_agent::adapter::{clock, keep, notify};
 use dagger_agent::domain::health::Health;
+use dagger_agent::domain::metrics::Pace;
 use dagger_agent::domain::observation::Observation;
 use dagger_agent::domain::schedule::Schedule;
 use dagger_agent::domain::standstill::{self, Clocks};
@@ -83,6 +84,10 @@ pub struct Agent {
     clocks: Clocks,
     /// When the clock jumped or we stood still, and what it was.
     pub jump: Option<(Duration, &'static str)>,
+    /// When the metrics are written again.
+    pub pace: Pace,
+    /// When we began, CLOCK_REALTIME.
+    pub began: Duration,
     /// Something that the agent after this one should know has changed.
     pub keep: bool,
     /// systemd has read its units again since the configuration was read.
@@ -157,6 +162,7 @@ pub async fn run(root: Root) -> Result<(), String> {
         agent.look_at_clocks(due);
     }
     own(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
+    agent.remove_metrics();
     Ok(())
 }
 
@@ -219,6 +225,8 @@ async fn start(root: Root, connection: Connection) -> Result<(Agent, Inputs), St
         restarted: None,
         clocks: clocks(),
         jump: None,
+        pace: Pace::default(),
+        began: clock::realtime(),
         keep: false,
         reload: false,
         reloaded: Duration::ZERO,
@@ -263,6 +271,7 @@ impl Agent {
         if now >= self.media_due {
             self.check_media(now);
         }
+        self.write_metrics(now);
         if std::mem::take(&mut self.keep) {
             self.leave();
         }

@@ -137,6 +137,12 @@ pub struct Entry {
     pub at_start: Option<Record>,
     /// Its last answer since its unit was started by somebody else than the agent.
     pub answer: Option<Observation>,
+    /// Good answers since we began to count.
+    pub good: u64,
+    /// All others.
+    pub bad: u64,
+    /// Restarts by us.
+    pub recoveries: u64,
     /// Since when it is not well, or is; CLOCK_MONOTONIC.
     pub fell: Duration,
     /// What is published. The objects on the bus hold the other end.
@@ -194,6 +200,9 @@ impl Entry {
             around: None,
             at_start: None,
             answer: None,
+            good: 0,
+            bad: 0,
+            recoveries: 0,
             fell: Duration::ZERO,
             view: watch::Sender::new(view),
             asked: None,

@@ -7,6 +7,7 @@
 //! - [`publish`]: what is known, out to the bus, the journal and `systemctl status`.
 //! - [`agent`]: the state, and the loop.
 //! - [`reload`]: services come and go.
+//! - [`report`]: alerts and metrics.
 //! - [`recover`]: steps of the ladder, carried out.
 //! - [`watch`]: news of units and answers of applications, in.
 //! - [`requests`]: callers on the bus.
@@ -20,6 +21,8 @@ mod publish;
 mod agent;
 
 mod reload;
+
+mod report;
 
 mod recover;
 

@@ -53,6 +53,7 @@ impl Agent {
     }
 
     async fn carry_out(&mut self, key: &Key, action: Action) -> zbus::Result<()> {
+        self.alert_of_step(key, &action);
         match action {
             Action::Look => self.look(key),
             Action::Waits(cause) => {
@@ -76,6 +77,9 @@ impl Agent {
                     self.hold_dependants(key);
                 }
                 self.order(key, Order::Restart);
+                if let Some(entry) = self.services.get_mut(key) {
+                    entry.recoveries += 1;
+                }
                 let because = &because;
                 self.signal(key, Signal::Started { attempt, because }).await?;
             }

@@ -115,6 +115,11 @@ impl Agent {
         let excused = self.excused(key, observation, now);
         if let Some(entry) = self.services.get_mut(key) {
             entry.asked = None;
+            if observation.is_good() {
+                entry.good += 1;
+            } else {
+                entry.bad += 1;
+            }
             if !excused {
                 entry.answer = Some(observation.clone());
             }
@@ -196,6 +201,8 @@ impl Agent {
                     .await?;
             }
             self.others(key, after, now);
+            self.alert_of_verdict(key, before, after);
+            self.pace.changed();
         }
         self.act(key, effects).await
     }
