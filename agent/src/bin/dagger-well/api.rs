@@ -1,5 +1,6 @@
 //! Servarr and Bazarr: an interface that wants a key.
 
+use std::net::IpAddr;
 use std::path::Path;
 
 use dagger_agent::adapter::probe::call::{Call, call};
@@ -146,16 +147,28 @@ fn only_its_own(service: &Service) -> Result<(), String> {
     let holders = netns::within(netns, || sockets::holders(port))
         .map_err(|error| format!("who listens on {port} cannot be found out: {error}"))?;
     let unit = service.name.unit();
-    let stranger = holders
+    let (ours, others): (Vec<_>, Vec<_>) = holders
         .into_iter()
         .filter(|holder| holder.state == State::Listening)
-        .filter_map(|holder| holder.unit)
-        .find(|holder| holder.user.is_some() || holder.name != unit);
-    match stranger {
-        None => Ok(()),
-        Some(stranger) => Err(format!(
+        .partition(|holder| {
+            let known = holder.unit.as_ref();
+            known.is_none_or(|known| known.user.is_none() && known.name == unit)
+        });
+    if let Some(stranger) = others.into_iter().find_map(|holder| holder.unit) {
+        return Err(format!(
             "{port} is held by {}, not by {unit}: the key was not shown to it",
             stranger.name
-        )),
+        ));
     }
+    // Another address than loopback may be another machine's.
+    let host = service.probe.host.parse::<IpAddr>();
+    let local = service.probe.host == "localhost"
+        || host.is_ok_and(|ip| ip.is_loopback() || ours.iter().any(|holder| holder.address.ip() == ip));
+    if !local {
+        return Err(format!(
+            "{} is no address that {unit} listens on by name: the key was not shown there",
+            service.probe.host
+        ));
+    }
+    Ok(())
 }
