@@ -32,6 +32,8 @@ impl Target {
             "dagger-agent",
             "dagger-gate",
             "dagger-alert",
+            "dagger-well",
+            "dagger-job",
             "daggerctl",
         ] {
             fs::write(world.dir.join("bin").join(program), program).unwrap();
@@ -84,6 +86,8 @@ fn everything_in_its_place_twice_and_away_again() {
         "usr/libexec/dagger/dagger-agent",
         "usr/libexec/dagger/dagger-gate",
         "usr/libexec/dagger/dagger-alert",
+        "usr/libexec/dagger/dagger-well",
+        "usr/libexec/dagger/dagger-job",
         "usr/lib/tmpfiles.d/dagger.conf",
         "usr/lib/sysusers.d/dagger.conf",
         "usr/share/doc/dagger/dagger.toml.example",

@@ -84,6 +84,23 @@ fn the_gate_does_not_speak_on_the_bus() {
     refuse("bin/dagger-gate", &["zbus", "adapter::bus", "adapter::systemd"]);
 }
 
+/// Whoever holds a key, or touches data, does nothing else.
+#[test]
+fn keys_stay_off_the_bus_and_jobs_off_the_network() {
+    refuse("bin/dagger-well", &["zbus", "adapter::bus", "adapter::systemd"]);
+    refuse(
+        "bin/dagger-job",
+        &[
+            "zbus",
+            "tokio",
+            "hyper",
+            "std::net",
+            "adapter::bus",
+            "adapter::probe",
+        ],
+    );
+}
+
 #[test]
 fn no_layer_knows_the_programs() {
     refuse("adapter", &["crate::cli", "clap"]);

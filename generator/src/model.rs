@@ -140,6 +140,8 @@ pub struct Service {
     pub native: Vec<NativeUnit>,
     /// Services of the suite that should answer before this one starts.
     pub wants: Vec<ServiceName>,
+    /// SQLite databases that the application keeps in its state, by absolute path outside.
+    pub databases: Vec<String>,
     /// Words for `podman run`, just before the image. The escape hatch.
     pub podman_args: Vec<String>,
 }

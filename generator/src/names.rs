@@ -49,7 +49,7 @@ pub mod exit {
 }
 
 /// Names that would collide with the suite's own units (`dagger-agent.service` and its like).
-const RESERVED: [&str; 9] = [
+const RESERVED: [&str; 11] = [
     "agent",
     "alert",
     "config-error",
@@ -58,7 +58,9 @@ const RESERVED: [&str; 9] = [
     "metrics",
     "migrate",
     "pull",
+    "quick-check",
     "recover",
+    "well",
 ];
 
 /// The longest service name: unit names end at 255 bytes and ours carry a prefix and a suffix, host names end at 63.

@@ -18,6 +18,7 @@ mod images;
 mod network;
 mod install;
 mod faults;
+mod well;
 
 use dagger_tests::harness;
 
@@ -40,6 +41,7 @@ fn main() -> std::process::ExitCode {
         network::STORIES,
         install::STORIES,
         faults::STORIES,
+        well::STORIES,
     ];
     harness::main(&stories.concat())
 }

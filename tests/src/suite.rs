@@ -36,6 +36,16 @@ timezone = "Europe/Berlin"
 [services.transmission]
 peer-port = 46634
 "#;
+/// What is installed.
+const PROGRAMS: [&str; 7] = [
+    "dagger-generator",
+    "dagger-agent",
+    "dagger-gate",
+    "dagger-alert",
+    "dagger-well",
+    "dagger-job",
+    "daggerctl",
+];
 /// Stands for the package trigger that a layer cannot pull.
 const UPDATE_CATALOGUE: (&str, &str) = (
     "/etc/systemd/system/systemd-journal-flush.service.d/rig.conf",
@@ -86,14 +96,7 @@ pub fn standin() -> PathBuf {
 impl Ground {
     /// Whether everything is there that stories need, built beforehand.
     pub fn built() -> Result<()> {
-        let products = [
-            "dagger-generator",
-            "dagger-agent",
-            "dagger-gate",
-            "dagger-alert",
-            "daggerctl",
-        ]
-        .map(|name| programs().join(name));
+        let products = PROGRAMS.map(|name| programs().join(name));
         for program in products.iter().chain([&standin()]) {
             ensure!(
                 program.is_file(),
@@ -154,17 +157,12 @@ impl Ground {
 fn product() -> Result<PathBuf> {
     let sources = ["units", "polkit"].map(|part| checkout().join(part));
     let programs = programs();
-    let names = [
-        "dagger-generator",
-        "dagger-agent",
-        "dagger-gate",
-        "dagger-alert",
-        "daggerctl",
-        "dagger-docs",
-    ];
     let mut parts = Vec::new();
-    for file in names
+    for file in PROGRAMS
+        .iter()
+        .chain(&["dagger-docs"])
         .map(|name| programs.join(name))
+        .collect::<Vec<_>>()
         .iter()
         .chain(&files_below(&sources)?)
     {

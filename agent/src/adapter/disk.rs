@@ -1,13 +1,14 @@
 //! Directories and small files below a root, reached by descriptors: no symbolic link is ever followed, and a file is
 //! either the old one or the new one, also after a power cut.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, RenameFlags, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RenameFlags, Uid};
 use rustix::io::Errno;
 
 /// What can go wrong; each message names the path.
@@ -24,6 +25,9 @@ pub enum DiskError {
     /// A part of the path is something else than a directory.
     #[error("{} is not a directory", .0.display())]
     NotADirectory(PathBuf),
+    /// A directory, a pipe or a device where a file belongs.
+    #[error("{} is not a plain file", .0.display())]
+    NotAFile(PathBuf),
     /// `..` or an empty path.
     #[error("{} is not a plain absolute path", .0.display())]
     NotPlain(PathBuf),
@@ -174,6 +178,71 @@ pub fn chown(file: impl AsFd, uid: u32, gid: u32) -> rustix::io::Result<()> {
     rustix::fs::fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))
 }
 
+/// The content of a plain file; none when it, or a directory on the way to it, is not there.
+///
+/// Nothing is waited for and nobody else's file is read in its place: a link, a pipe or a device is an error, and so is a
+/// file of more than `limit` bytes.
+pub fn read(path: &Path, limit: usize) -> Result<Option<Vec<u8>>, DiskError> {
+    let Some(file) = open_file(path)? else {
+        return Ok(None);
+    };
+    let failed = |source| DiskError::Io {
+        what: "read",
+        path: path.to_owned(),
+        source,
+    };
+    let mut bytes = Vec::new();
+    let most = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
+    file.take(most).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() > limit {
+        return Err(failed(io::Error::other(format!(
+            "it is larger than {limit} bytes"
+        ))));
+    }
+    Ok(Some(bytes))
+}
+
+/// A plain file, open for reading; none when it, or a directory on the way to it, is not there.
+pub fn open_file(path: &Path) -> Result<Option<File>, DiskError> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(DiskError::NotPlain(path.to_owned()));
+    };
+    let Some(dir) = open_dir(parent)? else {
+        return Ok(None);
+    };
+    // Without NONBLOCK a pipe in the place of the file would be waited for.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let file = match rustix::fs::openat(&dir, name, flags, Mode::empty()) {
+        Ok(file) => File::from(file),
+        Err(Errno::NOENT) => return Ok(None),
+        Err(Errno::LOOP) => {
+            let target =
+                rustix::fs::readlinkat(&dir, name, Vec::new()).map_err(DiskError::io("open", path))?;
+            return Err(DiskError::Symlink {
+                path: path.to_owned(),
+                target: PathBuf::from(OsStr::new(&*target.to_string_lossy())),
+            });
+        }
+        Err(other) => return Err(DiskError::io("open", path)(other)),
+    };
+    let stat = rustix::fs::fstat(&file).map_err(DiskError::io("open", path))?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(DiskError::NotAFile(path.to_owned()));
+    }
+    Ok(Some(file))
+}
+
+/// Removes the file of this name from its directory, which is open; one that is not there is no error.
+pub fn remove(dir: impl AsFd, path: &Path) -> Result<(), DiskError> {
+    let name = path
+        .file_name()
+        .ok_or_else(|| DiskError::NotPlain(path.to_owned()))?;
+    match rustix::fs::unlinkat(dir, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(other) => Err(DiskError::io("remove", path)(other)),
+    }
+}
+
 /// Whether an open directory holds nothing that anybody put there.
 pub fn is_empty(dir: impl AsFd) -> io::Result<bool> {
     Ok(owners(dir, 1)?.is_empty())
@@ -200,6 +269,22 @@ pub fn owners(dir: impl AsFd, most: usize) -> io::Result<Vec<(u32, u32)>> {
         }
     }
     Ok(owners)
+}
+
+/// Names of what an open directory holds, so many at most, in no order.
+pub fn names(dir: impl AsFd, most: usize) -> io::Result<Vec<OsString>> {
+    let mut names = Vec::new();
+    for entry in rustix::fs::Dir::read_from(dir)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if !matches!(name, b"." | b"..") {
+            names.push(OsStr::from_bytes(name).to_owned());
+        }
+        if names.len() == most {
+            break;
+        }
+    }
+    Ok(names)
 }
 
 /// Whether a file of the same name may be there already.
@@ -232,7 +317,7 @@ pub fn write_as(path: &Path, content: &[u8], over: Over, mode: u32) -> Result<bo
         },
     )?
     .dir;
-    let mut temporary = std::ffi::OsString::from(".");
+    let mut temporary = OsString::from(".");
     temporary.push(name);
     temporary.push(format!(".{}.tmp", std::process::id()));
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -334,6 +419,29 @@ mod tests {
             assert!(open_dir(&dir.join(path)).is_err(), "{path}");
         }
         assert_eq!(std::fs::read_dir(dir.join("real")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn only_plain_files_of_a_fair_size_are_read() {
+        let dir = scratch("read");
+        std::fs::write(dir.join("file"), "12345").unwrap();
+        symlink("file", dir.join("link")).unwrap();
+        symlink(".", dir.join("way")).unwrap();
+        rustix::fs::mkfifoat(rustix::fs::CWD, dir.join("pipe"), Mode::from_raw_mode(0o600)).unwrap();
+        std::fs::create_dir(dir.join("dir")).unwrap();
+        assert_eq!(read(&dir.join("file"), 5).unwrap().unwrap(), b"12345");
+        assert_eq!(read(&dir.join("none"), 5).unwrap(), None);
+        assert_eq!(read(&dir.join("none/file"), 5).unwrap(), None);
+        for (name, limit, says) in [
+            ("file", 4, "larger than 4 bytes"),
+            ("link", 9, "is a symbolic link to file"),
+            ("way/file", 9, "is a symbolic link to ."),
+            ("pipe", 9, "is not a plain file"),
+            ("dir", 9, "is not a plain file"),
+        ] {
+            let error = read(&dir.join(name), limit).unwrap_err().to_string();
+            assert!(error.contains(says), "{name}: {error}");
+        }
     }
 
     #[test]

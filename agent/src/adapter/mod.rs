@@ -12,6 +12,8 @@ pub mod media;
 
 pub mod surroundings;
 
+pub mod well;
+
 pub mod owner;
 
 pub mod image;

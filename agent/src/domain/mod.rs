@@ -26,6 +26,8 @@ pub mod schedule;
 
 pub mod throttle;
 
+pub mod wellness;
+
 pub mod event;
 
 pub mod metrics;

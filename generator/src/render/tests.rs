@@ -81,6 +81,7 @@ fn sonarr() -> Service {
         stop_timeout: Duration::from_secs(20),
         native: Vec::new(),
         wants: Vec::new(),
+        databases: Vec::new(),
         podman_args: Vec::new(),
     }
 }

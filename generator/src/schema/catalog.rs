@@ -23,6 +23,12 @@ pub static CATALOG: &[Key] = &[
         "Where the image looks for its state.",
     ),
     key(
+        "databases",
+        Kind::List(&Kind::Text),
+        "none",
+        "SQLite databases that are checked every week, each `{state.ROLE}/FILE`.",
+    ),
+    key(
         "layouts",
         Kind::Map(&Kind::Table(LAYOUT)),
         "none",

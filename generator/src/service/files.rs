@@ -248,6 +248,18 @@ pub(super) fn targets(
     }
 }
 
+/// `{state.ROLE}/file` of the catalogue, as the host sees it: whoever looks at a database does so from outside.
+pub(super) fn databases(layers: Layers<'_>, state: &[Mount]) -> Vec<String> {
+    layers
+        .each_text("databases")
+        .filter_map(|text| {
+            let (role, below) = text.strip_prefix("{state.")?.split_once("}/")?;
+            let mount = state.iter().find(|mount| mount.role == role)?;
+            Some(join(&mount.source, below))
+        })
+        .collect()
+}
+
 pub(super) fn join(base: &str, below: &str) -> String {
     value::normal_path(&[base, "/", below].concat())
 }

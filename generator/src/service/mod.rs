@@ -177,6 +177,7 @@ pub fn resolve(context: Context<'_>, layers: Layers<'_>, checker: &mut Checker<'
         stop_timeout: layers.duration("stop-timeout").unwrap_or(Duration::from_secs(30)),
         native: native(&context, layers),
         wants: wants(layers),
+        databases: files::databases(layers, &state),
         podman_args: layers.texts("podman-args"),
         dns: network::dns(&context, layers, &network, checker),
         disposable: files::disposable(layers),

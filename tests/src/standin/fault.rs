@@ -19,6 +19,7 @@
 //! | `slow-stop 10s` | a stop takes that long |
 //! | `exit 3 [once]` | the application exits with that code; with `once` the line is taken out first |
 //! | `signal 11 [once]` | the application kills itself by that signal |
+//! | `unwell TEXT` | it answers as ever, and its own health list (Servarr, Bazarr) holds that text as an error |
 //! | `slow-start 5s`, `migrate 10s`, `fail-start` | read at the next start, like `STANDIN_SLOW_START` and its kin |
 //!
 //! Durations are `3s`, `250ms`, `2m` or plain seconds; sizes are bytes or `K`, `M`, `G`. `#` starts a comment.
@@ -47,8 +48,16 @@ pub enum Fault {
     Leak(usize),
     IgnoreSigterm,
     SlowStop(Duration),
-    Exit { code: i32, once: bool },
-    Signal { number: i32, once: bool },
+    Exit {
+        code: i32,
+        once: bool,
+    },
+    Signal {
+        number: i32,
+        once: bool,
+    },
+    /// The text is in [`FaultSet::unwell`].
+    Unwell,
     SlowStart(Duration),
     Migrate(Duration),
     FailStart,
@@ -59,6 +68,10 @@ impl Fault {
     pub fn parse(line: &str) -> Result<Option<Self>, String> {
         let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
         let Some(name) = words.next() else { return Ok(None) };
+        if name == "unwell" {
+            let text = words.next().map(|_| Some(Self::Unwell));
+            return text.ok_or_else(|| format!("{line:?} has no text"));
+        }
         let (argument, once) = match (words.next(), words.next()) {
             (argument, Some("once")) => (argument, true),
             (argument, None) => (argument, false),
@@ -138,6 +151,8 @@ fn size(text: &str) -> Option<usize> {
 pub struct FaultSet {
     faults: Vec<Fault>,
     since: Option<SystemTime>,
+    /// What the application says of itself.
+    pub unwell: Vec<String>,
     /// What could not be understood.
     pub mistakes: Vec<String>,
 }
@@ -151,6 +166,10 @@ impl FaultSet {
         };
         for line in text.lines() {
             match Fault::parse(line) {
+                Ok(Some(Fault::Unwell)) => {
+                    let text = line.trim().trim_start_matches("unwell").trim();
+                    set.unwell.push(text.to_owned());
+                }
                 Ok(fault) => set.faults.extend(fault),
                 Err(mistake) => set.mistakes.push(mistake),
             }
@@ -248,7 +267,7 @@ mod tests {
                 rows += 1;
             }
         }
-        assert_eq!(rows, 20);
+        assert_eq!(rows, 21);
     }
 
     #[test]
@@ -259,6 +278,9 @@ mod tests {
         let set = FaultSet::parse("leak 2M # slowly\nexplode\n\nexit 3 once\n200\nslow\n", None);
         assert!(set.has(Fault::Leak(2 << 20)) && set.has(Fault::Exit { code: 3, once: true }));
         assert_eq!(set.mistakes.len(), 3);
+        let set = FaultSet::parse("unwell Indexers are gone: all\nunwell\n", None);
+        assert_eq!(set.unwell, ["Indexers are gone: all"]);
+        assert_eq!(set.mistakes.len(), 1);
     }
 
     #[test]

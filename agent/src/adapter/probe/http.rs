@@ -27,7 +27,8 @@ const EXCHANGE_MAX: usize = HEAD_MAX + BODY_MAX + 48 * 1024;
 /// The longest value of a header that is kept.
 const VALUE_MAX: usize = 1024;
 
-const SESSION_ID: HeaderName = HeaderName::from_static("x-transmission-session-id");
+/// What Transmission's RPC wants back in the next request.
+pub const SESSION_ID: HeaderName = HeaderName::from_static("x-transmission-session-id");
 
 /// What is asked.
 pub struct Question<'a> {
@@ -39,6 +40,10 @@ pub struct Question<'a> {
     pub path: &'a str,
     /// Whether the body is wanted, by status.
     pub wants_body: &'a (dyn Fn(u16) -> bool + Sync),
+    /// Headers beside those of every request. A value may be a secret, which no error text repeats.
+    pub headers: &'a [(HeaderName, HeaderValue)],
+    /// JSON that is sent along with a POST; empty for all else.
+    pub body: &'a str,
 }
 
 /// Why there is no answer. Each is the application's doing, and the text says what it did.
@@ -93,16 +98,19 @@ pub async fn exchange(stream: TcpStream, question: &Question<'_>) -> Result<Answ
 fn request(question: &Question<'_>) -> Result<Request<String>, Trouble> {
     let bad = || Trouble::Path(question.path.to_owned());
     let uri: Uri = question.path.parse().map_err(|_| bad())?;
-    let body = if question.method == Method::POST { "{}" } else { "" };
-    Request::builder()
+    let mut request = Request::builder()
         .method(question.method.clone())
         .uri(uri)
         .header(header::HOST, question.authority)
         .header(header::USER_AGENT, concat!("dagger/", env!("CARGO_PKG_VERSION")))
         .header(header::ACCEPT, "*/*")
         .header(header::CONNECTION, "close")
-        .body(body.to_owned())
-        .map_err(|_| bad())
+        .body(question.body.to_owned())
+        .map_err(|_| bad())?;
+    for (name, value) in question.headers {
+        request.headers_mut().insert(name.clone(), value.clone());
+    }
+    Ok(request)
 }
 
 async fn read(response: Response<Incoming>, question: &Question<'_>) -> Result<Answer, Trouble> {
@@ -113,7 +121,7 @@ async fn read(response: Response<Incoming>, question: &Question<'_>) -> Result<A
         location: text(headers, &header::LOCATION),
         server: text(headers, &header::SERVER),
         challenge: text(headers, &header::WWW_AUTHENTICATE),
-        session: headers.contains_key(SESSION_ID),
+        session: text(headers, &SESSION_ID),
         retry_after: headers.contains_key(header::RETRY_AFTER),
         body: Vec::new(),
     };

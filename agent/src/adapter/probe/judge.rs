@@ -13,8 +13,8 @@ pub struct Answer {
     pub server: Option<String>,
     /// `WWW-Authenticate`.
     pub challenge: Option<String>,
-    /// `X-Transmission-Session-Id` is there.
-    pub session: bool,
+    /// `X-Transmission-Session-Id`.
+    pub session: Option<String>,
     /// `Retry-After` is there.
     pub retry_after: bool,
     /// The body, up to the limit; empty where no rule needs it ([`wants_body`]).
@@ -129,7 +129,7 @@ fn transmission(answer: &Answer) -> Judgement {
         .as_deref()
         .is_some_and(|server| server.contains("Transmission"));
     match answer.status {
-        409 if answer.session => Good("RPC answers".into()),
+        409 if answer.session.is_some() => Good("RPC answers".into()),
         200 if holds(&answer.body, "\"result\"") => Good("RPC answers".into()),
         401 if answer
             .challenge
@@ -339,7 +339,7 @@ mod tests {
             ..answer
         };
         let session = Answer {
-            session: true,
+            session: Some("x".into()),
             ..answer(409, "")
         };
         let login = |realm: &str| Answer {

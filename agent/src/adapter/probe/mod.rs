@@ -6,6 +6,8 @@ pub mod http;
 
 pub mod exec;
 
+pub mod call;
+
 use std::ffi::OsString;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -117,6 +119,12 @@ async fn ask_http(probe: &Probe, address: SocketAddr, connected: &AtomicBool) ->
             authority: &authority,
             path: &path,
             wants_body: &|status| judge::wants_body(probe, status),
+            headers: &[],
+            body: if probe.kind == Kind::Transmission {
+                "{}"
+            } else {
+                ""
+            },
         };
         let answer = match http::exchange(stream, &question).await {
             Ok(answer) => answer,

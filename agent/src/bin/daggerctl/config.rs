@@ -151,6 +151,7 @@ fn service(service: &Service) -> Tree {
         stop_timeout,
         native,
         wants,
+        databases,
         podman_args,
     } = service;
     let mut keys = Keys(Vec::new());
@@ -224,6 +225,7 @@ fn service(service: &Service) -> Tree {
         "wants",
         &wants.iter().map(ToString::to_string).collect::<Vec<_>>(),
     );
+    keys.list("databases", databases);
     keys.list("podman-args", podman_args);
     Tree::Table(keys.0)
 }

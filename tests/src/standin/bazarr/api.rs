@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::config::Config;
 use crate::standin::clock::Civil;
+use crate::standin::fault::Faults;
 use crate::standin::http::{Request, Response, parameter};
 use crate::standin::life::{End, Life};
 use crate::standin::store::Store;
@@ -73,10 +74,11 @@ impl Api {
         match (request.method.as_str(), path) {
             ("GET", "system/health") => {
                 let issue = "This is required to get subtitles";
-                object(
-                    200,
-                    &json!({ "data": [{ "object": "Missing languages profile", "issue": issue }] }),
-                )
+                let mut data = vec![json!({ "object": "Missing languages profile", "issue": issue })];
+                for text in Faults::new(&self.directory).now().unwell {
+                    data.push(json!({ "object": "Stand-in", "issue": text }));
+                }
+                object(200, &json!({ "data": data }))
             }
             ("GET", "system/status") => self.status(),
             ("POST", "system") => match request.parameter("action") {

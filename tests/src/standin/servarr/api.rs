@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::Application;
 use super::config::Config;
 use crate::standin::clock::Civil;
+use crate::standin::fault::Faults;
 use crate::standin::http::{Request, Response};
 use crate::standin::life::{End, Life};
 use crate::standin::store::Store;
@@ -206,6 +207,9 @@ impl Api {
         })];
         if self.write_failed.load(Ordering::SeqCst) {
             items.push(json!({ "id": 2, "source": "DatabaseCheck", "type": "error", "message": "The database cannot be written", "wikiUrl": "" }));
+        }
+        for (id, text) in (3..).zip(Faults::new(&self.state).now().unwell) {
+            items.push(json!({ "id": id, "source": "StandInCheck", "type": "error", "message": text, "wikiUrl": "" }));
         }
         Value::Array(items)
     }

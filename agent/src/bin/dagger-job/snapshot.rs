@@ -1,0 +1,368 @@
+//! A copy of a database that is in use, and what SQLite says of it. The original is never written to.
+//!
+//! The copy is made by SQLite's online backup (https://www.sqlite.org/backup.html) from a connection that is read-only
+//! down to the shared memory: `readonly_shm=1` opens `-shm` for reading and makes none where there is none
+//! (os_unix.c, unixOpenSharedMemory), so that the application's directory stays as it is. Its locks are those of any reader.
+//! A database that nobody has open gets no lock and no log (`immutable=1`), and what was found counts only if its files
+//! are the same afterwards.
+
+use std::fmt::Write as _;
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant, SystemTime};
+
+use dagger_agent::adapter::disk;
+use rusqlite::backup::{Backup, StepResult};
+use rusqlite::{Connection, Error, ErrorCode, OpenFlags};
+
+/// What is left free beside the copy.
+const SPARE: u64 = 256 << 20;
+/// So long a database may be too busy to be copied.
+const PATIENCE: Duration = Duration::from_mins(10);
+/// Pages at a time, where a reader holds up writers.
+const PIECE: i32 = 2048;
+/// The most characters of SQLite's own words.
+const WORDS_MAX: usize = 100;
+
+/// What was found.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Found {
+    /// There is no such database (yet).
+    Nothing,
+    /// SQLite has nothing to say.
+    Good,
+    /// Its first complaint.
+    Damaged(String),
+}
+
+/// Copies `source` to `copy` and looks through that.
+pub fn check(source: &Path, copy: &Path) -> Result<Found, String> {
+    let Some(before) = State::of(source)? else {
+        return Ok(Found::Nothing);
+    };
+    enough_room(before.bytes(), copy)?;
+    let told = backup(source, copy, before.at_rest()).and_then(|copied| {
+        if copied {
+            quick_check(copy).map(Some)
+        } else {
+            Ok(None)
+        }
+    });
+    if before.at_rest() && State::of(source)? != Some(before) {
+        return Err("it was taken into use meanwhile".into());
+    }
+    match told {
+        Ok(None) => Err("it is written to all the time".into()),
+        Ok(Some(text)) if text == "ok" => Ok(Found::Good),
+        Ok(Some(text)) => Ok(Found::Damaged(first_words(&text))),
+        Err(error) if is_damage(&error) => Ok(Found::Damaged(first_words(&said(&error)))),
+        Err(error) => Err(said(&error)),
+    }
+}
+
+/// A database's files, before and after.
+#[derive(Debug, PartialEq, Eq)]
+struct State {
+    bytes: u64,
+    changed: SystemTime,
+    /// Its header says that it is used with a write-ahead log (https://www.sqlite.org/fileformat.html, offset 18).
+    logged: bool,
+    /// Bytes of the log; none when there is no such file.
+    log: Option<u64>,
+}
+
+impl State {
+    /// None when there is no database. What is no plain file is an error.
+    fn of(source: &Path) -> Result<Option<Self>, String> {
+        // Closed again before SQLite opens it: closing any descriptor of a file drops all of a process's locks on it (fcntl(2)).
+        let open = |path: &Path| disk::open_file(path).map_err(|error| error.to_string());
+        let failed = |error: io::Error| format!("cannot look at {}: {error}", source.display());
+        let Some(file) = open(source)? else {
+            return Ok(None);
+        };
+        let data = file.metadata().map_err(failed)?;
+        let mut version = [0; 1];
+        let read = file.read_at(&mut version, 18).map_err(failed)?;
+        let mut log = source.as_os_str().to_owned();
+        log.push("-wal");
+        let log = match open(Path::new(&log))? {
+            Some(file) => Some(file.metadata().map_err(failed)?.len()),
+            None => None,
+        };
+        Ok(Some(Self {
+            bytes: data.len(),
+            changed: data.modified().map_err(failed)?,
+            logged: read == 1 && version == [2],
+            log,
+        }))
+    }
+
+    fn bytes(&self) -> u64 {
+        self.bytes.saturating_add(self.log.unwrap_or(0))
+    }
+
+    /// Nobody has it open: whoever does has a log beside it. Opened as usual it would get one.
+    fn at_rest(&self) -> bool {
+        self.logged && self.log.is_none()
+    }
+}
+
+fn enough_room(size: u64, copy: &Path) -> Result<(), String> {
+    let room = copy.parent().unwrap_or(copy);
+    let stat =
+        rustix::fs::statvfs(room).map_err(|error| format!("cannot look at {}: {error}", room.display()))?;
+    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    let need = size.saturating_add(SPARE);
+    if free < need {
+        return Err(format!(
+            "{} MiB are needed in {} and {} are free",
+            need >> 20,
+            room.display(),
+            free >> 20
+        ));
+    }
+    Ok(())
+}
+
+/// Whether a copy was made; not when the database was too busy for too long.
+fn backup(source: &Path, copy: &Path, at_rest: bool) -> rusqlite::Result<bool> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_URI
+        | OpenFlags::SQLITE_OPEN_NOFOLLOW
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let from = Connection::open_with_flags(uri(source, at_rest), flags)?;
+    // In a write-ahead log a reader holds up nobody, and all at once is quickest; else writers get their turn in between.
+    let mode: String = from.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
+    let pages = if mode == "wal" { -1 } else { PIECE };
+    let mut to = Connection::open(copy)?;
+    // The copy is thrown away: nothing of it has to survive a power cut.
+    to.execute_batch("PRAGMA synchronous = OFF")?;
+    let backup = Backup::new(&from, &mut to)?;
+    let end = Instant::now() + PATIENCE;
+    while Instant::now() < end {
+        match backup.step(pages)? {
+            StepResult::Done => return Ok(true),
+            StepResult::More => sleep(Duration::from_millis(20)),
+            _ => sleep(Duration::from_millis(200)),
+        }
+    }
+    Ok(false)
+}
+
+fn quick_check(copy: &Path) -> rusqlite::Result<String> {
+    let copy = Connection::open(copy)?;
+    // What the application's own schema calls is not run with our rights.
+    copy.execute_batch("PRAGMA trusted_schema = OFF")?;
+    copy.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+}
+
+/// `file:` with all bytes that mean something there escaped (https://www.sqlite.org/uri.html).
+fn uri(path: &Path, at_rest: bool) -> String {
+    let mut uri = String::from("file:");
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' => uri.push(char::from(*byte)),
+            byte if byte.is_ascii_alphanumeric() => uri.push(char::from(*byte)),
+            byte => {
+                // Writing to a text cannot fail.
+                let _ = write!(uri, "%{byte:02X}");
+            }
+        }
+    }
+    uri.push_str(if at_rest {
+        "?mode=ro&immutable=1"
+    } else {
+        "?mode=ro&readonly_shm=1"
+    });
+    uri
+}
+
+fn is_damage(error: &Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+    )
+}
+
+/// SQLite's own words, without the path that rusqlite puts before them.
+fn said(error: &Error) -> String {
+    match error {
+        Error::SqliteFailure(code, Some(text)) => format!("{text} (SQLite {})", code.extended_code),
+        other => other.to_string(),
+    }
+}
+
+/// The first line that says something: `*** in database main ***` does not.
+fn first_words(text: &str) -> String {
+    text.lines()
+        .find(|line| !line.starts_with("***") && !line.trim().is_empty())
+        .unwrap_or(text)
+        .chars()
+        .take(WORDS_MAX)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+    use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::fs::MetadataExt as _;
+    use std::path::PathBuf;
+    use std::process::{Child, Command, Stdio};
+
+    fn scratch(name: &str) -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("dagger-snapshot-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir_all(dir.join("state")).unwrap();
+        std::fs::create_dir(dir.join("room")).unwrap();
+        dir.canonicalize().unwrap()
+    }
+
+    fn fill(path: &Path, mode: &str) -> Connection {
+        let database = Connection::open(path).unwrap();
+        database
+            .execute_batch(&format!(
+                "PRAGMA journal_mode = {mode}; CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT);
+                 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
+                 INSERT INTO t SELECT i, 'some text of row ' || i FROM n;"
+            ))
+            .unwrap();
+        database
+    }
+
+    /// All that can be told of the files of a directory.
+    fn files(dir: &Path) -> BTreeMap<String, (u64, i64, i64, u64)> {
+        std::fs::read_dir(dir)
+            .unwrap()
+            .map(|entry| {
+                let entry = entry.unwrap();
+                let data = entry.metadata().unwrap();
+                let mut sum = DefaultHasher::new();
+                std::fs::read(entry.path()).unwrap().hash(&mut sum);
+                (
+                    entry.file_name().into_string().unwrap(),
+                    (data.ino(), data.mtime(), data.mtime_nsec(), sum.finish()),
+                )
+            })
+            .collect()
+    }
+
+    /// Holds a database open in a process of its own, as an application does: inside one process SQLite shares what is
+    /// open already. The test below starts it with a path; without one there is nothing to do.
+    #[test]
+    fn holder() {
+        let Ok(path) = std::env::var("DAGGER_TEST_HOLD") else {
+            return;
+        };
+        let mode = std::env::var("DAGGER_TEST_MODE").unwrap();
+        let database = fill(Path::new(&path), &mode);
+        println!("held");
+        let _ = io::stdin().read(&mut [0]);
+        drop(database);
+    }
+
+    fn hold(path: &Path, mode: &str) -> Child {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "snapshot::tests::holder", "--nocapture"])
+            .env("DAGGER_TEST_HOLD", path)
+            .env("DAGGER_TEST_MODE", mode)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        let out = child.stdout.as_mut().unwrap();
+        while !said.contains("held") {
+            let mut byte = [0];
+            assert_eq!(out.read(&mut byte).unwrap(), 1, "{said}");
+            said.push(char::from(byte[0]));
+        }
+        child
+    }
+
+    #[test]
+    fn a_good_database_in_use_is_good_and_stays_as_it_is() {
+        for mode in ["WAL", "DELETE"] {
+            let dir = scratch(mode);
+            let source = dir.join("state/a ?#%.db");
+            let mut holder = hold(&source, mode);
+            let before = files(&dir.join("state"));
+            assert_eq!(before.len(), if mode == "WAL" { 3 } else { 1 });
+            assert_eq!(
+                check(&source, &dir.join("room/copy.db")),
+                Ok(Found::Good),
+                "{mode}"
+            );
+            assert_eq!(files(&dir.join("state")), before, "{mode}: something was written");
+            // What is in the log only was copied, too.
+            let copy = Connection::open(dir.join("room/copy.db")).unwrap();
+            let rows: i64 = copy
+                .query_row("SELECT count(*) FROM t", [], |row| row.get(0))
+                .unwrap();
+            assert_eq!(rows, 20_000, "{mode}");
+            holder.stdin.take().unwrap().write_all(b"x").unwrap();
+            assert!(holder.wait().unwrap().success());
+        }
+    }
+
+    /// Nobody has it open: there is no log and no `-shm`, and none is made.
+    #[test]
+    fn a_database_at_rest_is_not_woken() {
+        let dir = scratch("rest");
+        let source = dir.join("state/rest.db");
+        drop(fill(&source, "WAL"));
+        let before = files(&dir.join("state"));
+        assert_eq!(before.len(), 1);
+        assert_eq!(check(&source, &dir.join("room/copy.db")), Ok(Found::Good));
+        assert_eq!(files(&dir.join("state")), before);
+    }
+
+    #[test]
+    fn damage_is_told_in_sqlites_words() {
+        let dir = scratch("damage");
+        let source = dir.join("state/bad.db");
+        drop(fill(&source, "DELETE"));
+        let file = std::fs::OpenOptions::new().write(true).open(&source).unwrap();
+        for page in 20..40 {
+            file.write_all_at(&[0xa5; 4096], page * 4096).unwrap();
+        }
+        let Ok(Found::Damaged(words)) = check(&source, &dir.join("room/copy.db")) else {
+            panic!("not found");
+        };
+        assert!(!words.is_empty() && !words.starts_with("***"), "{words}");
+        std::fs::write(&source, "this is no database at all".repeat(400)).unwrap();
+        let _ = std::fs::remove_file(dir.join("room/copy.db"));
+        let Ok(Found::Damaged(words)) = check(&source, &dir.join("room/copy.db")) else {
+            panic!("not found");
+        };
+        assert!(words.contains("not a database"), "{words}");
+    }
+
+    #[test]
+    fn what_is_no_file_of_the_service_is_refused() {
+        let dir = scratch("refuse");
+        let copy = dir.join("room/copy.db");
+        assert_eq!(check(&dir.join("state/none.db"), &copy), Ok(Found::Nothing));
+        drop(fill(&dir.join("other.db"), "DELETE"));
+        std::os::unix::fs::symlink("../other.db", dir.join("state/link.db")).unwrap();
+        std::os::unix::fs::symlink("..", dir.join("state/way")).unwrap();
+        for (path, says) in [
+            ("state/link.db", "symbolic link"),
+            ("state/way/other.db", "symbolic link"),
+            ("state", "not a plain file"),
+        ] {
+            let error = check(&dir.join(path), &copy).unwrap_err();
+            assert!(error.contains(says), "{path}: {error}");
+        }
+        let huge = dir.join("state/huge.db");
+        std::fs::File::create(&huge).unwrap().set_len(1 << 43).unwrap();
+        let error = check(&huge, &copy).unwrap_err();
+        assert!(error.contains("MiB are needed"), "{error}");
+        assert!(!copy.exists());
+    }
+}
