@@ -187,6 +187,11 @@ impl Case {
         Ok(Self { kind, service, lines })
     }
 
+    /// To whom it happens.
+    pub fn service(&self) -> &'static str {
+        self.service
+    }
+
     /// For people: what happens to whom.
     pub fn name(&self) -> String {
         let lines = if self.lines.is_empty() {
