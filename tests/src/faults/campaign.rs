@@ -11,11 +11,9 @@ use std::time::{Duration, Instant};
 
 /// Machines at a time.
 const MACHINES: u64 = 2;
-/// A service is restarted only so often before the agent waits longer and longer, as it should: six services, two
-/// attempts each, and the machine is replaced.
-const OWN_A_MACHINE: u64 = 12;
-/// Nothing is restarted there, so that a machine may live longer.
-const FOREIGN_A_MACHINE: u64 = 60;
+/// After that many faults on one machine a service has come and gone so often, and was restarted so often, that the
+/// agent does less and less about it, as it should: then the machine is replaced.
+const A_SERVICE: usize = 2;
 
 /// What is tried.
 #[derive(Debug, Clone)]
@@ -58,25 +56,43 @@ impl Kinds {
         }
     }
 
-    fn a_machine(&self) -> u64 {
+    /// Case `number` of a seed.
+    fn case(&self, seed: u64, number: u64) -> Result<Case> {
+        let mut dice = Dice::of(seed, number);
+        Ok(match self {
+            Self::Own(kinds) => Case::Own(own::Case::by_chance(kinds, &mut dice)?),
+            Self::Foreign(kinds) => Case::Foreign(foreign::Case::by_chance(kinds, &mut dice)?),
+        })
+    }
+}
+
+/// A fault of either sort that is about to happen.
+enum Case {
+    Own(own::Case),
+    Foreign(foreign::Case),
+}
+
+impl Case {
+    fn name(&self) -> String {
         match self {
-            Self::Own(_) => OWN_A_MACHINE,
-            Self::Foreign(_) => FOREIGN_A_MACHINE,
+            Self::Own(case) => case.name(),
+            Self::Foreign(case) => case.name(),
         }
     }
 
-    /// Case `number`: its name, and how it went. Only repairs say how long they took.
-    fn run(&self, stage: &Stage, seed: u64, number: u64) -> (String, Result<Option<own::Repair>>) {
-        let mut dice = Dice::of(seed, number);
+    /// The service that will be the worse for it.
+    fn service(&self) -> Option<&'static str> {
         match self {
-            Self::Own(kinds) => match own::Case::by_chance(kinds, &mut dice) {
-                Ok(case) => (case.name(), case.run(stage).map(Some)),
-                Err(error) => (String::new(), Err(error)),
-            },
-            Self::Foreign(kinds) => match foreign::Case::by_chance(kinds, &mut dice) {
-                Ok(case) => (case.name(), case.run(stage).map(|()| None)),
-                Err(error) => (String::new(), Err(error)),
-            },
+            Self::Own(case) => Some(case.service()),
+            Self::Foreign(_) => None,
+        }
+    }
+
+    /// Only repairs say how long they took.
+    fn run(&self, stage: &Stage) -> Result<Option<own::Repair>> {
+        match self {
+            Self::Own(case) => case.run(stage).map(Some),
+            Self::Foreign(case) => case.run(stage).map(|()| None),
         }
     }
 }
@@ -127,29 +143,36 @@ pub fn run(kinds: &Kinds, ground: &Ground, cases: u64, seed: u64) -> Outcome {
 
 impl Campaign<'_> {
     fn work(&self, machine: u64) {
-        let mut stage = None;
-        let mut done = 0;
+        let mut stage: Option<Stage> = None;
+        let mut hit: Vec<&str> = Vec::new();
         loop {
             let number = self.next.fetch_add(1, Ordering::Relaxed);
             if number >= self.cases {
                 return;
             }
-            if done == self.kinds.a_machine() {
-                stage = None;
-            }
+            let case = match self.kinds.case(self.seed, number) {
+                Ok(case) => case,
+                Err(error) => {
+                    self.note(number, "a case", Err(error));
+                    continue;
+                }
+            };
+            let before = |service| hit.iter().filter(|known| **known == service).count();
+            let worn = case.service().is_some_and(|service| before(service) >= A_SERVICE);
             // One machine at a time by that name: the old one has to be gone before.
+            stage = stage.filter(|stage| !worn && stage.is_fresh());
             let there = if let Some(stage) = stage.take() {
                 Ok(stage)
             } else {
-                done = 0;
+                hit.clear();
                 Stage::boot(self.ground, &format!("faults{machine}"))
             };
             match there {
                 Ok(there) => {
-                    let (name, outcome) = self.kinds.run(&there, self.seed, number);
-                    done += 1;
+                    hit.extend(case.service());
+                    let outcome = case.run(&there);
                     // What a finding leaves behind is not the next case's affair.
-                    if self.note(number, &name, outcome) {
+                    if self.note(number, &case.name(), outcome) {
                         stage = Some(there);
                     }
                 }

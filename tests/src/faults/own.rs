@@ -167,18 +167,29 @@ pub struct Repair {
 impl Case {
     /// One of these kinds, by chance, on a service by chance.
     pub fn by_chance(kinds: &[Kind], dice: &mut Dice) -> Result<Self> {
-        let kind = dice.one(kinds).context("no kinds")?;
-        Self::of(*kind, dice)
-    }
-
-    /// One of this kind.
-    pub fn of(kind: Kind, dice: &mut Dice) -> Result<Self> {
+        let kind = *dice.one(kinds).context("no kinds")?;
         let service = dice.one(kind.on).context("no service")?;
         let lines = match kind.how {
             How::File(choices) => dice.one(choices).context("no lines")?,
             How::Signal(_) | How::Child => "",
         };
         Ok(Self { kind, service, lines })
+    }
+
+    /// One of this kind, on another service each turn: the second restart of one and the same is waited for.
+    pub fn in_turn(kind: Kind, turn: usize) -> Result<Self> {
+        let mut services = kind.on.iter().cycle().skip(turn);
+        let service = services.next().context("no service")?;
+        let lines = match kind.how {
+            How::File(choices) => choices.first().context("no lines")?,
+            How::Signal(_) | How::Child => "",
+        };
+        Ok(Self { kind, service, lines })
+    }
+
+    /// To whom it happens.
+    pub fn service(&self) -> &'static str {
+        self.service
     }
 
     /// For people: what happens to whom.
