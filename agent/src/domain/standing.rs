@@ -193,7 +193,14 @@ pub(super) fn direct(name: &str, standing: &Standing) -> Option<Root> {
         Some(Cause::Frozen) => return seen(FROZEN.into()),
         Some(Cause::Stuck(how)) => return seen(stuck(how)),
         Some(Cause::Refused(words)) => return seen(format!("cannot start: {words}")),
-        Some(Cause::Jump(_) | Cause::Load(_) | Cause::Provider(..) | Cause::Progress(_) | Cause::Turn(_))
+        Some(
+            Cause::Jump(_)
+            | Cause::Load(_)
+            | Cause::Together(_)
+            | Cause::Provider(..)
+            | Cause::Progress(_)
+            | Cause::Turn(_),
+        )
         | None => {}
     }
     match standing.health {

@@ -21,6 +21,8 @@ const LOADED_PERCENT: f64 = 60.0;
 const LATE: Duration = Duration::from_secs(1);
 /// After a jump of the clock, a resume or a standstill, applications get this long to find themselves.
 const SETTLE: Duration = Duration::from_mins(1);
+/// So many services that fail together are no coincidence where they are most of those that run.
+const TOGETHER: usize = 3;
 /// Restarts of two services are at least so far apart.
 pub const APART: Duration = Duration::from_secs(5);
 /// Less processor time than this between two looks is no sign of work, as a share in percent: an event loop that waits
@@ -134,6 +136,8 @@ pub struct Surroundings {
     pub late: Duration,
     /// How long ago the clock jumped, the machine resumed, or we ourselves stood still; in words, what.
     pub jump: Option<(Duration, &'static str)>,
+    /// Services that have ceased to answer within a minute of this one, itself among them, and all that run.
+    pub together: (usize, usize),
     /// The last restart that we made: of which service, how long ago.
     pub restarted: Option<(String, Duration)>,
 }
@@ -151,6 +155,8 @@ pub enum Cause {
     Jump(String),
     /// The machine has too much to do.
     Load(String),
+    /// Most services ceased to answer at the same time.
+    Together(String),
     /// A service that it wants is not healthy.
     Provider(String, Health),
     /// It is at work.
@@ -178,7 +184,7 @@ impl Cause {
             // An operator did it, or a disk that may still come back.
             Self::Place(_) | Self::Refused(_) | Self::Frozen | Self::Stuck(_) => (HOUR, After::Fail),
             Self::Jump(_) => (SETTLE * 2, After::Act),
-            Self::Load(_) => (Duration::from_mins(15), After::Act),
+            Self::Load(_) | Self::Together(_) => (Duration::from_mins(15), After::Act),
             Self::Provider(..) => (Duration::from_mins(10), After::Act),
             Self::Progress(_) => (budget.max(Duration::from_mins(2)) * 2, After::Act),
             Self::Turn(_) => (APART * 60, After::Act),
@@ -199,6 +205,7 @@ impl Cause {
             Self::Stuck(_) => "stuck",
             Self::Jump(_) => "jump",
             Self::Load(_) => "load",
+            Self::Together(_) => "together",
             Self::Provider(..) => "provider",
             Self::Progress(_) => "progress",
             Self::Turn(_) => "turn",
@@ -212,7 +219,11 @@ impl fmt::Display for Cause {
         match self {
             Self::Place(place) => place.fmt(f),
             Self::Frozen => f.write_str("it is frozen (podman unpause or systemctl thaw wakes it)"),
-            Self::Stuck(why) | Self::Jump(why) | Self::Load(why) | Self::Refused(why) => f.write_str(why),
+            Self::Stuck(why)
+            | Self::Jump(why)
+            | Self::Load(why)
+            | Self::Together(why)
+            | Self::Refused(why) => f.write_str(why),
             Self::Provider(name, health) => write!(f, "{name}, which it wants, is {}", health.word()),
             Self::Progress(what) => write!(f, "{what}, so it is at work"),
             Self::Turn(name) => write!(f, "{name} was restarted a moment ago"),
@@ -252,6 +263,12 @@ impl Surroundings {
             return Some(Cause::Load(format!(
                 "the machine is under load: the question itself was {:.1} s late",
                 self.late.as_secs_f64()
+            )));
+        }
+        let (sick, all) = self.together;
+        if sick >= TOGETHER && sick * 2 > all {
+            return Some(Cause::Together(format!(
+                "{sick} of {all} services ceased to answer at the same time: it is the machine, or its network"
             )));
         }
         if let Some((name, health)) = self.providers.first() {

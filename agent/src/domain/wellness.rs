@@ -89,8 +89,9 @@ pub fn servarr_status(body: &[u8]) -> Result<Identity, String> {
     })
 }
 
-/// `GET /api/v3/health` (Sonarr's HealthResource.cs): only what it calls a warning or an error is a problem, and that a
-/// newer version exists is not one: the image decides that.
+/// `GET /api/v3/health` (Sonarr's HealthResource.cs): only what it calls an error is a problem. Warnings
+/// are what every new installation has (no indexers, no download client), and that a newer version exists is for the image
+/// to decide.
 pub fn servarr_health(body: &[u8]) -> Result<Vec<String>, String> {
     #[derive(Deserialize)]
     struct Item {
@@ -104,7 +105,7 @@ pub fn servarr_health(body: &[u8]) -> Result<Vec<String>, String> {
     let items: Vec<Item> = read(body, "the health list of one of Servarr's applications")?;
     Ok(items
         .into_iter()
-        .filter(|item| matches!(item.kind.to_ascii_lowercase().as_str(), "warning" | "error"))
+        .filter(|item| item.kind.eq_ignore_ascii_case("error"))
         .filter(|item| item.source != "UpdateCheck")
         .map(|item| {
             item.message

@@ -286,7 +286,7 @@ impl ServiceObject {
     }
 
     /// What is waited for where the service does not answer and that is not its own doing, in one word: "not-mounted",
-    /// "emptied", "disk-full", "read-only", "disk-error", "frozen", "stuck", "jump", "load", "provider", "progress",
+    /// "emptied", "disk-full", "read-only", "disk-error", "frozen", "stuck", "jump", "load", "together", "provider", "progress",
     /// "turn", "refused"; else empty.
     #[zbus(property)]
     fn cause(&self) -> String {

@@ -128,8 +128,8 @@ mod tests {
     }
 
     /// Without the sandbox's own places being in the way: tests live in /tmp.
-    fn scratch() -> Root {
-        let dir = std::env::temp_dir().join(format!("dagger-places-{}", std::process::id()));
+    fn scratch(name: &str) -> Root {
+        let dir = std::env::temp_dir().join(format!("dagger-places-{}-{name}", std::process::id()));
         let _ = std::fs::remove_dir_all(&dir);
         std::fs::create_dir_all(dir.join("state")).unwrap();
         Root::new(dir)
@@ -137,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_directory_that_is_gone_is_told_by_its_name() {
-        let root = scratch();
+        let root = scratch("gone");
         let subject = Subject {
             places: vec![wanted("/state", Kind::State), wanted("/fun", Kind::MediaRead)],
             ..Subject::default()
@@ -150,13 +150,13 @@ mod tests {
 
     #[test]
     fn what_a_read_only_file_system_hinders_is_who_writes() {
-        let path = scratch().join("/state");
+        let path = scratch("read-only").join("/state");
         let table = format!(
             "1 0 0:1 / / rw - ext4 x rw\n2 1 0:2 / {} rw - ext4 x ro\n",
             path.display()
         );
         let mounts = Mounts::parse(table.as_bytes());
-        let root = scratch();
+        let root = scratch("read-only");
         let trouble = |kind| trouble(&root, &wanted("/state", kind), &mounts);
         assert_eq!(trouble(Kind::State), Some(Trouble::ReadOnly));
         assert_eq!(trouble(Kind::Media), Some(Trouble::ReadOnly));

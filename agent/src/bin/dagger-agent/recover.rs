@@ -28,6 +28,8 @@ const LAST_LINES: u32 = 20;
 
 /// A disk that has not answered by then does not answer.
 const LOOK: Duration = Duration::from_secs(5);
+/// Services that fall within this time of each other fall together.
+const WITH: Duration = Duration::from_mins(1);
 /// How often media is looked at while nothing says that it has changed.
 const MEDIA: Duration = Duration::from_secs(15);
 
@@ -249,19 +251,22 @@ impl Agent {
         let mut found = Surroundings::default();
         seen.put_into(&mut found);
         found.activity.lines = lines;
-        // An application that answers, and wrongly, is not too busy to answer.
-        if matches!(entry.answer, Some(Observation::Bad { .. })) {
+        // An application that answers, and wrongly, is not too busy to answer, and neither is a machine.
+        let wrong = matches!(entry.answer, Some(Observation::Bad { .. }));
+        if wrong {
             found.activity = Activity {
                 over: found.activity.over,
                 ..Activity::default()
             };
+            found.pressure = None;
         }
+        let fell = entry.fell;
         let phase = entry.unit().phase();
         // A unit whose dependency has failed stays queued for ever (systemd 257), or stops (252).
         let queued = entry.unit().sub_state == "auto-restart-queued";
         found.down =
             matches!(phase, Phase::Stopped | Phase::Failed) || (phase == Phase::Restarting && queued);
-        found.late = entry.late;
+        found.late = if wrong { Duration::ZERO } else { entry.late };
         found.jump = self.jump.map(|(at, what)| (now.saturating_sub(at), what));
         found.restarted = self
             .restarted
@@ -269,6 +274,7 @@ impl Agent {
             .filter(|(other, _)| other != key)
             .map(|(other, at)| (other.to_string(), now.saturating_sub(*at)));
         let wants = entry.service.wants.clone();
+        found.together = if wrong { (0, 0) } else { self.fallen_with(fell) };
         found.providers = wants
             .into_iter()
             .filter_map(|name| {
@@ -281,6 +287,24 @@ impl Agent {
             entry.around = Some(found.clone());
         }
         self.happened(key, &Happened::Found(Box::new(found))).await
+    }
+
+    /// Services that ceased to answer within a minute of this time, and all that run.
+    fn fallen_with(&self, fell: Duration) -> (usize, usize) {
+        let running = || {
+            self.services
+                .values()
+                .filter(|entry| entry.unit().phase() == Phase::Active)
+        };
+        let silent = running().filter(|entry| {
+            let sick = !matches!(
+                entry.machine.health(),
+                Health::Healthy | Health::Degraded | Health::Starting
+            );
+            let wrong = matches!(entry.answer, Some(Observation::Bad { .. }));
+            sick && !wrong && entry.fell.abs_diff(fell) <= WITH
+        });
+        (silent.count(), running().count())
     }
 
     /// A unit of ours was to be started, and something that it requires could not be.

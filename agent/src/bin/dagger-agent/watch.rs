@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dagger_agent::adapter::bus::ServiceView;
 use dagger_agent::adapter::systemd::News;
-use dagger_agent::adapter::{clock, image, media, probe};
+use dagger_agent::adapter::{clock, image, media, probe, well};
 use dagger_agent::domain::health::Health;
 use dagger_agent::domain::machine::{Effect, Happened};
 use dagger_agent::domain::observation::Observation;
@@ -25,6 +25,10 @@ impl Agent {
     /// systemd has something to say.
     pub async fn news(&mut self, news: News) -> zbus::Result<()> {
         match news {
+            News::Unit(name, change) if name == well::WELL_UNIT || name == well::CHECK_UNIT => {
+                let ended = change.active_state.is_some_and(|state| state == "inactive");
+                if ended { self.read_well().await } else { Ok(()) }
+            }
             News::Unit(name, change) => {
                 let Some(key) = self.units.get(&name).cloned() else {
                     return Ok(());
@@ -51,6 +55,25 @@ impl Agent {
             }
             News::Ended => Ok(()),
         }
+    }
+
+    /// What the applications say of themselves, as the programs that ask them have left it.
+    pub async fn read_well(&mut self) -> zbus::Result<()> {
+        let keys: Vec<Key> = self.services.keys().cloned().collect();
+        for key in keys {
+            let Some(entry) = self.services.get(&key) else {
+                continue;
+            };
+            let well = well::read(&self.root, &entry.service.name).unwrap_or_else(|error| {
+                log::warn!("{key}: what it says of itself cannot be read: {error}");
+                None
+            });
+            let problems = well.map(|well| well.problems).unwrap_or_default();
+            if problems != entry.machine.problems() {
+                self.happened(&key, &Happened::Well(problems)).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Looks again at everything about a service that a change of its unit may have changed.

@@ -6,7 +6,7 @@ const STATUS: &[u8] =
     br#"{ "appName": "Sonarr", "instanceName": "Series", "version": "4.0.19.2979", "isDocker": true }"#;
 
 #[test]
-fn servarr_counts_warnings_and_errors_and_nothing_else() {
+fn servarr_counts_errors_and_nothing_else() {
     let item = |source: &str, kind: &str, message: &str| {
         format!(
             r#"{{"id":1,"source":"{source}","type":"{kind}","message":"{message}","wikiUrl":"https://w/"}}"#
@@ -16,18 +16,18 @@ fn servarr_counts_warnings_and_errors_and_nothing_else() {
         "[{},{},{},{},{}]",
         item(
             "IndexerStatusCheck",
-            "warning",
-            "Indexers unavailable due to failures: Nyaa"
+            "error",
+            "All indexers are unavailable due to failures"
         ),
         item("RootFolderCheck", "error", "Missing root folder: /fun/shows"),
-        item("SomeCheck", "notice", "A notice"),
+        item("IndexerRssCheck", "warning", "No indexers are available"),
         item("OtherCheck", "ok", "Fine"),
         item("UpdateCheck", "warning", "New update is available"),
     );
     assert_eq!(
         servarr_health(list.as_bytes()).unwrap(),
         [
-            "Indexers unavailable due to failures: Nyaa",
+            "All indexers are unavailable due to failures",
             "Missing root folder: /fun/shows"
         ]
     );
