@@ -101,7 +101,10 @@ fn given_up(ground: &Ground) -> Result<()> {
     // It hangs as soon as it has answered once: each restart brings it back for a moment.
     machine.fault("sonarr", "exit 9")?;
     machine.wait_health("sonarr", "failed", Duration::from_mins(3))?;
-    let told = events(&machine, "sonarr", "not restarted any more")?;
+    let told = machine.wait_for("a word about the end", MINUTE, |m| {
+        let told = events(m, "sonarr", "not restarted any more")?;
+        Ok((!told.is_empty()).then_some(told))
+    })?;
     ensure!(told.len() == 1, "told {} times: {told:?}", told.len());
     machine.wait_unit("dagger-sonarr.service", "inactive", MINUTE)?;
     let restarts = machine.unit("dagger-sonarr.service", "NRestarts")?;

@@ -69,7 +69,14 @@ impl Phase {
     pub fn of(load_state: &str, active_state: &str, sub_state: &str) -> Self {
         match (active_state, sub_state) {
             ("active" | "reloading" | "refreshing" | "maintenance", _) => Self::Active,
-            ("activating", "auto-restart" | "auto-restart-queued") => Self::Restarting,
+            // systemd 254 and later pass through `failed` or `inactive` on the way to a restart.
+            (
+                _,
+                "auto-restart"
+                | "auto-restart-queued"
+                | "failed-before-auto-restart"
+                | "dead-before-auto-restart",
+            ) => Self::Restarting,
             ("activating", _) => Self::Activating,
             ("deactivating", _) => Self::Deactivating,
             ("failed", _) => Self::Failed,

@@ -39,27 +39,37 @@ pub async fn probe(probe: &Probe) -> Observation {
 
 /// The same with another podman (kind `exec` only).
 pub async fn probe_with(probe: &Probe, podman: &Path) -> Observation {
-    probe_through(probe, &[podman.into()]).await
+    let connected = AtomicBool::new(false);
+    let runner = [podman.into()];
+    let asked = probe_without_limit(probe, &runner, &connected);
+    tokio::time::timeout(probe.timeout, asked)
+        .await
+        .unwrap_or_else(|_| timed_out(probe, &connected))
 }
 
-/// The same where somebody else is to run podman (kind `exec` only): `runner` is podman and all words before it.
-pub async fn probe_through(probe: &Probe, runner: &[OsString]) -> Observation {
+/// What a question has come to that was given up when its time was over.
+pub fn timed_out(probe: &Probe, connected: &AtomicBool) -> Observation {
+    Observation::TimedOut {
+        after: probe.timeout,
+        connected: connected.load(Ordering::Relaxed),
+    }
+}
+
+/// The same for a caller that keeps the time itself, and drops this when `probe.timeout` is over: [`timed_out`] then says
+/// what was seen. `connected` becomes true when somebody takes the connection.
+///
+/// `runner` is podman and all words before it (kind `exec` only): somebody else may have to run it.
+pub async fn probe_without_limit(probe: &Probe, runner: &[OsString], connected: &AtomicBool) -> Observation {
     let begin = Instant::now();
-    let connected = AtomicBool::new(false);
-    let tried = tokio::time::timeout(probe.timeout, ask(probe, runner, &connected)).await;
     let detail = |text: String| one_line(&text);
-    match tried {
-        Ok(Ok(Judgement::Good(text))) => Observation::Good {
+    match ask(probe, runner, connected).await {
+        Ok(Judgement::Good(text)) => Observation::Good {
             latency: begin.elapsed(),
             detail: detail(text),
         },
-        Ok(Ok(Judgement::Starting(text))) => Observation::Starting { detail: detail(text) },
-        Ok(Ok(Judgement::Bad(text) | Judgement::Follow(text))) => Observation::Bad { detail: detail(text) },
-        Ok(Err(failure)) => failure.into_observation(probe.timeout),
-        Err(_) => Observation::TimedOut {
-            after: probe.timeout,
-            connected: connected.load(Ordering::Relaxed),
-        },
+        Ok(Judgement::Starting(text)) => Observation::Starting { detail: detail(text) },
+        Ok(Judgement::Bad(text) | Judgement::Follow(text)) => Observation::Bad { detail: detail(text) },
+        Err(failure) => failure.into_observation(probe.timeout),
     }
 }
 

@@ -10,7 +10,7 @@ use dagger_agent::adapter::bus::{Answer, Checked, Request};
 use dagger_agent::adapter::mounts::Watch;
 use dagger_agent::adapter::surroundings::Looker;
 use dagger_agent::adapter::systemd::{News, Systemd};
-use dagger_agent::adapter::{clock, keep, notify};
+use dagger_agent::adapter::{clock, keep, notify, watchdog};
 use dagger_agent::domain::health::Health;
 use dagger_agent::domain::metrics::Pace;
 use dagger_agent::domain::observation::Observation;
@@ -69,7 +69,11 @@ pub struct Agent {
     /// Probes that have not ended.
     pub in_flight: usize,
     /// Where probes send what they saw.
-    pub answers: mpsc::UnboundedSender<(Key, Observation)>,
+    pub answers: mpsc::UnboundedSender<(Key, u64, Observation)>,
+    /// When each question that is open is given up.
+    pub limits: Schedule<Key>,
+    /// Number of the last question.
+    pub last_question: u64,
     /// Where those who look around send what they found.
     pub finds: mpsc::UnboundedSender<Find>,
     /// Who looks, and how long a dead disk may take.
@@ -111,7 +115,7 @@ pub struct Agent {
 /// The ends of all channels, and the signals.
 struct Inputs {
     news: mpsc::UnboundedReceiver<News>,
-    answers: mpsc::UnboundedReceiver<(Key, Observation)>,
+    answers: mpsc::UnboundedReceiver<(Key, u64, Observation)>,
     finds: mpsc::UnboundedReceiver<Find>,
     requests: mpsc::Receiver<Request>,
     hangup: Signal,
@@ -144,7 +148,9 @@ pub async fn run(root: Root) -> Result<(), String> {
                 Some(News::Ended) | None => return Err(lost("its signals have ended")),
                 Some(news) => agent.news(news).await.map_err(lost)?,
             },
-            Some((key, observation)) = inputs.answers.recv() => agent.answer(&key, &observation).await.map_err(lost)?,
+            Some((key, number, observation)) = inputs.answers.recv() => {
+                agent.answer(&key, number, &observation).await.map_err(lost)?;
+            }
             Some(request) = inputs.requests.recv() => agent.request(request).await.map_err(lost)?,
             _ = inputs.hangup.recv() => agent.reload_by_systemd().await.map_err(lost)?,
             _ = inputs.terminate.recv() => break,
@@ -163,6 +169,10 @@ pub async fn run(root: Root) -> Result<(), String> {
     }
     own(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
     agent.remove_metrics();
+    // The unit does the same when it has ended; not where somebody has masked it meanwhile.
+    if let Err(error) = watchdog::disarm_all() {
+        log::warn!("the watchdogs of the suite are not stopped: {error}");
+    }
     Ok(())
 }
 
@@ -218,6 +228,8 @@ async fn start(root: Root, connection: Connection) -> Result<(Agent, Inputs), St
         queue: VecDeque::new(),
         in_flight: 0,
         answers,
+        limits: Schedule::default(),
+        last_question: 0,
         finds,
         looker,
         media_due: Duration::ZERO,
@@ -266,6 +278,7 @@ impl Agent {
             self.reloaded = now;
             self.reload().await?;
         }
+        self.give_up_late().await?;
         self.begin_due();
         self.tick_due().await?;
         if now >= self.media_due {
@@ -295,7 +308,12 @@ impl Agent {
     /// When the loop has something to do although nothing comes in.
     fn wake(&self) -> Duration {
         let reload = self.reload.then(|| self.reloaded + RELOADS);
-        let next = [self.schedule.next(), self.ticks.next(), reload];
+        let next = [
+            self.schedule.next(),
+            self.ticks.next(),
+            self.limits.next(),
+            reload,
+        ];
         next.into_iter().flatten().fold(self.watchdog.next, Duration::min)
     }
 

@@ -1,5 +1,7 @@
 //! One watched service, and what is known of it.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use dagger_agent::adapter::bus::{Owner, ServiceView};
@@ -14,6 +16,7 @@ use dagger_agent::domain::standing::{Exit, Standing};
 use dagger_agent::domain::surroundings::Surroundings;
 use dagger_agent::domain::verdict::{Phase, State};
 use tokio::sync::watch;
+use tokio::task::AbortHandle;
 
 use crate::config::Watched;
 
@@ -104,6 +107,17 @@ impl Unit {
     }
 }
 
+/// A probe that has not ended.
+#[derive(Debug)]
+pub struct Question {
+    /// Its number among all probes.
+    pub number: u64,
+    /// Somebody has taken the connection.
+    pub connected: Arc<AtomicBool>,
+    /// Ends it.
+    pub task: AbortHandle,
+}
+
 /// One service.
 #[derive(Debug)]
 pub struct Entry {
@@ -149,6 +163,8 @@ pub struct Entry {
     pub view: watch::Sender<ServiceView>,
     /// When the probe began that has not ended yet.
     pub asked: Option<Duration>,
+    /// That probe.
+    pub question: Option<Question>,
     /// It waits for its turn to be asked.
     pub queued: bool,
     /// When the last probe ended.
@@ -206,6 +222,7 @@ impl Entry {
             fell: Duration::ZERO,
             view: watch::Sender::new(view),
             asked: None,
+            question: None,
             queued: false,
             answered: None,
             rounds: Vec::new(),

@@ -146,11 +146,16 @@ impl Agent {
         self.units.retain(|_, of| of != key);
         self.schedule.remove(key);
         self.ticks.remove(key);
+        self.limits.remove(key);
         self.queue.retain(|queued| queued != key);
         self.stale = true;
         let Some(mut entry) = self.services.remove(key) else {
             return Ok(());
         };
+        if let Some(question) = entry.question.take() {
+            question.task.abort();
+            self.in_flight = self.in_flight.saturating_sub(1);
+        }
         self.end_rounds(std::mem::take(&mut entry.rounds));
         self.bus.remove(&entry.service.name).await
     }

@@ -1,6 +1,8 @@
 //! News of units and answers of applications, in.
 
 use std::ffi::OsString;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use dagger_agent::adapter::bus::ServiceView;
@@ -14,6 +16,7 @@ use dagger_agent::domain::verdict::Phase;
 use dagger_suite::probe::Kind;
 
 use crate::agent::{Agent, Key};
+use crate::entry::Question;
 use crate::publish;
 
 /// Probes at once: enough for a thousand services that answer, few enough that those which do not cost little.
@@ -126,11 +129,20 @@ impl Agent {
     }
 
     /// An application has answered, or has not.
-    pub async fn answer(&mut self, key: &Key, observation: &Observation) -> zbus::Result<()> {
-        self.in_flight = self.in_flight.saturating_sub(1);
+    pub async fn answer(&mut self, key: &Key, number: u64, observation: &Observation) -> zbus::Result<()> {
         let Some(entry) = self.services.get_mut(key) else {
             return Ok(());
         };
+        // The answer to a question that was given up a moment ago.
+        if entry
+            .question
+            .take_if(|question| question.number == number)
+            .is_none()
+        {
+            return Ok(());
+        }
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.limits.remove(key);
         let now = clock::monotonic();
         entry.answered = Some(now);
         let rounds = std::mem::take(&mut entry.rounds);
@@ -270,8 +282,10 @@ impl Agent {
         entry.asked = Some(now);
         entry.late = now.saturating_sub(entry.due);
         self.in_flight += 1;
-        let (key, answers) = (key.clone(), self.answers.clone());
+        self.last_question += 1;
+        let number = self.last_question;
         let mut question = entry.service.probe.clone();
+        self.limits.set(key, now + question.timeout);
         // systemd reads variables in the words of a unit's command (systemd.service(5)); `$$` is a dollar.
         for word in &mut question.command {
             *word = word.replace('$', "$$");
@@ -280,18 +294,37 @@ impl Agent {
             Kind::Exec => runner(&self.configuration.podman, question.timeout),
             _ => Vec::new(),
         };
-        tokio::spawn(async move {
-            let asked = probe::probe_through(&question, &runner);
-            let limit = question.timeout + GRACE;
-            let observation = tokio::time::timeout(limit, asked)
-                .await
-                .unwrap_or(Observation::TimedOut {
-                    after: limit,
-                    connected: false,
-                });
+        let (key, answers) = (key.clone(), self.answers.clone());
+        let connected = Arc::new(AtomicBool::new(false));
+        let seen = connected.clone();
+        // Without a timer of its own: a timer of tokio's costs a write to wake the thread that sets it, and the loop's
+        // alarm is there anyway.
+        let task = tokio::spawn(async move {
+            let observation = probe::probe_without_limit(&question, &runner, &seen).await;
             // The receiver is only gone when the program ends.
-            let _ = answers.send((key, observation));
+            let _ = answers.send((key, number, observation));
         });
+        entry.question = Some(Question {
+            number,
+            connected,
+            task: task.abort_handle(),
+        });
+    }
+
+    /// Gives up the questions whose time is over.
+    pub async fn give_up_late(&mut self) -> zbus::Result<()> {
+        let now = clock::monotonic();
+        while let Some((key, _)) = self.limits.pop(now) {
+            let Some(entry) = self.services.get(&key) else {
+                continue;
+            };
+            let Some(question) = &entry.question else { continue };
+            question.task.abort();
+            let observation = probe::timed_out(&entry.service.probe, &question.connected);
+            let number = question.number;
+            self.answer(&key, number, &observation).await?;
+        }
+        Ok(())
     }
 
     /// Whether probes come to an end: what feeds our own watchdog.

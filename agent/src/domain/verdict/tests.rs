@@ -234,6 +234,18 @@ fn systemds_words_are_phases() {
         ("loaded", "active", "running", Phase::Active),
         ("loaded", "activating", "start-pre", Phase::Activating),
         ("loaded", "activating", "auto-restart", Phase::Restarting),
+        (
+            "loaded",
+            "failed",
+            "failed-before-auto-restart",
+            Phase::Restarting,
+        ),
+        (
+            "loaded",
+            "inactive",
+            "dead-before-auto-restart",
+            Phase::Restarting,
+        ),
         ("loaded", "inactive", "dead", Phase::Stopped),
         ("not-found", "inactive", "dead", Phase::Unloaded),
         ("masked", "inactive", "dead", Phase::Unloaded),
