@@ -251,7 +251,12 @@ async fn checks_that_come_together_share_a_probe_and_a_flood_is_turned_away() {
             Err(other) => panic!("{other:?}"),
         }
     }
-    assert!(throttled > 60, "{throttled} of 100");
+    // root is never turned away, and tests may be root's; what others get, the stories in machines show.
+    if rustix::process::geteuid().is_root() {
+        assert_eq!(throttled, 0);
+    } else {
+        assert!(throttled > 60, "{throttled} of 100");
+    }
     let other = world.caller().await;
     assert_eq!(
         service(&other, "app").await.check().await.unwrap().0,

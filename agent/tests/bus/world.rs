@@ -230,6 +230,9 @@ impl World {
                  health = {{ kind = \"http\", path = \"/ping\", interval = \"1s\", timeout = \"2s\", failures = 2 }}\n"
             )
         };
+        for (name, _) in services {
+            fs::create_dir_all(self.dir.join("root/var/lib/nixarr").join(name)).unwrap();
+        }
         let text: String = services.iter().map(table).collect();
         self.put("etc/dagger/dagger.toml", &text);
     }
