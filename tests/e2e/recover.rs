@@ -98,8 +98,8 @@ fn given_up(ground: &Ground) -> Result<()> {
     let toml = SONARR.replace("timeout = \"1s\" }", "timeout = \"1s\" }\nstart-budget = \"3s\"");
     let machine = Machine::boot(ground.configured("givenup", &toml)?)?;
     machine.wait_health("sonarr", "healthy", MINUTE)?;
-    // It hangs as soon as it has answered once: each restart brings it back for a moment.
-    machine.fault("sonarr", "exit 9")?;
+    // A hang that no restart cures.
+    machine.fault("sonarr", "hang")?;
     machine.wait_health("sonarr", "failed", Duration::from_mins(3))?;
     let told = machine.wait_for("a word about the end", MINUTE, |m| {
         let told = events(m, "sonarr", "not restarted any more")?;

@@ -250,7 +250,8 @@ fn long_migration(ground: &Ground) -> Result<()> {
 
 /// nixflix#236: a wait that fails has to say the last answer.
 fn failed_start(ground: &Ground) -> Result<()> {
-    let toml = format!("{SONARR}start-budget = \"3s\"\nenvironment = {{ STANDIN_SLOW_START = \"300s\" }}\n");
+    // A path that this application does not know.
+    let toml = SONARR.replace("interval", "kind = \"http\", path = \"/api/v3/nowhere\", interval") + "start-budget = \"3s\"\n";
     let mut machine = Machine::assemble(ground.configured("lastanswer", &toml)?)?;
     machine.switch_on()?;
     let text = machine.wait_for("a failed start", MINUTE, |m| {
@@ -258,7 +259,7 @@ fn failed_start(ground: &Ground) -> Result<()> {
         Ok(journal.contains("Failed to start").then_some(journal))
     })?;
     ensure!(
-        text.contains("503"),
+        text.contains("the last answer: HTTP 40"),
         "the last answer is not in the journal:\n{text}"
     );
     Ok(())

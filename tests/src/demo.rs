@@ -1,4 +1,5 @@
-//! The demonstration: a machine boots, the suite is installed, six applications come up, one is killed. Every line below
+//! The demonstration: a machine boots, the suite is installed, six applications come up; one is killed, one hangs, a disk
+//! is full, the agent dies. Every line below
 //! a `$` is what the machine really said.
 
 use crate::rig::{Machine, Spec, Suite, host, progress, sweep};
@@ -28,6 +29,9 @@ pub fn run(once: bool) -> Result<()> {
     let stage = stage.reboot()?;
     stage.look()?;
     stage.kill()?;
+    stage.hang()?;
+    stage.full()?;
+    stage.agent()?;
     stage.mistake()?;
     if once {
         heading(&format!(
@@ -107,30 +111,95 @@ impl Stage {
     fn kill(&self) -> Result<()> {
         heading("An application dies");
         self.show("podman kill --signal KILL dagger-radarr")?;
+        self.follow("radarr", |_| Ok(()))?;
+        self.show("journalctl -b -u dagger-radarr --no-pager --no-hostname -n 12")
+    }
+
+    /// Makes an application hang, and tells what happens.
+    fn hang(&self) -> Result<()> {
+        heading("An application hangs: it takes connections and says nothing");
+        said("(sonarr is asked every second from here on, so that this does not take a minute)");
+        let often = "[services.sonarr]\nhealth = { interval = \"1s\", timeout = \"1s\" }\n";
+        self.machine.write("/etc/dagger/conf.d/10-often.toml", often)?;
+        self.machine.ok("systemctl daemon-reload")?;
+        self.machine.fault("sonarr", "hang")?;
+        self.follow("sonarr", |health| match health {
+            // Its new run is a well one.
+            "recovering" => self.machine.fault("sonarr", ""),
+            _ => Ok(()),
+        })?;
+        self.show("daggerctl history sonarr -n 5")
+    }
+
+    /// Fills the disk of an application that then cannot answer: nothing is restarted.
+    fn full(&self) -> Result<()> {
+        heading("A disk is full: restarting would not help, so nobody does");
+        let state = "/var/lib/nixarr/sonarr";
+        self.machine.ok(&format!(
+            "systemctl stop dagger-sonarr && mv {state} {state}.kept && mkdir {state} && mount -t tmpfs -o size=32M none {state} \
+             && chown --reference={state}.kept {state} && cp -a {state}.kept/. {state}/ && systemctl start dagger-sonarr"
+        ))?;
+        self.machine.wait_health("sonarr", "healthy", LIMIT)?;
+        self.machine.fault("sonarr", "500")?;
+        self.show(&format!("dd if=/dev/zero of={state}/full bs=1M 2>&1 | head -n 1"))?;
+        let waits = progress::during("sonarr", || {
+            self.machine.wait_for("the cause", LIMIT, |m| {
+                Ok((m.bus_property("sonarr", "Cause")? == "disk-full").then_some(()))
+            })
+        });
+        waits?;
+        self.show("daggerctl why sonarr")?;
+        self.show(&format!("rm {state}/full"))?;
+        self.machine.fault("sonarr", "")?;
+        self.machine.wait_health("sonarr", "healthy", LIMIT)?;
+        self.show("systemctl show -p NRestarts dagger-sonarr; daggerctl health sonarr")
+    }
+
+    /// Kills the agent: nobody else is harmed.
+    fn agent(&self) -> Result<()> {
+        heading("The agent itself dies");
+        let runs = "systemctl show -P InvocationID 'dagger-*arr.service' dagger-jellyfin dagger-transmission | sort | sha256sum";
+        let before = self.machine.ok(runs)?;
+        self.show("systemctl kill -s KILL monitoring")?;
+        self.machine.wait_unit("monitoring.service", "active", LIMIT)?;
+        self.machine.wait_six()?;
+        self.show("systemctl show -p NRestarts monitoring; daggerctl status")?;
+        ensure!(
+            self.machine.ok(runs)? == before,
+            "a service was restarted with the agent"
+        );
+        println!("    (every service is in the run that it was in before)");
+        Ok(())
+    }
+
+    /// Tells the changes of a service until it has been hurt and is well again.
+    fn follow(&self, service: &str, on: impl Fn(&str) -> Result<()>) -> Result<()> {
         let began = Instant::now();
         let mut last = String::new();
         let mut hurt = false;
-        let step = progress::step("radarr");
-        while !(hurt && last.contains("healthy  active")) {
+        let step = progress::step(service);
+        while !(hurt && last.starts_with("healthy  active")) {
             ensure!(
                 began.elapsed() < LIMIT,
-                "radarr did not come back: {}",
-                self.machine.account_of("radarr")
+                "{service} did not come back: {}",
+                self.machine.account_of(service)
             );
-            let health = self.machine.health("radarr");
-            let unit = self.machine.unit("dagger-radarr.service", "SubState")?;
-            let active = self.machine.unit("dagger-radarr.service", "ActiveState")?;
-            let now = format!("{health}  {active} ({unit})");
+            let health = self.machine.health(service);
+            let unit = format!("dagger-{service}.service");
+            let sub = self.machine.unit(&unit, "SubState")?;
+            let active = self.machine.unit(&unit, "ActiveState")?;
+            let now = format!("{health}  {active} ({sub})");
             hurt |= health != "healthy";
             if now != last {
                 clear();
                 println!("    {:5.1} s  {now}", began.elapsed().as_secs_f64());
+                on(&health)?;
                 last = now;
             }
             std::thread::sleep(Duration::from_millis(50));
         }
         drop(step);
-        self.show("journalctl -b -u dagger-radarr --no-pager --no-hostname -n 12")
+        Ok(())
     }
 
     /// What a typing error looks like before it does any harm.

@@ -245,6 +245,24 @@ fn manual() -> String {
     text
 }
 
+/// Every transition that people can see, as a table for the README.
+#[cfg(test)]
+fn verdicts() -> String {
+    let mut text = String::from("| becomes | from | when | what is done then |\n|---|---|---|---|\n");
+    for row in dagger_agent::domain::health::TRANSITIONS {
+        let from: Vec<_> = row.from.iter().map(|health| health.word()).collect();
+        let _ = writeln!(
+            text,
+            "| **{}** | {} | {} | {} |",
+            row.to.word(),
+            from.join(", "),
+            row.when,
+            row.then
+        );
+    }
+    text
+}
+
 /// Text for roff(7): special characters escaped, `code` in bold.
 fn roff(text: &str) -> String {
     let mut out = String::new();
@@ -304,30 +322,42 @@ mod tests {
         assert_eq!(roff("a `b-c` \\d"), "a \\fBb\\-c\\fR \\ed");
     }
 
-    /// The README's reference, between its two marks; `DAGGER_BLESS=1` writes it anew.
-    #[test]
-    fn the_readme_holds_this_reference() {
+    /// What the README holds between two marks is this text; `DAGGER_BLESS=1` writes it anew.
+    fn held(name: &str, wanted: &str) {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
+        // Two tests bless the same file.
+        static FILE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+        let _lock = FILE.lock().unwrap();
         let readme = fs::read_to_string(path).unwrap();
         let (begin, end) = (
-            "<!-- made by dagger-docs: begin -->\n",
-            "<!-- made by dagger-docs: end -->\n",
+            format!("<!-- made by dagger-docs, {name}: begin -->\n"),
+            format!("<!-- made by dagger-docs, {name}: end -->\n"),
         );
-        let (before, rest) = readme.split_once(begin).unwrap();
-        let (held, after) = rest.split_once(end).unwrap();
-        let tables = markdown();
-        let tables = tables
-            .split_once("\n## ")
-            .map(|(_, tables)| format!("## {tables}"))
-            .unwrap();
-        let wanted = format!("\n{}\n", tables.replace("## ", "### "));
+        let (before, rest) = readme.split_once(&begin).unwrap();
+        let (held, after) = rest.split_once(&end).unwrap();
+        let wanted = format!("\n{wanted}\n");
         if std::env::var_os("DAGGER_BLESS").is_some() {
             fs::write(path, format!("{before}{begin}{wanted}{end}{after}")).unwrap();
         } else {
             assert!(
                 held == wanted,
-                "README.md is behind the schema: DAGGER_BLESS=1 writes it anew"
+                "README.md is behind the code: DAGGER_BLESS=1 writes it anew"
             );
         }
+    }
+
+    #[test]
+    fn the_readme_holds_this_reference() {
+        let tables = markdown();
+        let tables = tables
+            .split_once("\n## ")
+            .map(|(_, tables)| format!("## {tables}"))
+            .unwrap();
+        held("keys", &tables.replace("## ", "### "));
+    }
+
+    #[test]
+    fn the_readme_holds_every_transition_of_a_verdict() {
+        held("verdicts", &verdicts());
     }
 }
