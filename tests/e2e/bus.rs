@@ -158,7 +158,11 @@ fn flood(ground: &Ground) -> Result<()> {
         "the flood changed a verdict"
     );
     let restarts = machine.unit("monitoring.service", "NRestarts")?;
-    ensure!(restarts == "0", "the agent was restarted {restarts} times");
+    ensure!(
+        restarts == "0",
+        "the agent was restarted {restarts} times: {}",
+        machine.ok("journalctl -b --no-pager -u monitoring -n 20")?
+    );
     Ok(())
 }
 

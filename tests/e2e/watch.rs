@@ -251,7 +251,10 @@ fn long_migration(ground: &Ground) -> Result<()> {
 /// nixflix#236: a wait that fails has to say the last answer.
 fn failed_start(ground: &Ground) -> Result<()> {
     // A path that this application does not know.
-    let toml = SONARR.replace("interval", "kind = \"http\", path = \"/api/v3/nowhere\", interval") + "start-budget = \"3s\"\n";
+    let toml = SONARR.replace(
+        "interval",
+        "kind = \"http\", path = \"/api/v3/nowhere\", interval",
+    ) + "start-budget = \"3s\"\n";
     let mut machine = Machine::assemble(ground.configured("lastanswer", &toml)?)?;
     machine.switch_on()?;
     let text = machine.wait_for("a failed start", MINUTE, |m| {

@@ -81,6 +81,8 @@ pub enum Stage {
     Looking {
         /// Since when it does not answer.
         since: Duration,
+        /// How many looks are done.
+        looks: u32,
         /// When to look a second time, once the first look is done: only two of them tell work from idleness.
         again: Option<Duration>,
     },
@@ -297,7 +299,11 @@ impl Recovery {
 
     fn look(&mut self, now: Duration) -> Vec<Action> {
         let since = self.since(now);
-        self.stage = Stage::Looking { since, again: None };
+        self.stage = Stage::Looking {
+            since,
+            looks: 0,
+            again: None,
+        };
         vec![Action::Look]
     }
 
@@ -385,13 +391,22 @@ impl Recovery {
             }
             Stage::Looking {
                 since,
+                looks,
                 again: Some(again),
             } if now >= again => {
-                self.stage = Stage::Looking { since, again: None };
+                self.stage = Stage::Looking {
+                    since,
+                    looks,
+                    again: None,
+                };
                 vec![Action::Look]
             }
             Stage::BackOff { since, until } if now >= until => {
-                self.stage = Stage::Looking { since, again: None };
+                self.stage = Stage::Looking {
+                    since,
+                    looks: 0,
+                    again: None,
+                };
                 vec![Action::Look]
             }
             Stage::Restarting {
@@ -405,11 +420,11 @@ impl Recovery {
     }
 
     fn found(&mut self, policy: &Policy, found: &Surroundings, now: Duration) -> Vec<Action> {
-        let (since, waited) = match &self.stage {
-            Stage::Looking { since, .. } => (*since, None),
+        let (since, waited, looks) = match &self.stage {
+            Stage::Looking { since, looks, .. } => (*since, None, *looks),
             Stage::Waiting {
                 since, cause, from, ..
-            } => (*since, Some((cause.clone(), *from))),
+            } => (*since, Some((cause.clone(), *from)), 0),
             // It has been started, stopped or recovered meanwhile.
             Stage::Idle | Stage::BackOff { .. } | Stage::Restarting { .. } | Stage::GivenUp { .. } => {
                 return Vec::new();
@@ -451,9 +466,11 @@ impl Recovery {
                     self.act(policy, since, now)
                 }
             }
-            (_, None) if found.activity.over.is_zero() => {
+            // A unit that has ended has nothing left to compare.
+            (_, None) if found.activity.over.is_zero() && looks == 0 && self.crashes.len() < CRASHES => {
                 self.stage = Stage::Looking {
                     since,
+                    looks: 1,
                     again: Some(now + SECOND_LOOK),
                 };
                 Vec::new()

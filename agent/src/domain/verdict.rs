@@ -173,7 +173,13 @@ fn unit(state: State, phase: Phase, started: Duration, now: Duration) -> (State,
             says("its unit is not loaded: run systemctl daemon-reload"),
         ),
         Phase::Stopped => (State::Inactive, says("not running")),
-        Phase::Deactivating => (State::Inactive, says("being stopped")),
+        // A start that fails is no stop of anybody's.
+        Phase::Deactivating => match state {
+            State::Starting { .. } | State::Unhealthy { .. } => (state, says("being stopped")),
+            State::Unloaded | State::Inactive | State::Healthy { .. } | State::Blind | State::Failed => {
+                (State::Inactive, says("being stopped"))
+            }
+        },
         Phase::Failed => (State::Failed, says("its unit failed: systemctl status says why")),
         Phase::Restarting => (
             State::Unhealthy { good: 0 },
