@@ -110,7 +110,9 @@ fn watch(faults: &Faults) {
                 Fault::Exit { code, once } => leave(faults, fault, once, || process::exit(code)),
                 Fault::Signal { number, once } => leave(faults, fault, once, || {
                     if let Ok(signal) = Signal::try_from(number) {
-                        // A process may always signal itself.
+                        // A process may always signal itself. Twice: Rust's own handler of SIGSEGV and SIGBUS lets go of
+                        // the first one that is no overflow of a stack.
+                        let _ = raise(signal);
                         let _ = raise(signal);
                     }
                 }),
