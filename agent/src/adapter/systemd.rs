@@ -13,7 +13,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use zbus::export::futures_core::Stream;
-use zbus::fdo::DBusProxy;
+use zbus::fdo::{self, DBusProxy};
 use zbus::message::Type;
 use zbus::names::{InterfaceName, UniqueName};
 use zbus::proxy::CacheProperties;
@@ -314,11 +314,14 @@ async fn watch_owner(
         .arg(0, NAME)
         .build()?;
     let mut changes = MessageStream::for_match_rule(rule, connection, None).await?;
-    let owner = DBusProxy::new(connection)
-        .await?
-        .get_name_owner(NAME.try_into()?)
-        .await?;
-    let (send, receive) = watch::channel(owner.to_string());
+    let bus = DBusProxy::new(connection).await?;
+    let owner = match bus.get_name_owner(NAME.try_into()?).await {
+        Ok(owner) => owner.to_string(),
+        // Early in the boot the bus runs before systemd has come to it: its coming is told.
+        Err(fdo::Error::NameHasNoOwner(_)) => String::new(),
+        Err(error) => return Err(error.into()),
+    };
+    let (send, receive) = watch::channel(owner);
     let manager = manager.clone();
     tokio::spawn(async move {
         while let Some(Ok(message)) = poll_fn(|context| Pin::new(&mut changes).poll_next(context)).await {
