@@ -158,7 +158,7 @@ fn without_the_agent_systemd_still_says_what_it_knows() {
     };
     world.put("etc/dagger/dagger.toml", SIX);
     world.put("var/lib/dagger/owner/sonarr", "");
-    world.put("usr/lib/systemd/system/radarr.service", "");
+    world.put("usr/lib/systemd/system/radarr.service", "[Service]\n");
     world.systemd(&[
         ("dagger-sonarr.service", "active", "running"),
         ("dagger-pull@sonarr.service", "inactive", "dead"),
@@ -297,7 +297,7 @@ fn the_other_names_answer() {
         return;
     };
     world.put("etc/dagger/dagger.toml", SIX);
-    world.put("usr/lib/systemd/system/sonarr.service", "");
+    world.put("usr/lib/systemd/system/sonarr.service", "[Service]\n");
     let (code, out, err) = run(&mut world.called("nixarr-migration-status", &[]));
     assert_eq!(code, 5, "no agent yet");
     assert!(out.contains("sonarr   native  sonarr.service  unknown"), "{out}");

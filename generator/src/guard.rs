@@ -7,30 +7,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::catalog::Catalog;
 use crate::installed::Installed;
 use crate::layers::Layers;
-use crate::model::{Broken, Guard, Service};
+use crate::model::{Guard, Service};
 use crate::names::ServiceName;
 use crate::node::{Table, Value};
 use crate::value;
 
-/// The native units of everything that does not run: whatever a table of the configuration or its entry in the
-/// catalogue names, and of the rest of the catalogue those that are on this machine.
-pub fn guards(
-    installed: &Installed,
-    merged: &Table,
-    catalog: &Catalog,
-    broken: &[Broken],
-    services: &[Service],
-) -> Vec<Guard> {
+/// The native units of everything that does not run: whatever a table of the configuration names, and of the catalogue
+/// those that are on this machine.
+pub fn guards(installed: &Installed, merged: &Table, catalog: &Catalog, services: &[Service]) -> Vec<Guard> {
     let mut guards = Guards::new(services);
     let tables = || merged.table("services").into_iter().flat_map(Table::iter);
     for (name, entry) in tables() {
         if let Value::Table(table) = &entry.node.value {
             guards.add(name, own(table), |_| true);
         }
-    }
-    let named = tables().map(|(name, _)| name);
-    for name in named.chain(broken.iter().map(|it| it.name.as_str())) {
-        guards.add(name, known(catalog, name), |_| true);
     }
     for name in catalog.every() {
         guards.add(name, known(catalog, name), |unit| installed.hold(unit));

@@ -98,7 +98,7 @@ pub fn load(root: &Root) -> Loaded {
     };
     Loaded {
         suite: Suite {
-            guards: guard::guards(&installed, &merged, &catalog, &broken, &services),
+            guards: guard::guards(&installed, &merged, &catalog, &services),
             off: off(&merged),
             services,
             start_at_boot: suite.boolean("start-at-boot").unwrap_or(true),

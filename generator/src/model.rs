@@ -282,4 +282,6 @@ pub struct NativeUnit {
     pub name: String,
     /// A unit of that name is on this machine ([`crate::installed`]).
     pub present: bool,
+    /// The user names it: it gets its condition also while it is not on this machine, as far as can be seen.
+    pub named: bool,
 }

@@ -23,6 +23,11 @@ pub const STORIES: &[Story] = &[
         run: flood,
     },
     Story {
+        name: "nobody_else_is_heard_as_systemd",
+        on: TRIXIE,
+        run: forged,
+    },
+    Story {
         name: "agent_is_started_by_the_first_call",
         on: BOTH,
         run: activation,
@@ -120,6 +125,49 @@ fn coalesce(ground: &Ground) -> Result<()> {
         "12 calls at 2 s a probe took {took:?}"
     );
     machine.fault("sonarr", "")
+}
+
+/// The bus lets everybody send a signal to the agent alone that looks like one of systemd's.
+fn forged(ground: &Ground) -> Result<()> {
+    let machine = Machine::boot(ground.configured("forged", ONE)?)?;
+    machine.wait_health("sonarr", "healthy", MINUTE)?;
+    let emit = |interface: &str, property: &str, kind: &str, value: &str| {
+        machine.as_nobody(&[
+            "busctl",
+            "emit",
+            &format!("--destination={BUS}"),
+            "/org/freedesktop/systemd1/unit/dagger_2dsonarr_2eservice",
+            "org.freedesktop.DBus.Properties",
+            "PropertiesChanged",
+            "sa{sv}as",
+            interface,
+            "1",
+            property,
+            kind,
+            value,
+            "0",
+        ])
+    };
+    let systemd = "org.freedesktop.systemd1";
+    emit(&format!("{systemd}.Service"), "MainPID", "u", "1")?;
+    emit(&format!("{systemd}.Unit"), "ActiveState", "s", "failed")?;
+    std::thread::sleep(Duration::from_secs(5));
+    ensure!(
+        machine.health("sonarr") == "healthy",
+        "a forged signal was believed"
+    );
+    let main = machine.unit("dagger-sonarr.service", "MainPID")?;
+    ensure!(
+        machine.bus_property("sonarr", "MainPID")?.as_u64() == main.parse().ok(),
+        "a forged main process was believed"
+    );
+    let said = machine.verdicts("sonarr")?;
+    ensure!(
+        said.iter()
+            .all(|health| health == "healthy" || health == "starting"),
+        "{said:?}"
+    );
+    Ok(())
 }
 
 fn flood(ground: &Ground) -> Result<()> {

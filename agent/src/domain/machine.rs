@@ -244,6 +244,11 @@ impl Machine {
     pub fn step(&self, policy: &Policy, happened: &Happened, now: Duration) -> (Self, Vec<Effect>) {
         let mut next = self.clone();
         let mut effects = Vec::new();
+        if let Some(latency) = self.as_before(happened, now) {
+            next.watch(policy, happened, now, &mut effects);
+            effects.push(Effect::Took(latency));
+            return (next, effects);
+        }
         next.falls.retain(|at| now.saturating_sub(*at) < FLAP_WINDOW);
         match happened {
             Happened::Unit {
@@ -288,6 +293,21 @@ impl Machine {
         (next, effects)
     }
 
+    /// A good answer like the one before it, of a service that is well: nearly all that ever happens. How long it took.
+    fn as_before(&self, happened: &Happened, now: Duration) -> Option<Duration> {
+        let Happened::Observed {
+            observation: Observation::Good { latency, detail },
+            ..
+        } = happened
+        else {
+            return None;
+        };
+        let well = self.verdict == State::HEALTHY && self.phase == Phase::Active && *detail == self.said;
+        let quiet = self.recovery.is_new() && self.falls.is_empty();
+        let pause = self.pause.is_none_or(|until| now < until);
+        (well && quiet && pause).then_some(*latency)
+    }
+
     #[expect(clippy::too_many_arguments, reason = "the fields of one event")]
     fn unit(
         &mut self,
@@ -325,7 +345,8 @@ impl Machine {
         now: Duration,
         effects: &mut Vec<Effect>,
     ) {
-        if excused && !observation.is_good() {
+        // An answer of an application that is being stopped is about the past.
+        if self.phase == Phase::Deactivating || (excused && !observation.is_good()) {
             return;
         }
         if let Observation::Good { latency, .. } = observation {

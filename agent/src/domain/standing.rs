@@ -176,6 +176,13 @@ impl Root {
 pub(super) fn direct(name: &str, standing: &Standing) -> Option<Root> {
     let seen = |fact: String| Some(Root::own(name, fact, true));
     let detail = &standing.detail;
+    let stopped_by_somebody = matches!(
+        standing.health,
+        Health::Healthy | Health::Degraded | Health::Inactive
+    );
+    if standing.phase == Phase::Deactivating && stopped_by_somebody {
+        return seen(stopped(standing));
+    }
     match (standing.health, standing.problems.as_slice()) {
         (Health::Healthy, _) => return seen(format!("is healthy: {detail}")),
         (Health::Degraded, [_, ..]) => return seen(format!("works, and says itself: {detail}")),

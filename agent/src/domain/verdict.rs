@@ -122,6 +122,14 @@ pub enum State {
 }
 
 impl State {
+    /// Its last answer was good.
+    pub const HEALTHY: Self = Self::Healthy {
+        bad: Streak {
+            count: 0,
+            last: Duration::ZERO,
+        },
+    };
+
     /// The verdict that people see.
     pub fn health(self) -> Health {
         match self {
@@ -173,13 +181,8 @@ fn unit(state: State, phase: Phase, started: Duration, now: Duration) -> (State,
             says("its unit is not loaded: run systemctl daemon-reload"),
         ),
         Phase::Stopped => (State::Inactive, says("not running")),
-        // A start that fails is no stop of anybody's.
-        Phase::Deactivating => match state {
-            State::Starting { .. } | State::Unhealthy { .. } => (state, says("being stopped")),
-            State::Unloaded | State::Inactive | State::Healthy { .. } | State::Blind | State::Failed => {
-                (State::Inactive, says("being stopped"))
-            }
-        },
+        // Whether it stops or starts anew shows when it has ended: a crash and a failed start pass through here, too.
+        Phase::Deactivating => (state, says("being stopped")),
         Phase::Failed => (State::Failed, says("its unit failed: systemctl status says why")),
         Phase::Restarting => (
             State::Unhealthy { good: 0 },

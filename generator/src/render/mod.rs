@@ -163,7 +163,8 @@ impl<'a> Rendering<'a> {
         for service in services {
             // First of all, should the disk be full. Also on one that is not there (yet): without a marker it changes nothing,
             // and a unit may come from where nobody looks for it.
-            for native in &service.native {
+            // One that is installed later comes with a daemon-reload of its own.
+            for native in service.native.iter().filter(|unit| unit.present || unit.named) {
                 outputs.push(side::owner_drop_in(&service.name, &native.name, &service.source));
             }
             match service::unit(self.suite, service, self.programs) {

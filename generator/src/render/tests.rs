@@ -206,6 +206,7 @@ fn a_native_unit_that_is_there_and_ours_never_start_both() {
     let native = |name: &str, present| NativeUnit {
         name: name.into(),
         present,
+        named: !present,
     };
     let mut service = sonarr();
     service.native = vec![native("sonarr.service", true), native("nzbdrone.service", false)];

@@ -263,10 +263,12 @@ fn native(context: &Context<'_>, layers: Layers<'_>) -> Vec<NativeUnit> {
             ..Layers::default()
         }
     };
+    let named = layers.user.is_some_and(|user| user.get("native").is_some());
     scope
         .each_text("native")
         .map(|name| NativeUnit {
             present: context.installed.hold(name),
+            named,
             name: name.to_owned(),
         })
         .collect()

@@ -73,14 +73,14 @@ fn a_start_that_takes_its_time() {
         (159, refused()),
         (160, good()),
         (170, unit(Phase::Deactivating)),
-        (171, good()),
         (172, unit(Phase::Stopped)),
+        (173, good()),
     ];
     let verdicts = walk(State::Inactive, &story);
     assert_eq!(
         verdicts,
         [
-            Starting, Starting, Starting, Starting, Starting, Healthy, Inactive, Inactive, Inactive
+            Starting, Starting, Starting, Starting, Starting, Healthy, Healthy, Inactive, Inactive
         ]
     );
 }
