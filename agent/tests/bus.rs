@@ -16,7 +16,7 @@ use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use dagger_agent::adapter::bus::{BusError, ManagerProxy, Owner, ServiceProxy, ServiceView, client};
+use dagger_agent::adapter::bus::{BusError, ManagerProxy, Owner, QUEUE, ServiceProxy, ServiceView, client};
 use dagger_agent::domain::health::Health;
 use rustix::process::Signal;
 use world::{Application, LIMIT, World};
@@ -238,7 +238,7 @@ async fn checks_that_come_together_share_a_probe_and_a_flood_is_turned_away() {
         begin.elapsed()
     );
 
-    let mut throttled = 0;
+    let mut throttled = 0_usize;
     let mut calls = Vec::new();
     for _ in 0..100 {
         let proxy = service(&caller, "app").await;
@@ -251,9 +251,10 @@ async fn checks_that_come_together_share_a_probe_and_a_flood_is_turned_away() {
             Err(other) => panic!("{other:?}"),
         }
     }
-    // root is never turned away, and tests may be root's; what others get, the stories in machines show.
+    // root is turned away by nothing but a queue that is full, and tests may be root's; what others get, the stories in
+    // machines show.
     if rustix::process::geteuid().is_root() {
-        assert_eq!(throttled, 0);
+        assert!(throttled <= 100 - QUEUE, "{throttled} of 100");
     } else {
         assert!(throttled > 60, "{throttled} of 100");
     }
