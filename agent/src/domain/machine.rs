@@ -76,8 +76,6 @@ pub enum Happened {
 pub enum Effect {
     /// The verdict that people see is another one.
     Became(Health),
-    /// The reason for it in words, as it is now.
-    Says(String),
     /// The time that a good answer took.
     Took(Duration),
     /// A step of the ladder.
@@ -244,11 +242,6 @@ impl Machine {
     pub fn step(&self, policy: &Policy, happened: &Happened, now: Duration) -> (Self, Vec<Effect>) {
         let mut next = self.clone();
         let mut effects = Vec::new();
-        if let Some(latency) = self.as_before(happened, now) {
-            next.watch(policy, happened, now, &mut effects);
-            effects.push(Effect::Took(latency));
-            return (next, effects);
-        }
         next.falls.retain(|at| now.saturating_sub(*at) < FLAP_WINDOW);
         match happened {
             Happened::Unit {
@@ -287,25 +280,7 @@ impl Machine {
         if next.health() != self.health() {
             effects.push(Effect::Became(next.health()));
         }
-        if next.detail() != self.detail() {
-            effects.push(Effect::Says(next.detail()));
-        }
         (next, effects)
-    }
-
-    /// A good answer like the one before it, of a service that is well: nearly all that ever happens. How long it took.
-    fn as_before(&self, happened: &Happened, now: Duration) -> Option<Duration> {
-        let Happened::Observed {
-            observation: Observation::Good { latency, detail },
-            ..
-        } = happened
-        else {
-            return None;
-        };
-        let well = self.verdict == State::HEALTHY && self.phase == Phase::Active && *detail == self.said;
-        let quiet = self.recovery.is_new() && self.falls.is_empty();
-        let pause = self.pause.is_none_or(|until| now < until);
-        (well && quiet && pause).then_some(*latency)
     }
 
     #[expect(clippy::too_many_arguments, reason = "the fields of one event")]

@@ -127,11 +127,6 @@ impl Recovery {
         }
     }
 
-    /// Nothing has ever been done, and nothing is to be done.
-    pub fn is_new(&self) -> bool {
-        *self == Self::default()
-    }
-
     /// Restarts by us within the window.
     pub fn attempts(&self) -> u32 {
         u32::try_from(self.restarts.len()).unwrap_or(u32::MAX)

@@ -122,14 +122,6 @@ pub enum State {
 }
 
 impl State {
-    /// Its last answer was good.
-    pub const HEALTHY: Self = Self::Healthy {
-        bad: Streak {
-            count: 0,
-            last: Duration::ZERO,
-        },
-    };
-
     /// The verdict that people see.
     pub fn health(self) -> Health {
         match self {

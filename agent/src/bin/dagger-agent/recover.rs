@@ -48,7 +48,7 @@ impl Agent {
             match effect {
                 Effect::Act(action) => self.carry_out(key, action).await?,
                 Effect::Resumed => self.tell(key, &event::RESUMED, &[("DAGGER_DETAIL", "the pause is over")]),
-                Effect::Became(_) | Effect::Says(_) | Effect::Took(_) | Effect::Watchdog(_) => {}
+                Effect::Became(_) | Effect::Took(_) | Effect::Watchdog(_) => {}
             }
         }
         Ok(())

@@ -183,7 +183,28 @@ impl Agent {
         let first = entry.view.borrow().active_state.is_empty();
         let before = entry.machine.health();
         let (machine, effects) = entry.machine.step(&entry.service.policy, happened, now);
+        // An answer like the one before it: but for the time it took there is nothing to tell anybody.
+        let news = first || machine != entry.machine || !matches!(happened, Happened::Observed { .. });
         entry.machine = machine;
+        let (mut became, mut took) = (None, None);
+        for effect in &effects {
+            match effect {
+                Effect::Became(health) => became = Some(*health),
+                Effect::Took(latency) => took = Some(usec(*latency)),
+                Effect::Watchdog(watchdog) => publish::watchdog(entry, *watchdog),
+                Effect::Act(_) | Effect::Resumed => {}
+            }
+        }
+        if let Some(latency_usec) = took {
+            // Nobody waits for this alone.
+            entry.view.send_if_modified(|view| {
+                view.latency_usec = latency_usec;
+                false
+            });
+        }
+        if !news {
+            return Ok(());
+        }
         let after = entry.machine.health();
         let well = |health| matches!(health, Health::Healthy | Health::Degraded);
         if well(before) != well(after) || entry.fell.is_zero() {
@@ -192,39 +213,11 @@ impl Agent {
         if well(after) {
             entry.around = None;
         }
-        // A good answer like the one before it: nothing to tell anybody.
-        if let [.., Effect::Took(latency)] = effects.as_slice()
-            && !effects
-                .iter()
-                .any(|effect| !matches!(effect, Effect::Took(_) | Effect::Watchdog(_)))
-            && !first
-        {
-            for effect in &effects {
-                if let Effect::Watchdog(watchdog) = effect {
-                    publish::watchdog(entry, *watchdog);
-                }
-            }
-            let latency = usec(*latency);
-            entry.view.send_if_modified(|view| {
-                view.latency_usec = latency;
-                false
-            });
-            return Ok(());
-        }
         match entry.machine.wakes() {
             Some(at) => self.ticks.set(key, at),
             None => self.ticks.remove(key),
         }
         let mut view = publish::view(entry);
-        let mut became = None;
-        for effect in &effects {
-            match effect {
-                Effect::Became(health) => became = Some(*health),
-                Effect::Took(latency) => view.latency_usec = usec(*latency),
-                Effect::Watchdog(watchdog) => publish::watchdog(entry, *watchdog),
-                Effect::Says(_) | Effect::Act(_) | Effect::Resumed => {}
-            }
-        }
         self.keep |= effects
             .iter()
             .any(|effect| matches!(effect, Effect::Became(_) | Effect::Act(_) | Effect::Resumed));
