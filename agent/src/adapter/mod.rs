@@ -2,6 +2,8 @@
 
 pub mod descriptor;
 
+pub mod lines;
+
 pub mod clock;
 
 pub mod disk;

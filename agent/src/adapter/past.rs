@@ -18,6 +18,8 @@ const JOURNALCTL: &str = "journalctl";
 const LIMIT: Duration = Duration::from_secs(10);
 /// As much of its output as is looked at.
 const OUTPUT_MAX: u64 = 1 << 20;
+/// The same where everything is wanted that a run of a unit has written.
+const RUN_MAX: u64 = 4 << 20;
 
 /// One event of the past.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +36,7 @@ pub struct Event {
 pub async fn last_lines(unit: &str, count: u32) -> io::Result<Vec<String>> {
     let unit = format!("_SYSTEMD_UNIT={unit}");
     let lines = format!("--lines={count}");
-    let text = run(&["--boot", "--output=cat", &lines, &unit]).await?;
+    let text = ask(&["--boot", "--output=cat", &lines, &unit], OUTPUT_MAX).await?;
     Ok(text
         .lines()
         .map(one_line)
@@ -46,8 +48,19 @@ pub async fn last_lines(unit: &str, count: u32) -> io::Result<Vec<String>> {
 pub async fn lines_since(unit: &str, seconds: u64) -> io::Result<u64> {
     let unit = format!("_SYSTEMD_UNIT={unit}");
     let since = format!("--since=-{seconds}s");
-    let text = run(&["--boot", "--output=cat", "--lines=1000", &since, &unit]).await?;
+    let text = ask(
+        &["--boot", "--output=cat", "--lines=1000", &since, &unit],
+        OUTPUT_MAX,
+    )
+    .await?;
     Ok(u64::try_from(text.lines().count()).unwrap_or(u64::MAX))
+}
+
+/// The last lines that a run of a unit wrote (systemd.exec(5), `$INVOCATION_ID`), as they are, oldest first.
+pub async fn lines_of_run(invocation: &str, count: u32) -> io::Result<String> {
+    let lines = format!("--lines={count}");
+    let run = format!("_SYSTEMD_INVOCATION_ID={invocation}");
+    ask(&["--output=cat", &lines, &run], RUN_MAX).await
 }
 
 /// The last events of a service, oldest first; of all boots that the journal knows.
@@ -65,7 +78,11 @@ pub async fn events(service: &str, count: u32) -> io::Result<Vec<Event>> {
         .map(|event| format!("MESSAGE_ID={}", event.id))
         .collect();
     words.extend(ids.iter().map(String::as_str));
-    Ok(run(&words).await?.lines().filter_map(decode).collect())
+    Ok(ask(&words, OUTPUT_MAX)
+        .await?
+        .lines()
+        .filter_map(decode)
+        .collect())
 }
 
 /// One line of `journalctl --output=json` (systemd's Journal JSON Format); a line that is no event of ours is left out.
@@ -88,13 +105,13 @@ fn decode(line: &str) -> Option<Event> {
 }
 
 /// What comes out of a pipe, up to the limit; then the pipe is closed, so that a writer with more to say does not wait.
-async fn all(pipe: impl AsyncRead + Unpin) -> io::Result<Vec<u8>> {
+async fn all(pipe: impl AsyncRead + Unpin, limit: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    pipe.take(OUTPUT_MAX).read_to_end(&mut bytes).await?;
+    pipe.take(limit).read_to_end(&mut bytes).await?;
     Ok(bytes)
 }
 
-async fn run(words: &[&str]) -> io::Result<String> {
+async fn ask(words: &[&str], limit: u64) -> io::Result<String> {
     let mut child = Command::new(JOURNALCTL)
         .args(["--quiet", "--no-pager"])
         .args(words)
@@ -112,7 +129,7 @@ async fn run(words: &[&str]) -> io::Result<String> {
         .take()
         .ok_or_else(|| io::Error::other("journalctl has no standard error"))?;
     let read = async {
-        let (bytes, words) = tokio::try_join!(all(output), all(complaints))?;
+        let (bytes, words) = tokio::try_join!(all(output, limit), all(complaints, OUTPUT_MAX))?;
         let status = child.wait().await?;
         // One that was cut short ends badly, too, and what it has said counts.
         if !status.success() && bytes.is_empty() {

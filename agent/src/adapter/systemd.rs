@@ -217,27 +217,15 @@ impl Systemd {
 
     /// What the list leaves out.
     async fn details(self, name: String) -> zbus::Result<(String, Change)> {
-        let path = object_path(&name);
-        let get = async |interface, property| {
-            let reply = self
-                .connection
-                .call_method(
-                    Some(NAME),
-                    path.as_str(),
-                    Some(PROPERTIES),
-                    "Get",
-                    &(interface, property),
-                )
-                .await?;
-            reply.body().deserialize::<OwnedVariant>()
-        };
-        let main_pid = u32::try_from(get(SERVICE, "MainPID").await?).ok();
-        let started = u64::try_from(get(UNIT, "InactiveExitTimestampMonotonic").await?);
-        let status = String::try_from(get(SERVICE, "StatusText").await?);
+        let main_pid = u32::try_from(self.property(&name, SERVICE, "MainPID").await?).ok();
+        let started = self
+            .property(&name, UNIT, "InactiveExitTimestampMonotonic")
+            .await?;
+        let status = String::try_from(self.property(&name, SERVICE, "StatusText").await?);
         let change = Change {
             main_pid,
             status: status.ok(),
-            started: started.ok().map(Duration::from_micros),
+            started: u64::try_from(started).ok().map(Duration::from_micros),
             ..Change::default()
         };
         Ok((name, change))
@@ -245,6 +233,10 @@ impl Systemd {
 
     /// Control group of a unit, empty when it has none.
     pub async fn control_group(&self, unit: &str) -> zbus::Result<String> {
+        String::try_from(self.property(unit, SERVICE, "ControlGroup").await?)
+    }
+
+    async fn property(&self, unit: &str, interface: &str, property: &str) -> zbus::Result<OwnedVariant> {
         let path = object_path(unit);
         let reply = self
             .connection
@@ -253,11 +245,10 @@ impl Systemd {
                 path.as_str(),
                 Some(PROPERTIES),
                 "Get",
-                &(SERVICE, "ControlGroup"),
+                &(interface, property),
             )
             .await?;
-        let value = reply.body().deserialize::<OwnedVariant>()?;
-        String::try_from(value)
+        reply.body().deserialize()
     }
 
     /// Asks systemd to do something with a unit; what comes of it shows in the unit's news. A refusal is news, too.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dagger_agent::adapter::alert::{self, Written};
-use dagger_agent::adapter::clock;
+use dagger_agent::adapter::{clock, lines};
 use dagger_agent::domain::alert::ledger::{Ledger, Verdict};
 use dagger_agent::domain::alert::message::Message;
 use dagger_agent::domain::alert::target::{self, Target};
@@ -17,7 +17,6 @@ use dagger_suite::names::{Root, ServiceName};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::say;
 use crate::send::send;
 
 /// The file's name, below `/etc/dagger` and in the unit's credentials.
@@ -79,7 +78,7 @@ impl<'a> Desk<'a> {
         let dir = fs::canonicalize(&dir).unwrap_or(dir);
         let (ledger, why) = alert::read_ledger(&dir);
         if let Some(why) = why {
-            say::warning(&why);
+            lines::warning(&why);
         }
         Ok(Self {
             root,
@@ -187,7 +186,7 @@ impl<'a> Desk<'a> {
         while let Some(sent) = sending.join_next().await {
             match sent {
                 Ok((name, Ok(()))) => {
-                    say::info(&format!("{}: {}: told {name}", self.service, alert.event.word()));
+                    lines::info(&format!("{}: {}: told {name}", self.service, alert.event.word()));
                     self.ledger.told(&name, alert.event, now);
                 }
                 Ok((name, Err(why))) => self.failures.push(format!(

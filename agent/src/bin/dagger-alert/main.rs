@@ -2,13 +2,15 @@
 //! starts, and systemd by `OnFailure=` when a unit has failed, whether the agent lives or not.
 //!
 //! `dagger-alert --check` reads `/etc/dagger/alert.toml` and says what is wrong in it.
+//!
+//! No line that it writes holds a secret: [`send`] takes out what a target calls one.
 
-mod say;
 mod send;
 mod desk;
 
 use std::process::ExitCode;
 
+use dagger_agent::adapter::lines;
 use dagger_agent::domain::alert::target;
 use dagger_suite::names::{Root, ServiceName, exit};
 
@@ -32,7 +34,7 @@ fn main() -> ExitCode {
 }
 
 fn usage(problem: &str) -> u8 {
-    say::error(&format!("{problem}\n{USAGE}"));
+    lines::error(&format!("{problem}\n{USAGE}"));
     exit::USAGE
 }
 
@@ -44,7 +46,7 @@ fn tell(root: &Root, service: ServiceName) -> u8 {
     match told {
         Ok(()) => exit::GOOD,
         Err(sentences) => {
-            say::error(&sentences.join("\n"));
+            lines::error(&sentences.join("\n"));
             exit::FAILED
         }
     }
@@ -56,12 +58,12 @@ fn check(root: &Root) -> u8 {
     let targets = match desk::targets(&path) {
         Ok(targets) => targets,
         Err(sentences) => {
-            say::error(&sentences.join("\n"));
+            lines::error(&sentences.join("\n"));
             return exit::CONFIG;
         }
     };
     if desk::is_open(&path) {
-        say::warning(&format!(
+        lines::warning(&format!(
             "{path} can be read by everybody, with the secrets in it: chmod 600 {path}",
             path = path.display()
         ));
@@ -70,7 +72,7 @@ fn check(root: &Root) -> u8 {
         .iter()
         .map(|target: &target::Target| target.name.as_str())
         .collect();
-    say::info(&match names.as_slice() {
+    lines::info(&match names.as_slice() {
         [] => format!("{}: no targets", path.display()),
         names => format!("{}: {}", path.display(), names.join(", ")),
     });

@@ -4,17 +4,13 @@
 //! enough: it is waited for as long as the kernel sees it work, because a migration that is killed in the middle begins
 //! again at best, and leaves a broken database at worst. People see it in the unit's status and can stop the unit.
 
-use std::io;
-use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use dagger_agent::adapter::notify;
 use dagger_agent::adapter::work::Workers;
+use dagger_agent::adapter::{notify, past};
 use dagger_agent::domain::work::Work;
 use dagger_suite::names::ServiceName;
 use sd_notify::NotifyState;
-use tokio::io::AsyncReadExt as _;
-use tokio::process::Command;
 
 use crate::say;
 
@@ -105,12 +101,8 @@ impl Limits {
 /// What Sonarr, Radarr, Lidarr, Prowlarr and Readarr write before they touch their database, with the port still closed
 /// (their `MigrationController`).
 const MIGRATING: &str = "*** Migrating";
-/// A look at the journal that takes longer tells nothing.
-const JOURNAL_PATIENCE: Duration = Duration::from_secs(10);
 /// The newest lines that are looked at: the sentence comes at the beginning, and few follow it while the port is closed.
-const JOURNAL_LINES: &str = "--lines=5000";
-/// The most that is read of them.
-const JOURNAL_BYTES: u64 = 4 << 20;
+const JOURNAL_LINES: u32 = 5000;
 
 /// Whether the unit's journal has said since its start that the database is being migrated.
 pub struct Journal {
@@ -141,7 +133,7 @@ impl Journal {
         let Ok(invocation) = std::env::var("INVOCATION_ID") else {
             return false;
         };
-        match lines(&invocation).await {
+        match past::lines_of_run(&invocation, JOURNAL_LINES).await {
             Ok(text) => self.seen = text.contains(MIGRATING),
             Err(error) if !self.complained => {
                 say::warning(&format!(
@@ -154,29 +146,6 @@ impl Journal {
         }
         self.seen
     }
-}
-
-async fn lines(invocation: &str) -> io::Result<String> {
-    let mut child = Command::new("journalctl")
-        .args(["--quiet", "--no-pager", "--output=cat", JOURNAL_LINES])
-        .arg(format!("_SYSTEMD_INVOCATION_ID={invocation}"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()?;
-    let stdout = child
-        .stdout
-        .take()
-        .ok_or_else(|| io::Error::other("it has no output"))?;
-    let read = async {
-        let mut bytes = Vec::new();
-        stdout.take(JOURNAL_BYTES).read_to_end(&mut bytes).await?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    };
-    tokio::time::timeout(JOURNAL_PATIENCE, read)
-        .await
-        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
 /// The unit's processes, as the kernel sees them at work.

@@ -1,4 +1,4 @@
-//! Lines in the journal. None of them holds a secret: `send` takes out what a target calls one.
+//! Lines on standard error, for a program that systemd runs and people may run by hand.
 
 /// An error.
 pub fn error(text: &str) {
