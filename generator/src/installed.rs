@@ -38,9 +38,8 @@ const NETNS_DIR: &str = "etc/netns";
 pub struct Installed {
     /// The directories of unit files that there are.
     dirs: Vec<PathBuf>,
-    /// Names without suffix that Quadlet makes a service of.
-    quadlets: BTreeSet<String>,
-    scripts: PathBuf,
+    /// Names without suffix that Quadlet or systemd-sysv-generator(8) makes a service of.
+    generated: BTreeSet<String>,
     namespaces: PathBuf,
 }
 
@@ -52,14 +51,14 @@ impl Installed {
         let merged = fs::symlink_metadata(&lib).is_ok_and(|meta| meta.is_symlink());
         let mut dirs: Vec<PathBuf> = UNIT_DIRS.iter().map(|dir| root.join(dir)).collect();
         dirs.retain(|dir| !(merged && dir.starts_with(&lib)) && dir.is_dir());
-        let mut quadlets = BTreeSet::new();
+        let mut generated = BTreeSet::new();
         for dir in QUADLET_DIRS {
-            quadlets_in(&root.join(dir), QUADLET_DEPTH, &mut quadlets);
+            quadlets_in(&root.join(dir), QUADLET_DEPTH, &mut generated);
         }
+        scripts_in(&root.join(INIT_DIR), &mut generated);
         Self {
             dirs,
-            quadlets,
-            scripts: root.join(INIT_DIR),
+            generated,
             namespaces: root.join(NETNS_DIR),
         }
     }
@@ -88,9 +87,8 @@ impl Installed {
     }
 
     fn generated(&self, unit: &str) -> bool {
-        let name = unit.strip_suffix(".service").unwrap_or(unit);
-        // A script with a name that leads elsewhere is none; unit names have no slash, but this one is not ours.
-        self.quadlets.contains(name) || (!name.contains('/') && self.scripts.join(name).is_file())
+        self.generated
+            .contains(unit.strip_suffix(".service").unwrap_or(unit))
     }
 }
 
@@ -132,38 +130,34 @@ fn quadlets_in(dir: &Path, depth: usize, found: &mut BTreeSet<String>) {
     }
 }
 
+fn scripts_in(dir: &Path, found: &mut BTreeSet<String>) {
+    // As above: no such directory is as good as an empty one.
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    for entry in entries.flatten() {
+        let Ok(name) = entry.file_name().into_string() else {
+            continue;
+        };
+        // Only a link has to be followed to know what it is.
+        let is_file = entry
+            .file_type()
+            .is_ok_and(|kind| kind.is_file() || (kind.is_symlink() && entry.path().is_file()));
+        if is_file {
+            found.insert(name);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::symlink;
+    use crate::scratch::Scratch as Dir;
 
-    struct Dir(PathBuf);
-    impl Dir {
-        fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("dagger-installed-{name}-{}", std::process::id()));
-            let _ = fs::remove_dir_all(&path);
-            fs::create_dir_all(&path).unwrap();
-            Self(path)
-        }
-        fn put(&self, path: &str, text: &str) -> &Self {
-            let path = self.0.join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-            self
-        }
-        fn link(&self, path: &str, to: &str) -> &Self {
-            let path = self.0.join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            symlink(to, path).unwrap();
-            self
-        }
-        fn found(&self) -> Installed {
-            Installed::find(&Root::new(&self.0))
-        }
+    trait Look {
+        fn found(&self) -> Installed;
     }
-    impl Drop for Dir {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
+    impl Look for Dir {
+        fn found(&self) -> Installed {
+            Installed::find(&self.root())
         }
     }
 

@@ -17,6 +17,8 @@
 //! it in [`render`], and give it a golden case in `tests/golden/`.
 
 pub mod names;
+#[cfg(test)]
+mod scratch;
 pub mod spread;
 pub mod diagnostic;
 pub mod node;

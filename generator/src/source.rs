@@ -194,30 +194,16 @@ fn not_utf8(shown: String, error: &std::string::FromUtf8Error) -> Diagnostic {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::symlink;
+    use crate::scratch::Scratch as Dir;
 
-    struct Dir(PathBuf);
-    impl Dir {
-        fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("dagger-source-{name}-{}", std::process::id()));
-            let _ = fs::remove_dir_all(&path);
-            fs::create_dir_all(&path).unwrap();
-            Self(path)
-        }
-        fn put(&self, path: &str, text: impl AsRef<[u8]>) -> &Self {
-            let path = self.0.join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-            self
-        }
-        fn link(&self, path: &str, to: &str) -> &Self {
-            let path = self.0.join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            symlink(to, path).unwrap();
-            self
-        }
+    trait Look {
+        fn found(&self) -> Found;
+        fn names(&self) -> Vec<String>;
+        fn refused(&self) -> String;
+    }
+    impl Look for Dir {
         fn found(&self) -> Found {
-            find(&Root::new(&self.0))
+            find(&self.root())
         }
         fn names(&self) -> Vec<String> {
             let found = self.found();
@@ -231,11 +217,6 @@ mod tests {
             let found = self.found();
             assert!(found.config.is_empty());
             found.unreadable.iter().map(|it| it.one_line() + "\n").collect()
-        }
-    }
-    impl Drop for Dir {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
         }
     }
 
@@ -281,12 +262,12 @@ mod tests {
     #[test]
     fn files_that_cannot_be_used_are_named() {
         let dir = Dir::new("unusable");
-        fs::create_dir_all(dir.0.join("etc/dagger/dagger.toml")).unwrap();
+        fs::create_dir_all(dir.path().join("etc/dagger/dagger.toml")).unwrap();
         dir.link("etc/dagger/conf.d/loop.toml", "loop.toml")
             .link("etc/dagger/conf.d/lost.toml", "nowhere")
             .link("etc/dagger/conf.d/zero.toml", "/dev/zero")
             .put("etc/dagger/conf.d/latin.toml", b"[suite]\n# \xe4\n");
-        let big = fs::File::create(dir.0.join("etc/dagger/conf.d/big.toml")).unwrap();
+        let big = fs::File::create(dir.path().join("etc/dagger/conf.d/big.toml")).unwrap();
         big.set_len(100 * 1024 * 1024).unwrap();
         let said = dir.refused();
         for part in [

@@ -1,37 +1,25 @@
 //! Bad input, each with what is shown and what still works.
 
-use std::fs;
-use std::path::PathBuf;
+use crate::scratch::Scratch;
 
 use super::*;
 
 mod data;
 
 /// A root of files that goes away again.
-struct Dir(PathBuf);
+struct Dir(Scratch);
 
 impl Dir {
     fn new(files: &[(&str, &str)]) -> Self {
-        use std::sync::atomic::{AtomicU32, Ordering};
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let dir = Self(std::env::temp_dir().join(format!("dagger-load-{}-{number}", std::process::id())));
+        let dir = Scratch::new("load");
         for (path, text) in files {
-            let path = dir.0.join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
+            dir.put(path, text);
         }
-        dir
+        Self(dir)
     }
 
     fn load(&self) -> Loaded {
-        load(&Root::new(&self.0))
-    }
-}
-
-impl Drop for Dir {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+        load(&self.0.root())
     }
 }
 

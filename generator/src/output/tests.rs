@@ -1,16 +1,12 @@
 use super::*;
 
-/// A directory that goes with the value.
-struct Scratch(PathBuf);
+use crate::scratch::Scratch;
 
-impl Scratch {
-    fn new(name: &str) -> Self {
-        let dir = std::env::temp_dir().join(format!("dagger-output-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&dir);
-        fs::create_dir(&dir).unwrap();
-        Self(dir)
-    }
+trait Tree {
+    fn tree(&self) -> Vec<String>;
+}
 
+impl Tree for Scratch {
     fn tree(&self) -> Vec<String> {
         fn walk(dir: &Path, base: &Path, found: &mut Vec<String>) {
             for entry in fs::read_dir(dir).unwrap() {
@@ -23,15 +19,9 @@ impl Scratch {
             }
         }
         let mut found = Vec::new();
-        walk(&self.0, &self.0, &mut found);
+        walk(self.path(), self.path(), &mut found);
         found.sort();
         found
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -64,7 +54,7 @@ fn outputs() -> Vec<Output> {
 #[test]
 fn everything_is_written_and_a_second_time_nothing_changes() {
     let dir = Scratch::new("twice");
-    let missing = dir.0.join("not/there/yet");
+    let missing = dir.path().join("not/there/yet");
     for _ in 0..2 {
         assert!(write(&missing, &outputs()).is_empty());
         assert_eq!(diff(&missing, &outputs()).0, "");
@@ -75,42 +65,42 @@ fn everything_is_written_and_a_second_time_nothing_changes() {
 #[test]
 fn what_an_earlier_run_left_goes_and_what_is_others_stays() {
     let dir = Scratch::new("stale");
-    write(&dir.0, &outputs());
-    fs::write(dir.0.join("dagger-foreign.service"), "[Unit]\n").unwrap();
-    fs::write(dir.0.join("x.service.d/other.conf"), "[Unit]\n").unwrap();
-    let shown = diff(&dir.0, &[]).0;
+    write(dir.path(), &outputs());
+    fs::write(dir.path().join("dagger-foreign.service"), "[Unit]\n").unwrap();
+    fs::write(dir.path().join("x.service.d/other.conf"), "[Unit]\n").unwrap();
+    let shown = diff(dir.path(), &[]).0;
     assert!(shown.contains("--- dagger-a.service\n+++ /dev/null\n"), "{shown}");
     assert!(
         shown.contains("--- dagger.target.wants/dagger-a.service\n+++ /dev/null\n@@ -1,1 +0,0 @@\n--> ../"),
         "{shown}"
     );
-    assert!(write(&dir.0, &[]).is_empty());
+    assert!(write(dir.path(), &[]).is_empty());
     assert_eq!(dir.tree(), ["dagger-foreign.service", "x.service.d/other.conf"]);
-    assert!(!dir.0.join("dagger.target.wants").exists());
+    assert!(!dir.path().join("dagger.target.wants").exists());
 }
 
 #[test]
 fn podman_29004_what_is_there_is_replaced_whole() {
     let dir = Scratch::new("replace");
-    write(&dir.0, &outputs());
-    let before = File::open(dir.0.join("dagger-a.service")).unwrap();
+    write(dir.path(), &outputs());
+    let before = File::open(dir.path().join("dagger-a.service")).unwrap();
     let new = [
         file("dagger-a.service", "new"),
         link("dagger.target.wants/dagger-a.service", "elsewhere"),
     ];
-    assert!(write(&dir.0, &new).is_empty());
+    assert!(write(dir.path(), &new).is_empty());
     let old_text = io::read_to_string(before).unwrap();
     assert!(
         old_text.ends_with("[Unit]\n"),
         "a reader of the old file keeps it: {old_text}"
     );
     assert!(
-        fs::read_to_string(dir.0.join("dagger-a.service"))
+        fs::read_to_string(dir.path().join("dagger-a.service"))
             .unwrap()
             .ends_with("new\n")
     );
     assert_eq!(
-        fs::read_link(dir.0.join("dagger.target.wants/dagger-a.service")).unwrap(),
+        fs::read_link(dir.path().join("dagger.target.wants/dagger-a.service")).unwrap(),
         Path::new("elsewhere")
     );
     assert_eq!(dir.tree().len(), 2, "no temporary file is left: {:?}", dir.tree());
@@ -119,9 +109,9 @@ fn podman_29004_what_is_there_is_replaced_whole() {
 #[test]
 fn one_failure_does_not_stop_the_rest() {
     let dir = Scratch::new("failure");
-    fs::create_dir_all(dir.0.join("dagger-a.service/in-the-way")).unwrap();
-    fs::write(dir.0.join("dagger.target.wants"), "a file in the way").unwrap();
-    let failures = write(&dir.0, &outputs());
+    fs::create_dir_all(dir.path().join("dagger-a.service/in-the-way")).unwrap();
+    fs::write(dir.path().join("dagger.target.wants"), "a file in the way").unwrap();
+    let failures = write(dir.path(), &outputs());
     let said: Vec<String> = failures.iter().map(ToString::to_string).collect();
     assert!(
         said.iter().any(|line| line.contains("/dagger-a.service: ")),
@@ -131,8 +121,12 @@ fn one_failure_does_not_stop_the_rest() {
         said.iter().any(|line| line.contains("/dagger.target.wants")),
         "{said:?}"
     );
-    assert!(dir.0.join("multi-user.target.wants/dagger.target").is_symlink());
-    assert!(dir.0.join("x.service.d/50-dagger-owner.conf").is_file());
+    assert!(
+        dir.path()
+            .join("multi-user.target.wants/dagger.target")
+            .is_symlink()
+    );
+    assert!(dir.path().join("x.service.d/50-dagger-owner.conf").is_file());
 }
 
 #[test]
@@ -143,9 +137,9 @@ fn a_large_suite_is_written_whole_and_every_failure_is_told() {
         .collect();
     many.extend((0..1000).map(|n| link(&format!("dagger.target.wants/dagger-{n:04}.service"), "../x")));
     for n in [3, 700, 998] {
-        fs::create_dir_all(dir.0.join(format!("dagger-{n:04}.service/in-the-way"))).unwrap();
+        fs::create_dir_all(dir.path().join(format!("dagger-{n:04}.service/in-the-way"))).unwrap();
     }
-    assert_eq!(write(&dir.0, &many).len(), 3);
+    assert_eq!(write(dir.path(), &many).len(), 3);
     assert_eq!(dir.tree().len(), 1997);
 }
 
@@ -158,24 +152,24 @@ fn a_large_suite_becomes_the_same_by_many_threads() {
     for port in 2000..2300 {
         let _ = writeln!(text, "[services.sonarr-{port}]\nlike = \"sonarr\"\nport = {port}");
     }
-    fs::create_dir_all(root.0.join("etc/dagger")).unwrap();
-    fs::write(root.0.join("etc/dagger/dagger.toml"), text).unwrap();
-    let loaded = crate::load(&names::Root::new(&root.0));
+    fs::create_dir_all(root.path().join("etc/dagger")).unwrap();
+    fs::write(root.path().join("etc/dagger/dagger.toml"), text).unwrap();
+    let loaded = crate::load(&names::Root::new(root.path()));
     assert!(loaded.diagnostics.is_empty(), "{:?}", loaded.diagnostics.first());
     let programs = crate::render::Programs::below("/usr");
     let rendering = Rendering::new(&loaded.suite, &loaded.broken, loaded.file_errors(), &programs);
-    assert!(write(&one.0, &rendering.all()).is_empty());
-    assert!(write_suite(&many.0, &rendering).is_empty());
+    assert!(write(one.path(), &rendering.all()).is_empty());
+    assert!(write_suite(many.path(), &rendering).is_empty());
     assert_eq!(one.tree().len(), 3 * 300 + 1);
     assert_eq!(one.tree(), many.tree());
     for path in one.tree().iter().filter(|path| !path.contains('/')) {
         assert_eq!(
-            fs::read(one.0.join(path)).unwrap(),
-            fs::read(many.0.join(path)).unwrap(),
+            fs::read(one.path().join(path)).unwrap(),
+            fs::read(many.path().join(path)).unwrap(),
             "{path}"
         );
     }
     // Into a directory that holds an earlier run, the other way is taken: nothing changes.
-    assert!(write_suite(&many.0, &rendering).is_empty());
-    assert_eq!(diff(&many.0, &rendering.all()).0, "");
+    assert!(write_suite(many.path(), &rendering).is_empty());
+    assert_eq!(diff(many.path(), &rendering.all()).0, "");
 }
