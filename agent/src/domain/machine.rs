@@ -32,20 +32,24 @@ pub struct Policy {
     pub watchdog: Option<Duration>,
 }
 
+/// How a unit is.
+#[derive(Debug, Clone)]
+pub struct Unit {
+    /// What it is doing.
+    pub phase: Phase,
+    /// When its last start began; zero when that is not known.
+    pub started: Duration,
+    /// Where it is started again or has failed: the gate's reason, when the gate has let nothing run.
+    pub refused: Option<String>,
+    /// It is our own unit, not a native one: only that is ever acted upon.
+    pub ours: bool,
+}
+
 /// What has happened.
 #[derive(Debug, Clone)]
 pub enum Happened {
     /// systemd says how the unit is.
-    Unit {
-        /// What it is doing.
-        phase: Phase,
-        /// When its last start began; zero when that is not known.
-        started: Duration,
-        /// Where it is started again or has failed: the gate's reason, when the gate has let nothing run.
-        refused: Option<String>,
-        /// It is our own unit, not a native one: only that is ever acted upon.
-        ours: bool,
-    },
+    Unit(Unit),
     /// A probe has ended.
     Observed {
         /// What it saw.
@@ -244,20 +248,7 @@ impl Machine {
         let mut effects = Vec::new();
         next.falls.retain(|at| now.saturating_sub(*at) < FLAP_WINDOW);
         match happened {
-            Happened::Unit {
-                phase,
-                started,
-                refused,
-                ours,
-            } => next.unit(
-                policy,
-                *phase,
-                *started,
-                refused.clone(),
-                *ours,
-                now,
-                &mut effects,
-            ),
+            Happened::Unit(unit) => next.unit(policy, unit, now, &mut effects),
             Happened::Observed { observation, excused } => {
                 next.observed(policy, observation, *excused, now, &mut effects);
             }
@@ -283,22 +274,15 @@ impl Machine {
         (next, effects)
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the fields of one event")]
-    fn unit(
-        &mut self,
-        policy: &Policy,
-        phase: Phase,
-        started: Duration,
-        refused: Option<String>,
-        ours: bool,
-        now: Duration,
-        effects: &mut Vec<Effect>,
-    ) {
+    fn unit(&mut self, policy: &Policy, unit: &Unit, now: Duration, effects: &mut Vec<Effect>) {
         let (before, run) = (self.phase, self.run);
-        (self.phase, self.run, self.ours) = (phase, started, ours);
+        let (phase, started) = (unit.phase, unit.started);
+        (self.phase, self.run, self.ours) = (phase, started, unit.ours);
         self.judge(policy, &verdict::Happened::Unit { phase, started }, now);
         let input = match phase {
-            Phase::Restarting if before != phase => Input::Ended { refused },
+            Phase::Restarting if before != phase => Input::Ended {
+                refused: unit.refused.clone(),
+            },
             Phase::Activating if before != phase || run != started => Input::Begins,
             Phase::Active if run != started => Input::Begins,
             Phase::Stopped | Phase::Deactivating | Phase::Unloaded => Input::Stopped,

@@ -9,7 +9,7 @@ use dagger_agent::adapter::keep::Kept;
 use dagger_agent::adapter::surroundings::Sample;
 use dagger_agent::adapter::systemd::Change;
 use dagger_agent::domain::health::Health;
-use dagger_agent::domain::machine::{Happened, Machine};
+use dagger_agent::domain::machine::{self, Happened, Machine};
 use dagger_agent::domain::media::Record;
 use dagger_agent::domain::observation::Observation;
 use dagger_agent::domain::standing::{Exit, Standing};
@@ -320,14 +320,14 @@ impl Entry {
     pub fn unit_news(&self) -> Happened {
         let unit = self.unit();
         let phase = unit.phase();
-        Happened::Unit {
+        Happened::Unit(machine::Unit {
             phase,
             started: unit.started,
             refused: matches!(phase, Phase::Restarting | Phase::Failed)
                 .then(|| unit.refused())
                 .flatten(),
             ours: self.owner != Owner::Native,
-        }
+        })
     }
 
     /// How often it is asked now: every second while it starts, so that its first good answer is seen soon; no less often

@@ -25,21 +25,21 @@ fn s(seconds: u64) -> Duration {
 }
 
 fn unit(phase: Phase, started: u64) -> Happened {
-    Happened::Unit {
+    Happened::Unit(Unit {
         phase,
         started: s(started),
         refused: None,
         ours: true,
-    }
+    })
 }
 
 fn refused_start(words: &str) -> Happened {
-    Happened::Unit {
+    Happened::Unit(Unit {
         phase: Phase::Restarting,
         started: s(100),
         refused: Some(words.into()),
         ours: true,
-    }
+    })
 }
 
 fn good() -> Happened {
@@ -255,12 +255,12 @@ fn automatic_recovery_can_be_off_and_a_native_unit_is_never_touched() {
     let mut native = Patient::healthy();
     native.at(
         150,
-        &Happened::Unit {
+        &Happened::Unit(Unit {
             phase: Phase::Active,
             started: s(100),
             refused: None,
             ours: false,
-        },
+        }),
     );
     let effects = native.falls(200);
     assert!(acts(&effects).is_empty());

@@ -75,7 +75,7 @@ fn whatever_happens_restarts_are_bounded_in_any_window() {
             let given_up = |machine: &Machine| matches!(machine.recovery().stage, Stage::GivenUp { .. });
             if given_up(&before) && !given_up(&patient.machine) {
                 // Somebody started it by hand, or it answers all the same: a new count.
-                assert!(spoke || matches!(happened, Happened::Unit { .. }), "seed {seed}");
+                assert!(spoke || matches!(happened, Happened::Unit(_)), "seed {seed}");
                 acted.clear();
             }
             let window = acted.iter().filter(|at| *at + 3600 > now).count();

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::domain::health::Health;
-use crate::domain::machine::{Happened, Machine, Policy};
+use crate::domain::machine::{Happened, Machine, Policy, Unit};
 use crate::domain::observation::Observation;
 use crate::domain::recovery;
 use crate::domain::standing::{Exit, Standing};
@@ -87,12 +87,12 @@ impl Story {
         if phase == Phase::Activating {
             self.standing.answer = None;
         }
-        self.happens(&Happened::Unit {
+        self.happens(&Happened::Unit(Unit {
             phase,
             started: s(100),
             refused: refused.map(Into::into),
             ours: true,
-        })
+        }))
     }
 
     pub(super) fn answers(&mut self, observation: Observation) -> &mut Self {
