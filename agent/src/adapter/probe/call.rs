@@ -49,8 +49,9 @@ async fn follow(probe: &Probe, call: &Call<'_>) -> Result<Answer, String> {
             wants_body: &|status| status == 200,
             headers: call.headers,
             body: call.body.unwrap_or_default(),
+            keep: false,
         };
-        let answer = http::exchange(stream, &question)
+        let (answer, _) = http::exchange(stream, &question)
             .await
             .map_err(|trouble| trouble.to_string())?;
         match answer.location.as_deref() {

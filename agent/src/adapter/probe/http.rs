@@ -44,6 +44,8 @@ pub struct Question<'a> {
     pub headers: &'a [(HeaderName, HeaderValue)],
     /// JSON that is sent along with a POST; empty for all else.
     pub body: &'a str,
+    /// Whether the connection may be used for another question.
+    pub keep: bool,
 }
 
 /// Why there is no answer. Each is the application's doing, and the text says what it did.
@@ -63,36 +65,52 @@ pub enum Trouble {
     TooLarge,
 }
 
-/// Asks, and reads as much of the answer as is needed.
-pub async fn exchange(stream: TcpStream, question: &Question<'_>) -> Result<Answer, Trouble> {
+/// Asks, and reads as much of the answer as is needed. The connection comes back where it was to be kept and can be: the
+/// answer was read to its end, nothing came after it, and the application does not close.
+pub async fn exchange(
+    stream: TcpStream,
+    question: &Question<'_>,
+) -> Result<(Answer, Option<TcpStream>), Trouble> {
     let request = request(question)?;
     let metered = Metered {
         stream,
         left: EXCHANGE_MAX,
     };
-    let (mut sender, connection) = http1::Builder::new()
+    // What hyper knows of a connection lasts for one question: its buffers would be most of what a kept one takes.
+    let (mut sender, mut connection) = http1::Builder::new()
         .max_buf_size(HEAD_MAX)
         .max_headers(HEADERS_MAX)
         .handshake::<_, String>(metered)
         .await
         .map_err(|error| trouble(&error))?;
-    let mut connection = pin!(connection);
-    let mut answer = pin!(async {
-        let response = sender
-            .send_request(request)
-            .await
-            .map_err(|error| trouble(&error))?;
-        read(response, question).await
-    });
     let mut open = true;
-    loop {
-        tokio::select! {
-            biased;
-            answer = &mut answer => return answer,
-            // How the connection ended, the answer's own future knows better.
-            _ = &mut connection, if open => open = false,
+    let answer = {
+        let mut answer = pin!(async {
+            let response = sender
+                .send_request(request)
+                .await
+                .map_err(|error| trouble(&error))?;
+            read(response, question).await
+        });
+        loop {
+            tokio::select! {
+                biased;
+                answer = &mut answer => break answer?,
+                // How the connection ended, the answer's own future knows better.
+                _ = &mut connection, if open => open = false,
+            }
         }
+    };
+    if !question.keep || !open {
+        return Ok((answer, None));
     }
+    // One more look tells hyper that the answer has been read; then it either waits for the next question or closes.
+    let ended = poll_fn(|cx| Poll::Ready(Pin::new(&mut connection).poll(cx).is_ready())).await;
+    if ended || !sender.is_ready() {
+        return Ok((answer, None));
+    }
+    let parts = connection.into_parts();
+    Ok((answer, parts.read_buf.is_empty().then_some(parts.io.stream)))
 }
 
 fn request(question: &Question<'_>) -> Result<Request<String>, Trouble> {
@@ -104,9 +122,12 @@ fn request(question: &Question<'_>) -> Result<Request<String>, Trouble> {
         .header(header::HOST, question.authority)
         .header(header::USER_AGENT, concat!("dagger/", env!("CARGO_PKG_VERSION")))
         .header(header::ACCEPT, "*/*")
-        .header(header::CONNECTION, "close")
         .body(question.body.to_owned())
         .map_err(|_| bad())?;
+    if !question.keep {
+        let close = HeaderValue::from_static("close");
+        request.headers_mut().insert(header::CONNECTION, close);
+    }
     for (name, value) in question.headers {
         request.headers_mut().insert(name.clone(), value.clone());
     }

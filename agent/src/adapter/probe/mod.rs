@@ -8,24 +8,28 @@ pub mod exec;
 
 pub mod call;
 
+pub mod line;
+
 use std::ffi::OsString;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dagger_suite::probe::{Kind, Probe};
 use hyper::Method;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, socket_with};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::Instant;
 
 use super::notify::one_line;
 use super::sockets::netns;
 use crate::domain::observation::Observation;
 use http::Question;
 use judge::Judgement;
+use line::{Kept, Line, Target};
 
 /// The podman program, where the caller knows no better.
 pub const PODMAN: &str = "/usr/bin/podman";
@@ -41,10 +45,11 @@ pub async fn probe(probe: &Probe) -> Observation {
 pub async fn probe_with(probe: &Probe, podman: &Path) -> Observation {
     let connected = AtomicBool::new(false);
     let runner = [podman.into()];
-    let asked = probe_without_limit(probe, &runner, &connected);
-    tokio::time::timeout(probe.timeout, asked)
-        .await
-        .unwrap_or_else(|_| timed_out(probe, &connected))
+    let asked = probe_without_limit(probe, &runner, &connected, Line::Once);
+    match tokio::time::timeout(probe.timeout, asked).await {
+        Ok((observation, _)) => observation,
+        Err(_) => timed_out(probe, &connected),
+    }
 }
 
 /// What a question has come to that was given up when its time was over.
@@ -56,20 +61,27 @@ pub fn timed_out(probe: &Probe, connected: &AtomicBool) -> Observation {
 }
 
 /// The same for a caller that keeps the time itself, and drops this when `probe.timeout` is over: [`timed_out`] then says
-/// what was seen. `connected` becomes true when somebody takes the connection.
+/// what was seen. `connected` becomes true when somebody takes the connection, which is handed back where it is kept.
 ///
 /// `runner` is podman and all words before it (kind `exec` only): somebody else may have to run it.
-pub async fn probe_without_limit(probe: &Probe, runner: &[OsString], connected: &AtomicBool) -> Observation {
+pub async fn probe_without_limit(
+    probe: &Probe,
+    runner: &[OsString],
+    connected: &AtomicBool,
+    line: Line,
+) -> (Observation, Option<Kept>) {
     let begin = Instant::now();
     let detail = |text: String| one_line(&text);
-    match ask(probe, runner, connected).await {
-        Ok(Judgement::Good(text)) => Observation::Good {
-            latency: begin.elapsed(),
-            detail: detail(text),
-        },
-        Ok(Judgement::Starting(text)) => Observation::Starting { detail: detail(text) },
-        Ok(Judgement::Bad(text) | Judgement::Follow(text)) => Observation::Bad { detail: detail(text) },
-        Err(failure) => failure.into_observation(probe.timeout),
+    match ask(probe, runner, connected, line, begin).await {
+        Ok((Judgement::Good(text), kept)) => {
+            let (latency, detail) = (begin.elapsed(), detail(text));
+            (Observation::Good { latency, detail }, kept)
+        }
+        Ok((Judgement::Starting(text), _)) => (Observation::Starting { detail: detail(text) }, None),
+        Ok((Judgement::Bad(text) | Judgement::Follow(text), _)) => {
+            (Observation::Bad { detail: detail(text) }, None)
+        }
+        Err(failure) => (failure.into_observation(probe.timeout), None),
     }
 }
 
@@ -97,63 +109,108 @@ impl Failure {
     }
 }
 
-async fn ask(probe: &Probe, runner: &[OsString], connected: &AtomicBool) -> Result<Judgement, Failure> {
+/// What was said, and the connection where it is kept.
+type Asked = Result<(Judgement, Option<Kept>), Failure>;
+
+async fn ask(
+    probe: &Probe,
+    runner: &[OsString],
+    connected: &AtomicBool,
+    line: Line,
+    begin: Instant,
+) -> Asked {
     match probe.kind {
         Kind::Exec => match exec::run(runner, &probe.container, &probe.command).await {
-            exec::Outcome::Good(text) => Ok(Judgement::Good(text)),
-            exec::Outcome::Bad(text) => Ok(Judgement::Bad(text)),
+            exec::Outcome::Good(text) => Ok((Judgement::Good(text), None)),
+            exec::Outcome::Bad(text) => Ok((Judgement::Bad(text), None)),
             exec::Outcome::Unable(text) => Err(Failure::Unable(text)),
         },
         Kind::Tcp => {
             connect(probe, address(probe)?).await?;
-            Ok(Judgement::Good("takes connections".into()))
+            Ok((Judgement::Good("takes connections".into()), None))
         }
         Kind::Servarr | Kind::Bazarr | Kind::Jellyfin | Kind::Transmission | Kind::Http => {
-            ask_http(probe, address(probe)?, connected).await
+            ask_http(probe, connected, line, begin).await
         }
     }
 }
 
-async fn ask_http(probe: &Probe, address: SocketAddr, connected: &AtomicBool) -> Result<Judgement, Failure> {
+async fn ask_http(probe: &Probe, connected: &AtomicBool, line: Line, begin: Instant) -> Asked {
+    let address = address(probe)?;
     let authority = address.to_string();
+    let (target, kept) = match line {
+        Line::Once => (None, None),
+        Line::Keep(kept) => (Target::of(probe, address), kept),
+    };
+    let usable = kept.and_then(|kept| kept.usable(target?, begin));
+    let wants_body = |status| judge::wants_body(probe, status);
+    if let (Some((stream, since)), Some(target)) = (usable, target) {
+        connected.store(true, Ordering::Relaxed);
+        let question = question(probe, &authority, &probe.path, &wants_body, true);
+        if let Ok((answer, stream)) = http::exchange(stream, &question).await
+            && let good @ Judgement::Good(_) = judge::judge(probe, &answer)
+        {
+            return Ok((good, stream.map(|stream| Kept::new(stream, target, since))));
+        }
+        connected.store(false, Ordering::Relaxed);
+    }
     let mut path = probe.path.clone();
-    for _ in 0..=REDIRECTS_MAX {
+    for turn in 0..=REDIRECTS_MAX {
         let stream = connect(probe, address).await?;
         connected.store(true, Ordering::Relaxed);
-        let question = Question {
-            method: if probe.kind == Kind::Transmission {
-                Method::POST
-            } else {
-                Method::GET
-            },
-            authority: &authority,
-            path: &path,
-            wants_body: &|status| judge::wants_body(probe, status),
-            headers: &[],
-            body: if probe.kind == Kind::Transmission {
-                "{}"
-            } else {
-                ""
-            },
-        };
-        let answer = match http::exchange(stream, &question).await {
+        // Where the answer is not there but where it redirects to, each question begins with the redirect again.
+        let target = target.filter(|_| turn == 0);
+        let question = question(probe, &authority, &path, &wants_body, target.is_some());
+        let (answer, stream) = match http::exchange(stream, &question).await {
             Ok(answer) => answer,
             Err(http::Trouble::Path(path)) => {
                 return Err(Failure::Unable(http::Trouble::Path(path).to_string()));
             }
-            Err(trouble) => return Ok(Judgement::Bad(trouble.to_string())),
+            Err(trouble) => return Ok((Judgement::Bad(trouble.to_string()), None)),
         };
         match judge::judge(probe, &answer) {
             Judgement::Follow(location) => match http::follow(&authority, &path, &location) {
                 Ok(next) => path = next,
-                Err(why) => return Ok(Judgement::Bad(format!("HTTP {}: {why}", answer.status))),
+                Err(why) => {
+                    let bad = Judgement::Bad(format!("HTTP {}: {why}", answer.status));
+                    return Ok((bad, None));
+                }
             },
-            judgement => return Ok(judgement),
+            judgement => {
+                let kept = stream.zip(target);
+                return Ok((
+                    judgement,
+                    kept.map(|(stream, target)| Kept::new(stream, target, begin)),
+                ));
+            }
         }
     }
-    Ok(Judgement::Bad(format!(
-        "more than {REDIRECTS_MAX} redirects, the last one to {path}"
-    )))
+    let bad = format!("more than {REDIRECTS_MAX} redirects, the last one to {path}");
+    Ok((Judgement::Bad(bad), None))
+}
+
+/// What is asked at a path. Transmission's RPC is posted to; without its session's number it says no more than that it is
+/// there.
+fn question<'a>(
+    probe: &Probe,
+    authority: &'a str,
+    path: &'a str,
+    wants_body: &'a (dyn Fn(u16) -> bool + Sync),
+    keep: bool,
+) -> Question<'a> {
+    let (method, body) = match probe.kind {
+        Kind::Transmission => (Method::POST, "{}"),
+        _ => (Method::GET, ""),
+    };
+    Question {
+        method,
+        authority,
+        path,
+        wants_body,
+        headers: &[],
+        body,
+        keep,
+    }
 }
 
 /// No name is ever resolved: that would be another service's health.

@@ -6,14 +6,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dagger_agent::adapter::bus::{Answer, Checked, Request};
+use dagger_agent::adapter::bus::{self, Checked, Request};
 use dagger_agent::adapter::mounts::Watch;
 use dagger_agent::adapter::surroundings::Looker;
 use dagger_agent::adapter::systemd::{News, Systemd};
 use dagger_agent::adapter::{clock, keep, notify, watchdog};
 use dagger_agent::domain::health::Health;
 use dagger_agent::domain::metrics::Pace;
-use dagger_agent::domain::observation::Observation;
 use dagger_agent::domain::schedule::Schedule;
 use dagger_agent::domain::standstill::{self, Clocks};
 use dagger_agent::domain::throttle::Throttle;
@@ -24,7 +23,7 @@ use tokio::sync::mpsc;
 use zbus::Connection;
 
 use crate::config::Configuration;
-use crate::entry::Entry;
+use crate::entry::{Answer, Entry};
 use crate::publish::{Bus, summary};
 use crate::recover::Find;
 
@@ -41,7 +40,7 @@ pub struct Round {
     /// How many of them have not answered yet.
     pub left: usize,
     /// The way back to the caller.
-    pub answer: Answer<Vec<Checked>>,
+    pub answer: bus::Answer<Vec<Checked>>,
 }
 
 /// Everything that the agent knows.
@@ -69,7 +68,7 @@ pub struct Agent {
     /// Probes that have not ended.
     pub in_flight: usize,
     /// Where probes send what they saw.
-    pub answers: mpsc::UnboundedSender<(Key, u64, Observation)>,
+    pub answers: mpsc::UnboundedSender<(Key, Answer)>,
     /// When each question that is open is given up.
     pub limits: Schedule<Key>,
     /// Number of the last question.
@@ -115,7 +114,7 @@ pub struct Agent {
 /// The ends of all channels, and the signals.
 struct Inputs {
     news: mpsc::UnboundedReceiver<News>,
-    answers: mpsc::UnboundedReceiver<(Key, u64, Observation)>,
+    answers: mpsc::UnboundedReceiver<(Key, Answer)>,
     finds: mpsc::UnboundedReceiver<Find>,
     requests: mpsc::Receiver<Request>,
     hangup: Signal,
@@ -148,8 +147,12 @@ pub async fn run(root: Root) -> Result<(), String> {
                 Some(News::Ended) | None => return Err(lost("its signals have ended")),
                 Some(news) => agent.news(news).await.map_err(lost)?,
             },
-            Some((key, number, observation)) = inputs.answers.recv() => {
-                agent.answer(&key, number, &observation).await.map_err(lost)?;
+            Some((key, answer)) = inputs.answers.recv() => {
+                agent.answer(&key, answer).await.map_err(lost)?;
+                // Those that came together are taken in together.
+                while let Ok((key, answer)) = inputs.answers.try_recv() {
+                    agent.answer(&key, answer).await.map_err(lost)?;
+                }
             }
             Some(request) = inputs.requests.recv() => agent.request(request).await.map_err(lost)?,
             _ = inputs.hangup.recv() => agent.reload_by_systemd().await.map_err(lost)?,
@@ -209,7 +212,7 @@ async fn start(root: Root, connection: Connection) -> Result<(Agent, Inputs), St
     let (news, news_in) = mpsc::unbounded_channel();
     let (answers, answers_in) = mpsc::unbounded_channel();
     let (finds, finds_in) = mpsc::unbounded_channel();
-    let (requests, requests_in) = mpsc::channel(dagger_agent::adapter::bus::QUEUE);
+    let (requests, requests_in) = mpsc::channel(bus::QUEUE);
     let systemd = Systemd::watch(&connection, news.clone())
         .await
         .map_err(|error| format!("systemd does not answer on the bus: {error}"))?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use dagger_agent::adapter::bus::{Owner, ServiceView};
 use dagger_agent::adapter::keep::Kept;
+use dagger_agent::adapter::probe::line::{self, Line};
 use dagger_agent::adapter::surroundings::Sample;
 use dagger_agent::adapter::systemd::Change;
 use dagger_agent::domain::health::Health;
@@ -116,7 +117,23 @@ pub struct Question {
     pub connected: Arc<AtomicBool>,
     /// Ends it.
     pub task: AbortHandle,
+    /// The connection that it comes back with may be kept.
+    pub keeps: bool,
 }
+
+/// The answer to a question.
+#[derive(Debug)]
+pub struct Answer {
+    /// The question's number.
+    pub number: u64,
+    /// What was seen.
+    pub observation: Observation,
+    /// The connection, where it is kept.
+    pub kept: Option<line::Kept>,
+}
+
+/// Longer intervals are not worth a connection that is kept: it would serve a question or none before a fresh one is due.
+const KEEP_INTERVAL: Duration = Duration::from_secs(30);
 
 /// One service.
 #[derive(Debug)]
@@ -165,6 +182,8 @@ pub struct Entry {
     pub asked: Option<Duration>,
     /// That probe.
     pub question: Option<Question>,
+    /// The connection that was kept after its last answer.
+    pub connection: Option<line::Kept>,
     /// It waits for its turn to be asked.
     pub queued: bool,
     /// When the last probe ended.
@@ -223,6 +242,7 @@ impl Entry {
             view: watch::Sender::new(view),
             asked: None,
             question: None,
+            connection: None,
             queued: false,
             answered: None,
             rounds: Vec::new(),
@@ -279,6 +299,25 @@ impl Entry {
             self.native = service.native.clone().map(Unit::new);
         }
         self.service = service;
+        self.hang_up();
+    }
+
+    /// The next question takes a fresh connection: the one that is kept may lead to what is not there any more.
+    pub fn hang_up(&mut self) {
+        self.connection = None;
+        if let Some(question) = &mut self.question {
+            question.keeps = false;
+        }
+    }
+
+    /// The connection for the next question.
+    pub fn line(&mut self) -> Line {
+        let kept = self.connection.take();
+        if self.interval() <= KEEP_INTERVAL {
+            Line::Keep(kept)
+        } else {
+            Line::Once
+        }
     }
 
     /// The unit that runs the service: the native one while that owns the data.

@@ -10,13 +10,12 @@ use dagger_agent::adapter::systemd::News;
 use dagger_agent::adapter::{clock, image, media, probe, well};
 use dagger_agent::domain::health::Health;
 use dagger_agent::domain::machine::{Effect, Happened};
-use dagger_agent::domain::observation::Observation;
 use dagger_agent::domain::schedule;
 use dagger_agent::domain::verdict::Phase;
 use dagger_suite::probe::Kind;
 
 use crate::agent::{Agent, Key};
-use crate::entry::Question;
+use crate::entry::{Answer, Question};
 use crate::publish;
 
 /// Probes at once: enough for a thousand services that answer, few enough that those which do not cost little.
@@ -102,6 +101,7 @@ impl Agent {
             publish::status(entry, &view);
             return self.bus.service(entry, view).await;
         }
+        entry.hang_up();
         let now = clock::monotonic();
         if phase == Phase::Active {
             entry.at_start = media::read(&self.root, &entry.service.name).unwrap_or_else(|error| {
@@ -129,25 +129,27 @@ impl Agent {
     }
 
     /// An application has answered, or has not.
-    pub async fn answer(&mut self, key: &Key, number: u64, observation: &Observation) -> zbus::Result<()> {
+    pub async fn answer(&mut self, key: &Key, answer: Answer) -> zbus::Result<()> {
+        let Answer {
+            number,
+            observation,
+            kept,
+        } = answer;
         let Some(entry) = self.services.get_mut(key) else {
             return Ok(());
         };
-        // The answer to a question that was given up a moment ago.
-        if entry
-            .question
-            .take_if(|question| question.number == number)
-            .is_none()
-        {
+        // None: the answer to a question that was given up a moment ago.
+        let Some(question) = entry.question.take_if(|question| question.number == number) else {
             return Ok(());
-        }
+        };
+        entry.connection = kept.filter(|_| question.keeps);
         self.in_flight = self.in_flight.saturating_sub(1);
         self.limits.remove(key);
         let now = clock::monotonic();
         entry.answered = Some(now);
         let rounds = std::mem::take(&mut entry.rounds);
         log::debug!("{key}: {observation}");
-        let excused = self.excused(key, observation, now);
+        let excused = self.excused(key, &observation, now);
         if let Some(entry) = self.services.get_mut(key) {
             entry.asked = None;
             if observation.is_good() {
@@ -159,10 +161,7 @@ impl Agent {
                 entry.answer = Some(observation.clone());
             }
         }
-        let happened = Happened::Observed {
-            observation: observation.clone(),
-            excused,
-        };
+        let happened = Happened::Observed { observation, excused };
         self.happened(key, &happened).await?;
         if let Some(entry) = self.services.get(key)
             && entry.unit().phase().is_up()
@@ -306,20 +305,26 @@ impl Agent {
             Kind::Exec => runner(&self.configuration.podman, question.timeout),
             _ => Vec::new(),
         };
-        let (key, answers) = (key.clone(), self.answers.clone());
+        let (key, answers, line) = (key.clone(), self.answers.clone(), entry.line());
         let connected = Arc::new(AtomicBool::new(false));
         let seen = connected.clone();
         // Without a timer of its own: a timer of tokio's costs a write to wake the thread that sets it, and the loop's
         // alarm is there anyway.
         let task = tokio::spawn(async move {
-            let observation = probe::probe_without_limit(&question, &runner, &seen).await;
+            let (observation, kept) = probe::probe_without_limit(&question, &runner, &seen, line).await;
+            let answer = Answer {
+                number,
+                observation,
+                kept,
+            };
             // The receiver is only gone when the program ends.
-            let _ = answers.send((key, number, observation));
+            let _ = answers.send((key, answer));
         });
         entry.question = Some(Question {
             number,
             connected,
             task: task.abort_handle(),
+            keeps: true,
         });
     }
 
@@ -332,9 +337,12 @@ impl Agent {
             };
             let Some(question) = &entry.question else { continue };
             question.task.abort();
-            let observation = probe::timed_out(&entry.service.probe, &question.connected);
-            let number = question.number;
-            self.answer(&key, number, &observation).await?;
+            let answer = Answer {
+                number: question.number,
+                observation: probe::timed_out(&entry.service.probe, &question.connected),
+                kept: None,
+            };
+            self.answer(&key, answer).await?;
         }
         Ok(())
     }
