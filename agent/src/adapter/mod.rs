@@ -10,6 +10,8 @@ pub mod disk;
 
 pub mod mounts;
 
+pub mod cgroups;
+
 pub mod media;
 
 pub mod surroundings;

@@ -47,6 +47,12 @@ impl Mounts {
         above.max_by_key(|mount| mount.point.as_os_str().len())
     }
 
+    /// The first mount point of a kind of file system.
+    pub fn first_of(&self, kind: &str) -> Option<&Path> {
+        let mount = self.0.iter().find(|mount| mount.kind == kind);
+        mount.map(|mount| mount.point.as_path())
+    }
+
     /// Mount points strictly below a path.
     pub fn below<'a>(&'a self, path: &'a Path) -> impl Iterator<Item = &'a Path> {
         let points = self.0.iter().map(|mount| mount.point.as_path());

@@ -7,8 +7,8 @@ use std::time::Duration;
 use dagger_suite::names::SLICE;
 use sd_notify::NotifyState;
 
+use super::cgroups::Cgroups;
 use super::notify::{self, MANAGER_SOCKET};
-use super::sockets::cgroup::Cgroups;
 use crate::domain::machine::Watchdog;
 
 /// Tells the watchdog of the unit whose main process this is.

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::time::Duration;
 
-use super::sockets::cgroup::Cgroups;
+use super::cgroups::Cgroups;
 use crate::domain::work::Work;
 
 /// Where systemd puts the control processes (`ExecStartPost=`, so ourselves) of a unit with `Delegate=yes`.

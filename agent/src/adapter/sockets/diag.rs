@@ -1,31 +1,30 @@
-//! sock_diag(7): [`ask`] puts the question, [`decode`] turns the kernel's bytes into values.
+//! One socket as the kernel tells it, and how its bytes are read.
+//!
+//! The framing, the 72 bytes of `struct inet_diag_msg` and the steps from attribute to attribute are read by
+//! netlink-packet-core and netlink-packet-sock-diag. Only their owned messages are not used: those take a box, a list and a
+//! copy of each attribute for every socket.
 
 use std::io;
 use std::net::SocketAddr;
 
 use dagger_suite::model::Protocol;
 use netlink_packet_core::{
-    DefaultNla, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    DecodeError, DoneBuffer, ErrorBuffer, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, NlaBuffer,
+    NlasIterator, Parseable as _,
 };
-use netlink_packet_sock_diag::SockDiagMessage;
-use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP};
-use netlink_packet_sock_diag::inet::nlas::Nla;
-use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, InetResponse, SocketId, StateFlags};
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with,
-};
-
-use super::Port;
+use netlink_packet_sock_diag::SOCK_DIAG_BY_FAMILY;
+use netlink_packet_sock_diag::constants::INET_DIAG_SKV6ONLY;
+use netlink_packet_sock_diag::inet::{InetResponseBuffer, InetResponseHeader};
 
 /// Attribute of linux/inet_diag.h (Linux 5.7) that the crate has no name for: the id of the socket's cgroup.
 const INET_DIAG_CGROUP_ID: u16 = 21;
-/// `TCPF_BOUND_INACTIVE` of net/tcp_states.h (Linux 6.8): bound, neither listening nor connected. Older kernels ignore it.
-const BOUND_INACTIVE: u32 = 1 << 13;
-/// Larger than any datagram that the kernel sends in answer to a dump (32 KiB, net/netlink/af_netlink.c).
-const REPLY_MAX: usize = 64 * 1024;
+/// `struct nlmsghdr` of linux/netlink.h.
+const HEADER: usize = 16;
+/// `struct inet_diag_msg` of linux/inet_diag.h: attributes follow it.
+const MESSAGE: usize = size_of::<InetResponseBuffer>();
 
 /// What a socket does. In the order in which it is worth telling.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum State {
     /// Waits for connections (TCP).
     Listening,
@@ -52,136 +51,107 @@ impl State {
 /// One socket as the kernel tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
+    /// Transport.
+    pub protocol: Protocol,
     /// Local address and port.
     pub address: SocketAddr,
     /// What it does.
     pub state: State,
+    /// For an IPv6 socket without a peer: whether it leaves IPv4 to others (IPV6_V6ONLY). None where it has no meaning or
+    /// is not told.
+    pub v6only: Option<bool>,
+    /// Number of the interface that it is bound to (SO_BINDTODEVICE, or the scope of a link-local address), 0 for none.
+    pub device: u32,
+    /// User who made it, as the caller's user namespace numbers users.
+    pub uid: u32,
     /// Inode of the socket, 0 when no process has it.
     pub inode: u32,
-    /// Id of the cgroup that it was made in, where the kernel tells.
+    /// Id of the cgroup that it was made in, where the kernel tells (Linux 5.7). Ids are not used twice while a machine
+    /// runs.
     pub cgroup: Option<u64>,
 }
 
-/// All sockets of both families that have the port, in the calling thread's network namespace.
-///
-/// The port is in the request, so the kernel sends these and no others however many there are.
-pub fn ask(port: Port) -> io::Result<Vec<Found>> {
-    let socket = socket_with(
-        AddressFamily::NETLINK,
-        SocketType::DGRAM,
-        SocketFlags::CLOEXEC,
-        Some(netlink::SOCK_DIAG),
-    )?;
-    let mut found = Vec::new();
-    let mut reply = vec![0; REPLY_MAX];
-    for family in [AF_INET, AF_INET6] {
-        send(&socket, &request(family, port), SendFlags::empty())?;
-        loop {
-            let (length, _) = recv(&socket, reply.as_mut_slice(), RecvFlags::empty())?;
-            let answer = decode(reply.get(..length).unwrap_or_default())?;
-            found.extend(answer.found);
-            if answer.last {
-                break;
-            }
-        }
-    }
-    // Kernels before 4.4 filter UDP dumps less strictly; a wrong holder is worse than none.
-    found.retain(|found| found.address.port() == port.number);
-    Ok(found)
-}
-
-/// The bytes of a dump request.
-fn request(family: u8, port: Port) -> Vec<u8> {
-    let mut id = if family == AF_INET6 {
-        SocketId::new_v6()
-    } else {
-        SocketId::new_v4()
-    };
-    id.source_port = port.number;
-    let states = StateFlags::from_bits_retain(StateFlags::all().bits() | BOUND_INACTIVE);
-    let request = SockDiagMessage::InetRequest(InetRequest {
-        family,
-        protocol: match port.protocol {
-            Protocol::Tcp => IPPROTO_TCP,
-            Protocol::Udp => IPPROTO_UDP,
-        },
-        extensions: ExtensionFlags::empty(),
-        states,
-        socket_id: id,
-    });
-    let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-    let mut message = NetlinkMessage::new(header, request.into());
-    message.finalize();
-    let mut bytes = vec![0; message.buffer_len()];
-    message.serialize(&mut bytes);
-    bytes
-}
-
-/// One datagram of an answer.
-#[derive(Debug, Default, PartialEq, Eq)]
+/// What one datagram says about the answer that it is a part of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Part {
-    /// The sockets in it.
-    pub found: Vec<Found>,
     /// Nothing follows.
     pub last: bool,
+    /// The kernel's tables changed so that sockets may be missing or told twice (NLM_F_DUMP_INTR): ask again.
+    pub interrupted: bool,
 }
 
-/// Decodes one datagram; an error message from the kernel comes back as its error.
-pub fn decode(datagram: &[u8]) -> io::Result<Part> {
+/// Adds the sockets of one datagram to `found`; an error message from the kernel comes back as its error.
+pub fn decode(datagram: &[u8], protocol: Protocol, found: &mut Vec<Found>) -> io::Result<Part> {
     let mut part = Part::default();
     let mut rest = datagram;
     while !rest.is_empty() {
-        let message = NetlinkMessage::<SockDiagMessage>::deserialize(rest)
-            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
-        match message.payload {
-            NetlinkPayload::InnerMessage(SockDiagMessage::InetResponse(response)) => {
-                part.found.push(found(&response));
-            }
-            NetlinkPayload::Done(done) if done.code < 0 => {
-                return Err(io::Error::from_raw_os_error(-done.code));
-            }
-            NetlinkPayload::Error(error) => {
-                if error.code.is_some() {
-                    return Err(error.to_io());
-                }
+        let message = NetlinkBuffer::new_checked(rest).map_err(invalid)?;
+        let length = usize::try_from(message.length()).map_err(io::Error::other)?;
+        let payload = rest.get(HEADER..length).unwrap_or_default();
+        part.interrupted |= message.flags() & NLM_F_DUMP_INTR != 0;
+        match message.message_type() {
+            SOCK_DIAG_BY_FAMILY => found.push(read(payload, protocol)?),
+            NLMSG_DONE => {
+                // A dump that failed half-way ends with the error in place of 0.
+                let code = DoneBuffer::new_checked(payload).map_or(0, |done| done.code());
+                refused(code)?;
                 part.last = true;
             }
-            NetlinkPayload::Done(_) => part.last = true,
+            NLMSG_ERROR => {
+                refused(
+                    ErrorBuffer::new_checked(payload)
+                        .map_err(invalid)?
+                        .code()
+                        .map_or(0, i32::from),
+                )?;
+                part.last = true;
+            }
             _ => {}
         }
-        // Messages begin at multiples of four (netlink(7), NLMSG_ALIGN); a length of 0 is refused by the crate.
-        let step = (message.header.length as usize).max(16).next_multiple_of(4);
-        rest = rest.get(step..).unwrap_or_default();
+        // Messages begin at multiples of four (netlink(7), NLMSG_ALIGN); a length of 0 is refused above.
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
     }
     Ok(part)
 }
 
-fn found(response: &InetResponse) -> Found {
-    let id = &response.header.socket_id;
-    Found {
+fn refused(code: i32) -> io::Result<()> {
+    if code < 0 {
+        return Err(io::Error::from_raw_os_error(code.saturating_neg()));
+    }
+    Ok(())
+}
+
+fn read(payload: &[u8], protocol: Protocol) -> io::Result<Found> {
+    let message = InetResponseHeader::parse(payload).map_err(invalid)?;
+    let id = &message.socket_id;
+    let mut found = Found {
+        protocol,
         address: SocketAddr::new(id.source_address, id.source_port),
-        state: State::from_number(response.header.state),
-        inode: response.header.inode,
-        cgroup: response.nlas.iter().find_map(cgroup_id),
+        state: State::from_number(message.state),
+        v6only: None,
+        device: id.interface_id,
+        uid: message.uid,
+        inode: message.inode,
+        cgroup: None,
+    };
+    for attribute in NlasIterator::new(payload.get(MESSAGE..).unwrap_or_default()) {
+        let attribute = attribute.map_err(invalid)?;
+        match attribute.kind() {
+            INET_DIAG_SKV6ONLY => found.v6only = attribute.value().first().map(|value| *value != 0),
+            INET_DIAG_CGROUP_ID => found.cgroup = cgroup_id(&attribute),
+            _ => {}
+        }
     }
+    Ok(found)
 }
 
-fn cgroup_id(attribute: &Nla) -> Option<u64> {
-    match attribute {
-        Nla::Other(other) => cgroup_id_of(other),
-        _ => None,
-    }
+fn cgroup_id(attribute: &NlaBuffer<&[u8]>) -> Option<u64> {
+    attribute.value().try_into().ok().map(u64::from_ne_bytes)
 }
 
-fn cgroup_id_of(attribute: &DefaultNla) -> Option<u64> {
-    use netlink_packet_core::Nla as _;
-    if attribute.kind() != INET_DIAG_CGROUP_ID {
-        return None;
-    }
-    let mut value = vec![0; attribute.value_len()];
-    attribute.emit_value(&mut value);
-    Some(u64::from_ne_bytes(value.try_into().ok()?))
+#[expect(clippy::needless_pass_by_value, reason = "goes to map_err")]
+fn invalid(error: DecodeError) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error.to_string())
 }
 
 #[cfg(test)]
@@ -195,7 +165,7 @@ mod tests {
     const DONE: &str = "140000000300020001000000e96c000000000000";
     /// A UDP socket on [::]:7359.
     const UDP: &str = "840000001400020001000000e96c00000a0700001cbf00000000000000000000000000000000000000000000000000\
-        00000000000000000000000000031000000000000000000000000000000000000000000000535e0300050008000000000005000b00\
+        00000000000000000000000000000000031000000000000000000000000000000000000000000000535e0300050008000000000005000b00\
         0000000008000f00000000000c00150001000000000000000600160010000000";
 
     fn bytes(hex: &str) -> Vec<u8> {
@@ -206,23 +176,32 @@ mod tests {
             .collect()
     }
 
+    fn read_all(datagram: &[u8], protocol: Protocol) -> io::Result<(Part, Vec<Found>)> {
+        let mut found = Vec::new();
+        decode(datagram, protocol, &mut found).map(|part| (part, found))
+    }
+
     #[test]
     fn captured_answers_are_read() {
-        let part = decode(&bytes(LISTENER)).unwrap();
-        assert!(!part.last);
+        let (part, found) = read_all(&bytes(LISTENER), Protocol::Tcp).unwrap();
+        assert_eq!(part, Part::default());
         let expected = Found {
+            protocol: Protocol::Tcp,
             address: "127.0.0.1:9091".parse().unwrap(),
             state: State::Listening,
+            v6only: None,
+            device: 0,
+            uid: 0,
             inode: 0x0003_5e52,
             cgroup: Some(1),
         };
-        assert_eq!(part.found, [expected]);
-        let part = decode(&bytes(&format!("{UDP}{DONE}"))).unwrap();
+        assert_eq!(found, [expected]);
+        let (part, found) = read_all(&bytes(&format!("{UDP}{DONE}")), Protocol::Udp).unwrap();
         assert!(part.last, "both messages of one datagram are read");
-        assert_eq!(part.found[0].address, "[::]:7359".parse().unwrap());
+        assert_eq!(found[0].address, "[::]:7359".parse().unwrap());
         assert_eq!(
-            (part.found[0].state, part.found[0].cgroup),
-            (State::Bound, Some(1))
+            (found[0].state, found[0].v6only, found[0].cgroup),
+            (State::Bound, Some(false), Some(1))
         );
     }
 
@@ -232,7 +211,16 @@ mod tests {
         let mut old = bytes(LISTENER);
         old.truncate(old.len() - 20);
         old[0] -= 20;
-        assert_eq!(decode(&old).unwrap().found[0].cgroup, None);
+        assert_eq!(read_all(&old, Protocol::Tcp).unwrap().1[0].cgroup, None);
+    }
+
+    #[test]
+    fn an_interrupted_dump_says_so() {
+        let mut answer = bytes(LISTENER);
+        answer[6] |= 0x10;
+        answer.extend(bytes(DONE));
+        let (part, found) = read_all(&answer, Protocol::Tcp).unwrap();
+        assert!(part.interrupted && part.last && found.len() == 1);
     }
 
     #[test]
@@ -242,7 +230,16 @@ mod tests {
             "2400000002000000010000000000000\
             0ffffffff140000001400010301000000 00000000",
         );
-        assert_eq!(decode(&refusal).unwrap_err().raw_os_error(), Some(1));
+        assert_eq!(
+            read_all(&refusal, Protocol::Tcp).unwrap_err().raw_os_error(),
+            Some(1)
+        );
+        // NLMSG_DONE with -ENOMEM: the dump ended half-way.
+        let done = bytes("140000000300020001000000e96c0000f4ffffff");
+        assert_eq!(
+            read_all(&done, Protocol::Tcp).unwrap_err().raw_os_error(),
+            Some(12)
+        );
     }
 
     /// Whatever the bytes, there is an answer or an error, in bounded time.
@@ -256,28 +253,24 @@ mod tests {
             usize::try_from(seed >> 33).unwrap()
         };
         let whole = bytes(&format!("{LISTENER}{UDP}{DONE}"));
-        for _ in 0..20_000 {
+        for turn in 0..50_000 {
+            // Real answers with bytes changed and cut off, and bytes that never were one.
             let mut bytes = whole.clone();
             for _ in 0..=random() % 6 {
                 let at = random() % bytes.len();
                 bytes[at] = u8::try_from(random() % 256).unwrap();
             }
+            if turn % 4 == 0 {
+                bytes.fill_with(|| u8::try_from(random() % 256).unwrap());
+                // The length of a message that is believable, so that more than the first test is reached.
+                bytes[..4].copy_from_slice(&u32::try_from(16 + random() % 300).unwrap().to_ne_bytes());
+                bytes[4..6].copy_from_slice(&20_u16.to_ne_bytes());
+                bytes[16] = if random() % 2 == 0 { 2 } else { 10 };
+            }
             bytes.truncate(random() % (bytes.len() + 1));
-            let _ = decode(&bytes);
+            if let Ok((_, found)) = read_all(&bytes, Protocol::Tcp) {
+                assert!(found.len() <= bytes.len() / HEADER + 1);
+            }
         }
-    }
-
-    #[test]
-    fn requests_carry_the_port() {
-        let bytes = request(
-            AF_INET6,
-            Port {
-                protocol: Protocol::Udp,
-                number: 0x1234,
-            },
-        );
-        assert_eq!(bytes.len(), 16 + 56);
-        assert_eq!(bytes[16..18], [AF_INET6, IPPROTO_UDP]);
-        assert_eq!(bytes[24..26], [0x12, 0x34]);
     }
 }

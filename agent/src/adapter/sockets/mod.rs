@@ -1,9 +1,12 @@
 //! Ports and who holds them.
 //!
-//! Two questions, two means. *Is the port free?* is answered by the only authority: [`free`] binds it for a moment, which
-//! costs microseconds however many sockets there are. *Who has it?* is asked only after a no: [`holders`] reads sock_diag
-//! (with the port as the kernel's filter), follows the socket's cgroup to a unit and the unit's processes to the one that
-//! has the socket open.
+//! Three questions, three means. *Is the port free?* is answered by the only authority: [`free`] binds it for a moment, which
+//! costs microseconds however many sockets there are. It may be asked only of one's own port, before one's own start: whoever
+//! starts there meanwhile finds it taken. *Who has it?* is asked only after a no: [`holders`] reads sock_diag (with the port
+//! as the kernel's filter), follows the socket's cgroup to a unit and the unit's processes to the one that has the socket
+//! open. *Who has which?* is [`dump::servers`] with [`groups::Groups`]: every server and its unit, and nobody is disturbed.
+
+pub mod container;
 
 pub mod cgroup;
 
@@ -11,7 +14,13 @@ pub mod netns;
 
 pub mod diag;
 
+pub mod dump;
+
+pub mod groups;
+
 pub mod process;
+
+pub mod socket_unit;
 
 use std::fmt;
 use std::io;
@@ -21,8 +30,12 @@ use dagger_suite::model::Protocol;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, ipproto, socket_with, sockopt};
 
-use cgroup::{Cgroups, Unit};
+use cgroup::Unit;
+use container::Container;
 use diag::{Found, State};
+use dump::Which;
+use groups::Groups;
+use process::{Process, Wanted};
 
 /// A port that is asked about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,10 +60,23 @@ pub struct Holder {
     pub address: SocketAddr,
     /// What the socket does.
     pub state: State,
+    /// User who made it.
+    pub uid: u32,
     /// The unit that the socket was made in.
     pub unit: Option<Unit>,
     /// A process that has the socket open.
-    pub process: Option<process::Process>,
+    pub process: Option<Process>,
+}
+
+impl Holder {
+    /// The container that has the port, also where a helper of its engine keeps it for the container.
+    pub fn container(&self) -> Option<&Container> {
+        let helper = self
+            .process
+            .as_ref()
+            .and_then(|process| process.container.as_ref());
+        helper.or_else(|| self.unit.as_ref()?.container.as_ref())
+    }
 }
 
 /// Whether a server could take the port on every address of the calling thread's network namespace, right now.
@@ -93,37 +119,53 @@ fn try_bind(port: Port, ip: IpAddr) -> rustix::io::Result<()> {
     bind(&socket, &SocketAddr::new(ip, port.number))
 }
 
-/// Who has the port in the calling thread's network namespace, listeners first.
+/// Who has the port in the calling thread's network namespace, listeners first; connections only where nobody else has it.
 pub fn holders(port: Port) -> io::Result<Vec<Holder>> {
-    let mut found = diag::ask(port)?;
+    let mut found = dump::on_port(port, Which::Servers)?;
+    if found.is_empty() {
+        found = dump::on_port(port, Which::All)?;
+    }
     found.sort_by_key(|found| (found.state, found.address.is_ipv6()));
     found.dedup_by_key(|found| (found.inode, found.cgroup, found.state));
-    let groups = Cgroups::mounted()?;
-    Ok(found
-        .iter()
-        .take(HOLDERS_MAX)
-        .map(|found| name(&groups, found))
-        .collect())
+    found.truncate(HOLDERS_MAX);
+    let mut groups = Groups::new()?;
+    groups.learn(&found);
+    Ok(name(&groups, &found))
 }
 
 /// More sockets of one port than this are not looked into: an agent's hundred connections tell no more than eight.
 const HOLDERS_MAX: usize = 8;
 
-fn name(groups: &Cgroups, found: &Found) -> Holder {
-    let path = found.cgroup.and_then(|id| groups.path_of(id));
-    let process = process::of_socket(groups, path.as_deref(), found.inode);
-    // Without the attribute (or when the group is gone) the process still knows its own group.
-    let unit = path.as_deref().and_then(cgroup::unit_of).or_else(|| {
-        process
-            .as_ref()
-            .and_then(|process| cgroup::unit_of(&process.cgroup))
-    });
-    Holder {
-        address: found.address,
-        state: found.state,
-        unit,
-        process,
-    }
+/// Who has these sockets, in their order. The groups must have been learnt.
+///
+/// The process is looked for where the caller may look (CAP_SYS_PTRACE for others' processes); without a process the unit
+/// is that of the group which the socket was made in.
+pub fn name(groups: &Groups, found: &[Found]) -> Vec<Holder> {
+    let wanted: Vec<Wanted<'_>> = found
+        .iter()
+        .map(|found| Wanted {
+            inode: found.inode,
+            group: groups.group(found).map(|group| group.path.as_str()),
+        })
+        .collect();
+    let processes = process::of_sockets(groups.tree(), &wanted);
+    let holder = |found: &Found| {
+        let process = processes.get(&found.inode).cloned();
+        // Without the attribute (Linux before 5.7, older trees, or when the group is gone) the process still knows its own.
+        let unit = groups.unit(found).cloned().or_else(|| {
+            process
+                .as_ref()
+                .and_then(|process| cgroup::unit_of(&process.cgroup))
+        });
+        Holder {
+            address: found.address,
+            state: found.state,
+            uid: found.uid,
+            unit,
+            process,
+        }
+    };
+    found.iter().map(holder).collect()
 }
 
 #[cfg(test)]

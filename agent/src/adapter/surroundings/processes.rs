@@ -4,17 +4,15 @@
 //! The agent may read both in its sandbox: `ProtectProc=invisible` does not hide processes from the group root.
 
 use std::fs;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use dagger_suite::names::Root;
 
+use crate::adapter::cgroups::Cgroups;
 use crate::domain::surroundings::Activity;
 
-/// The unified tree, and where it lies on machines with both kinds.
-const TREES: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
-/// Deeper than this no tree goes in practice; the walk must end whatever it finds.
-const DEPTH_MAX: usize = 8;
 /// More threads than this are not looked at: the application's own come first.
 const THREADS_MAX: usize = 1024;
 /// Processes around a container that are not the application.
@@ -54,12 +52,23 @@ pub(super) struct Found {
 
 /// Looks at a control group and everything below it.
 pub(super) fn look(root: &Root, group: &str, before: Option<&Sample>, now: Duration) -> Found {
-    let Some(dir) = directory(root, group) else {
+    let tree = Cgroups::below(root);
+    // The root of the tree, which has no such file, is no service's.
+    let dir = tree
+        .directory(group)
+        .filter(|dir| dir.join("cgroup.events").exists());
+    let Some(dir) = dir else {
         return Found::default();
     };
     let mut groups = Vec::new();
-    below(&dir, &mut groups, 0);
-    let processes: Vec<_> = groups.iter().flat_map(|group| processes(root, group)).collect();
+    tree.walk(group, |group| {
+        groups.push(group.path);
+        ControlFlow::Continue(())
+    });
+    let processes: Vec<_> = groups
+        .iter()
+        .flat_map(|group| processes(root, &tree, group))
+        .collect();
     let sample = Sample {
         at: now,
         cpu: Duration::from_micros(value(&dir.join("cpu.stat"), "usage_usec").unwrap_or(0)),
@@ -67,29 +76,14 @@ pub(super) fn look(root: &Root, group: &str, before: Option<&Sample>, now: Durat
         waiting: waiting(root, &processes),
     };
     Found {
-        frozen: groups.iter().any(|group| is_frozen(group)),
+        frozen: groups
+            .iter()
+            .filter_map(|group| tree.directory(group))
+            .any(|dir| is_frozen(&dir)),
         stuck: stuck(&processes, &sample, before),
         oom_kills: value(&dir.join("memory.events"), "oom_kill").unwrap_or(0),
         activity: before.map(|before| activity(before, &sample)).unwrap_or_default(),
         sample,
-    }
-}
-
-fn directory(root: &Root, group: &str) -> Option<PathBuf> {
-    let trees = TREES.map(|tree| root.join(tree).join(group.trim_start_matches('/')));
-    trees.into_iter().find(|dir| dir.join("cgroup.events").exists())
-}
-
-/// A group and all below it. One that vanishes meanwhile has nothing to say.
-fn below(dir: &Path, groups: &mut Vec<PathBuf>, depth: usize) {
-    groups.push(dir.to_owned());
-    if depth == DEPTH_MAX {
-        return;
-    }
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            below(&entry.path(), groups, depth + 1);
-        }
     }
 }
 
@@ -161,10 +155,9 @@ fn stat(text: &str) -> Option<Stat> {
 }
 
 /// The application's processes in a group.
-fn processes(root: &Root, group: &Path) -> Vec<Stat> {
-    let numbers = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
-    let one = |number: &str| stat(&fs::read_to_string(root.join(format!("/proc/{number}/stat"))).ok()?);
-    let stats = numbers.lines().filter_map(one);
+fn processes(root: &Root, tree: &Cgroups, group: &str) -> Vec<Stat> {
+    let one = |number: u32| stat(&fs::read_to_string(root.join(format!("/proc/{number}/stat"))).ok()?);
+    let stats = tree.members(group).into_iter().filter_map(one);
     stats
         .filter(|stat| !HELPERS.contains(&stat.name.as_str()))
         .collect()

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use dagger_agent::adapter::sockets::cgroup::Unit;
 use dagger_agent::adapter::sockets::diag::State;
 use dagger_agent::adapter::sockets::process::Process;
+use dagger_agent::adapter::sockets::socket_unit::{self, Listens};
 use dagger_agent::adapter::sockets::{self, Holder, Port, netns};
 use dagger_suite::model::Protocol;
 use dagger_suite::names::ServiceName;
@@ -119,6 +120,10 @@ fn whom(holder: &Holder) -> String {
         State::Closing => "for a connection that is closing, from",
     };
     let socket = format!("{what} {}", shown(holder.address));
+    let container = holder.container();
+    if let Some((container, handle)) = container.and_then(|found| Some((found, found.handle()?))) {
+        return format!("the {} container {handle} ({socket})", container.engine);
+    }
     match (&holder.unit, &holder.process) {
         (Some(unit), Some(process)) => {
             format!("{unit} (process {}, PID {}, {socket})", process.name, process.pid)
@@ -155,9 +160,6 @@ fn remedy(service: &ServiceName, port: Port, holder: &Holder) -> String {
                 service.unit()
             )
         }
-        _ if process.is_some_and(|process| process.name == "docker-proxy") => {
-            format!("`docker ps --filter publish={number}` shows the container; stop it, {other}")
-        }
         (_, Some(unit)) if unit.user.is_none() && is_ours(&unit.name) => {
             if unit.name == service.unit() {
                 format!(
@@ -168,7 +170,11 @@ fn remedy(service: &ServiceName, port: Port, holder: &Holder) -> String {
                 "both belong to the suite; give one of them another port in /etc/dagger/dagger.toml".into()
             }
         }
-        (_, Some(unit)) => format!("{}, {other}", stop_unit(port, unit, process)),
+        _ if holder.container().is_some() => format!("{}, {other}", stop_container(port, holder)),
+        (_, Some(unit)) if unit.name == "init.scope" && unit.user.is_none() => {
+            format!("{}, {other}", stop_socket(port, holder))
+        }
+        (_, Some(unit)) => format!("{}, {other}", stop_unit(unit, process)),
         (_, None) => format!("{}, {other}", stop_process(process)),
     }
 }
@@ -178,27 +184,48 @@ fn is_ours(unit: &str) -> bool {
         .is_some_and(|stem| stem.starts_with("dagger-"))
 }
 
+/// How a container outside the suite is stopped, or found where only its engine's helper is known.
+fn stop_container(port: Port, holder: &Holder) -> String {
+    let Some(container) = holder.container() else {
+        return "stop it".into();
+    };
+    let engine = container.engine;
+    let user = holder.unit.as_ref().and_then(|unit| unit.user);
+    let (whose, whom) = match user {
+        Some(user) => (format!("a container of user {user}"), "as that user "),
+        None => ("a container outside the suite".into(), ""),
+    };
+    match (container.handle(), engine) {
+        (Some(handle), _) => format!("it is {whose}; stop it {whom}({engine} stop {handle})"),
+        (None, "docker") => {
+            format!(
+                "`docker ps --filter publish={}` shows the container; stop it",
+                port.number
+            )
+        }
+        (None, _) => {
+            format!("it is {whose}; `{engine} port --all` {whom}shows which; stop it")
+        }
+    }
+}
+
+/// How systemd stops listening.
+fn stop_socket(port: Port, holder: &Holder) -> String {
+    match socket_unit(port, holder.address) {
+        Some(socket) => {
+            format!("systemd listens there for {socket}; stop it (systemctl disable --now {socket})")
+        }
+        None => "systemd itself listens there for a socket unit; `systemctl list-sockets` shows it".into(),
+    }
+}
+
 /// How a unit that is not of the suite is stopped, and stays so.
-fn stop_unit(port: Port, unit: &Unit, process: Option<&Process>) -> String {
+fn stop_unit(unit: &Unit, process: Option<&Process>) -> String {
     let name = &unit.name;
-    match (&unit.container, unit.user) {
-        (Some((engine, id)), None) => {
-            format!("it is a container outside the suite; stop it ({engine} stop {id})")
-        }
-        (Some((engine, id)), Some(user)) => {
-            format!("it is a container of user {user}; stop it as that user ({engine} stop {id})")
-        }
-        (None, None) if name == "init.scope" => match socket_unit(port) {
-            Some(socket) => {
-                format!("systemd listens there for {socket}; stop it (systemctl disable --now {socket})")
-            }
-            None => {
-                "systemd itself listens there for a socket unit; `systemctl list-sockets` shows it".into()
-            }
-        },
-        (None, _) if unit.is_scope() => stop_process(process),
-        (None, Some(user)) => format!("stop it as user {user} (systemctl --user disable --now {name})"),
-        (None, None) => format!("stop it (systemctl disable --now {name})"),
+    match unit.user {
+        _ if unit.is_scope() => stop_process(process),
+        Some(user) => format!("stop it as user {user} (systemctl --user disable --now {name})"),
+        None => format!("stop it (systemctl disable --now {name})"),
     }
 }
 
@@ -209,8 +236,8 @@ fn stop_process(process: Option<&Process>) -> String {
     )
 }
 
-/// The socket unit that systemd holds the port for. Asked of systemctl(1), because only systemd knows.
-fn socket_unit(port: Port) -> Option<String> {
+/// The socket unit that systemd holds the address for. Asked of systemctl(1), because only systemd knows.
+fn socket_unit(port: Port, address: SocketAddr) -> Option<String> {
     let output = Command::new("systemctl")
         .args([
             "list-sockets",
@@ -221,37 +248,37 @@ fn socket_unit(port: Port) -> Option<String> {
         ])
         .output()
         .ok()?;
-    pick_socket(&String::from_utf8_lossy(&output.stdout), port)
+    let known = listed(&String::from_utf8_lossy(&output.stdout));
+    socket_unit::of(&known, port.protocol, address).map(str::to_owned)
 }
 
 /// Columns: address, type, unit, and what it activates.
-fn pick_socket(table: &str, port: Port) -> Option<String> {
-    let kind = match port.protocol {
-        Protocol::Tcp => "Stream",
-        Protocol::Udp => "Datagram",
-    };
-    let end = format!(":{}", port.number);
-    table.lines().find_map(|line| {
+fn listed(table: &str) -> Vec<Listens> {
+    let line = |line: &str| {
         let mut columns = line.split_whitespace();
-        let (address, type_, unit) = (columns.next()?, columns.next()?, columns.next()?);
-        (address.ends_with(&end) && type_ == kind && unit.ends_with(".socket")).then(|| unit.to_owned())
-    })
+        let (address, kind, unit) = (columns.next()?, columns.next()?, columns.next()?);
+        Listens::parse(unit, kind, address)
+    };
+    table.lines().filter_map(line).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use dagger_agent::adapter::sockets::cgroup::unit_of;
+    use dagger_agent::adapter::sockets::container::of_helper;
 
     fn holder(path: &str, name: &str, state: State) -> Holder {
         Holder {
             address: "0.0.0.0:9091".parse().unwrap(),
             state,
+            uid: 0,
             unit: unit_of(path),
             process: (!name.is_empty()).then(|| Process {
                 pid: 812,
                 name: name.into(),
                 cgroup: String::new(),
+                container: of_helper(name, &["", "-c", &"0123456789abcdef".repeat(4), "-n", "web"]),
             }),
         }
     }
@@ -338,6 +365,21 @@ mod tests {
                 State::Listening,
                 vec!["docker ps --filter publish=9091"],
             ),
+            (
+                "/user.slice/user-0.slice/session-1.scope",
+                "conmon",
+                State::Bound,
+                vec!["taken by the podman container web (bound to", "(podman stop web)"],
+            ),
+            (
+                user,
+                "rootlessport",
+                State::Listening,
+                vec![
+                    "taken by web.service of user 7 (process rootlessport",
+                    "a container of user 7; `podman port --all` as that user",
+                ],
+            ),
         ] {
             let service = ServiceName::parse("transmission").unwrap();
             let port = Port {
@@ -352,19 +394,16 @@ mod tests {
     }
 
     #[test]
-    fn socket_units_are_found_by_port_and_type() {
+    fn socket_units_are_read_off_the_list() {
         let table = "[::]:22          Stream   ssh.socket      ssh.service\n\
                      0.0.0.0:122      Stream   other.socket    other.service\n\
+                     /run/x           Stream   x.socket        x.service\n\
+                     route 1361       Netlink  n.socket        n.service\n\
                      [::]:9091        Datagram d.socket        d.service\n";
-        let port = |protocol, number| Port { protocol, number };
-        assert_eq!(
-            pick_socket(table, port(Protocol::Tcp, 22)).as_deref(),
-            Some("ssh.socket")
-        );
-        assert_eq!(pick_socket(table, port(Protocol::Tcp, 9091)), None);
-        assert_eq!(
-            pick_socket(table, port(Protocol::Udp, 9091)).as_deref(),
-            Some("d.socket")
-        );
+        let known = listed(table);
+        let units: Vec<&str> = known.iter().map(|listens| listens.unit.as_str()).collect();
+        assert_eq!(units, ["ssh.socket", "other.socket", "d.socket"]);
+        let unit = socket_unit::of(&known, Protocol::Tcp, "[::]:22".parse().unwrap());
+        assert_eq!(unit, Some("ssh.socket"));
     }
 }

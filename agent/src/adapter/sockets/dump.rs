@@ -1,0 +1,263 @@
+//! Questions to sock_diag(7): which sockets of the calling thread's network namespace have a port.
+//!
+//! Everybody may ask. An answer is whole or an error: what was lost, cut off or mixed up on its way is asked for again.
+
+use std::io;
+use std::time::Duration;
+
+use dagger_suite::model::Protocol;
+use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage};
+use netlink_packet_sock_diag::SockDiagMessage;
+use netlink_packet_sock_diag::constants::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP};
+use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, StateFlags};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with, sockopt,
+};
+
+use super::Port;
+use super::diag::{Found, decode};
+
+/// `TCPF_BOUND_INACTIVE` of net/tcp_states.h (Linux 6.8): bound, neither listening nor connected. Older kernels ignore it.
+const BOUND_INACTIVE: u32 = 1 << 13;
+/// Larger than any datagram that the kernel sends in answer to a dump (32 KiB, net/netlink/af_netlink.c).
+const REPLY_MAX: usize = 64 * 1024;
+/// So often a question is put whose answer was spoilt.
+const TRIES: usize = 5;
+/// The kernel answers while it is asked; a wait is a fault that must not become ours.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Which sockets are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Which {
+    /// Those that wait for somebody: listening, or bound without a peer.
+    Servers,
+    /// All of them, connections too. UDP knows no difference: a connected socket keeps others from the port as well.
+    All,
+}
+
+/// All servers: TCP and UDP, both families.
+pub fn servers() -> io::Result<Vec<Found>> {
+    let mut found = Vec::new();
+    let mut reply = vec![0; REPLY_MAX];
+    for protocol in [Protocol::Tcp, Protocol::Udp] {
+        ask(protocol, 0, Which::Servers, &mut reply, &mut found)?;
+    }
+    Ok(found)
+}
+
+/// The sockets of both families that have the port.
+///
+/// The port is in the request, so the kernel sends these and no others however many there are.
+pub fn on_port(port: Port, which: Which) -> io::Result<Vec<Found>> {
+    let mut found = Vec::new();
+    ask(
+        port.protocol,
+        port.number,
+        which,
+        &mut vec![0; REPLY_MAX],
+        &mut found,
+    )?;
+    // Kernels before 4.4 filter UDP dumps less strictly; a wrong holder is worse than none.
+    found.retain(|found| found.address.port() == port.number);
+    Ok(found)
+}
+
+fn ask(
+    protocol: Protocol,
+    port: u16,
+    which: Which,
+    reply: &mut [u8],
+    found: &mut Vec<Found>,
+) -> io::Result<()> {
+    for family in [AF_INET, AF_INET6] {
+        let request = request(family, protocol, port, which);
+        repeated(found, |found| dump(&request, protocol, reply, found))?;
+    }
+    Ok(())
+}
+
+/// How an answer came out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    Whole,
+    /// Something is missing or there twice; nothing of it counts.
+    Spoilt,
+}
+
+/// Asks until the answer is whole, and takes back what a spoilt one has added.
+fn repeated(
+    found: &mut Vec<Found>,
+    mut once: impl FnMut(&mut Vec<Found>) -> io::Result<Answer>,
+) -> io::Result<()> {
+    let before = found.len();
+    for _ in 0..TRIES {
+        if once(found)? == Answer::Whole {
+            return Ok(());
+        }
+        found.truncate(before);
+    }
+    Err(io::Error::other(format!(
+        "the kernel's list of sockets could not be read as a whole in {TRIES} tries"
+    )))
+}
+
+/// Each question goes over a socket of its own: nothing of a spoilt answer is left in the next one's way.
+fn dump(request: &[u8], protocol: Protocol, reply: &mut [u8], found: &mut Vec<Found>) -> io::Result<Answer> {
+    let socket = socket_with(
+        AddressFamily::NETLINK,
+        SocketType::DGRAM,
+        SocketFlags::CLOEXEC,
+        Some(netlink::SOCK_DIAG),
+    )?;
+    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(PATIENCE))?;
+    send(&socket, request, SendFlags::empty())?;
+    let mut answer = Answer::Whole;
+    loop {
+        // With the flag the length is the datagram's, however much of it there was room for.
+        let length = match recv(&socket, &mut *reply, RecvFlags::TRUNC) {
+            Ok((_, length)) => length,
+            Err(Errno::INTR) => continue,
+            // netlink(7): messages were lost.
+            Err(Errno::NOBUFS) => return Ok(Answer::Spoilt),
+            Err(Errno::AGAIN) => {
+                return Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "the kernel does not answer which sockets there are",
+                ));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let Some(datagram) = reply.get(..length) else {
+            return Ok(Answer::Spoilt);
+        };
+        let part = decode(datagram, protocol, found)?;
+        if part.interrupted {
+            answer = Answer::Spoilt;
+        }
+        if part.last {
+            return Ok(answer);
+        }
+    }
+}
+
+/// The bytes of a dump request; port 0 asks for all ports.
+fn request(family: u8, protocol: Protocol, port: u16, which: Which) -> Vec<u8> {
+    let mut id = if family == AF_INET6 {
+        SocketId::new_v6()
+    } else {
+        SocketId::new_v4()
+    };
+    id.source_port = port;
+    let states = match (which, protocol) {
+        (Which::Servers, Protocol::Tcp) => StateFlags::LISTEN,
+        _ => StateFlags::all(),
+    };
+    let request = SockDiagMessage::InetRequest(InetRequest {
+        family,
+        protocol: match protocol {
+            Protocol::Tcp => IPPROTO_TCP,
+            Protocol::Udp => IPPROTO_UDP,
+        },
+        extensions: ExtensionFlags::empty(),
+        states: StateFlags::from_bits_retain(states.bits() | BOUND_INACTIVE),
+        socket_id: id,
+    });
+    let mut header = NetlinkHeader::default();
+    header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+    let mut message = NetlinkMessage::new(header, request.into());
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapter::sockets::diag::State;
+    use std::net::{TcpListener, UdpSocket};
+
+    #[test]
+    fn requests_carry_the_port() {
+        let bytes = request(AF_INET6, Protocol::Udp, 0x1234, Which::All);
+        assert_eq!(bytes.len(), 16 + 56);
+        assert_eq!(bytes[16..18], [AF_INET6, IPPROTO_UDP]);
+        assert_eq!(bytes[24..26], [0x12, 0x34]);
+    }
+
+    #[test]
+    fn a_spoilt_answer_is_taken_back_and_asked_for_again_but_not_for_ever() {
+        let one = servers_with(&TcpListener::bind("127.0.0.1:0").unwrap()).remove(0);
+        let mut found = vec![one.clone()];
+        let mut turn = 0;
+        repeated(&mut found, |found| {
+            turn += 1;
+            found.extend([one.clone(), one.clone()]);
+            Ok(if turn < 3 { Answer::Spoilt } else { Answer::Whole })
+        })
+        .unwrap();
+        assert_eq!((turn, found.len()), (3, 3));
+        let error = repeated(&mut found, |found| {
+            turn += 1;
+            found.push(one.clone());
+            Ok(Answer::Spoilt)
+        });
+        assert!(error.unwrap_err().to_string().contains("as a whole"));
+        assert_eq!((turn, found.len()), (3 + TRIES, 3), "what came before stays");
+    }
+
+    #[test]
+    fn an_answer_that_is_cut_off_is_not_believed() {
+        let _listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let request = request(AF_INET, Protocol::Tcp, 0, Which::Servers);
+        let answer = dump(&request, Protocol::Tcp, &mut [0; 60], &mut Vec::new());
+        assert_eq!(answer.unwrap(), Answer::Spoilt);
+    }
+
+    fn servers_with(listener: &TcpListener) -> Vec<Found> {
+        let address = listener.local_addr().unwrap();
+        let mut found = servers().unwrap();
+        found.retain(|found| found.protocol == Protocol::Tcp && found.address == address);
+        found
+    }
+
+    #[test]
+    fn all_servers_are_found_and_no_connections() {
+        let four = TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = std::net::TcpStream::connect(four.local_addr().unwrap()).unwrap();
+        let found = servers_with(&four);
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].state, State::Listening);
+        assert_eq!(found[0].uid, rustix::process::getuid().as_raw());
+        let all = servers().unwrap();
+        assert!(
+            !all.iter()
+                .any(|found| found.protocol == Protocol::Tcp && found.state == State::Connected)
+        );
+        let port = Port {
+            protocol: Protocol::Tcp,
+            number: near.local_addr().unwrap().port(),
+        };
+        assert!(on_port(port, Which::Servers).unwrap().is_empty());
+        assert_eq!(
+            on_port(port, Which::All).unwrap()[0].state,
+            State::Connected,
+            "a connection keeps its port"
+        );
+    }
+
+    #[test]
+    fn both_families_and_udp_are_told_with_what_they_exclude() {
+        if let Ok(six) = TcpListener::bind("[::1]:0") {
+            assert_eq!(servers_with(&six)[0].v6only, Some(false));
+        }
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = udp.local_addr().unwrap();
+        let found = servers().unwrap();
+        let found = found
+            .iter()
+            .find(|found| found.protocol == Protocol::Udp && found.address == address);
+        assert_eq!(found.unwrap().state, State::Bound);
+    }
+}
