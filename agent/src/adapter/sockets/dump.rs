@@ -249,8 +249,11 @@ mod tests {
 
     #[test]
     fn both_families_and_udp_are_told_with_what_they_exclude() {
-        if let Ok(six) = TcpListener::bind("[::1]:0") {
-            assert_eq!(servers_with(&six)[0].v6only, Some(false));
+        // At an address of its own the kernel makes a socket one of IPv6 alone.
+        for (address, alone) in [("[::]:0", false), ("[::1]:0", true)] {
+            if let Ok(six) = TcpListener::bind(address) {
+                assert_eq!(servers_with(&six)[0].v6only, Some(alone), "{address}");
+            }
         }
         let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = udp.local_addr().unwrap();
