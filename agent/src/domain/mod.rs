@@ -2,6 +2,8 @@
 
 pub mod observation;
 
+pub mod ports;
+
 pub mod work;
 
 pub mod health;
