@@ -93,6 +93,13 @@ run_cargo() { "${builder[@]}" cargo "$@"; }
 
 target=${CARGO_TARGET_DIR:-$top/target}
 
+# test_program NAME: builds a test program of the rig and says where it is, so that it can be run as another user than cargo.
+test_program() {
+	run_cargo build --locked -q -p dagger-tests --test "$1" || return
+	run_cargo test --locked -q -p dagger-tests --test "$1" --no-run --message-format=json |
+		sed -n "s/.*\"name\":\"$1\".*\"executable\":\"\([^\"]*\)\".*/\1/p" | tail -n 1
+}
+
 # The product's programs, the manual pages' writer, and the stand-in as a static program for images without a system.
 build_product() {
 	say "Building (the first time takes some minutes)"

@@ -59,7 +59,7 @@ impl Taste {
             reuse_address: one(&[0, 30, 70, 95]),
             reuse_port: one(&[0, 0, 50, 95]),
             v6only: one(&[0, 30, 70]),
-            other_user: one(&[0, 0, 30]),
+            other_user: one(&[0, 0, 50]),
             device: one(&[0, 0, 40]),
         }
     }

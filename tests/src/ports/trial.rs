@@ -102,14 +102,14 @@ impl<'a> Trial<'a> {
     fn steps(&mut self) -> Result<()> {
         let mut to_bind = self.dice.number(2, 5);
         while to_bind > 0 {
-            match self.dice.number(0, 11) {
+            match self.dice.number(0, 13) {
                 0..=5 => {
                     to_bind -= 1;
                     self.bind()?;
                 }
                 6..=8 => self.listen()?,
-                9 => self.connection()?,
-                10 => self.peer()?,
+                9..=10 => self.connection()?,
+                11 => self.peer()?,
                 _ => self.close(),
             }
         }
