@@ -32,6 +32,8 @@ pub mod wellness;
 
 pub mod event;
 
+pub mod transaction;
+
 pub mod metrics;
 
 pub mod alert;
