@@ -20,6 +20,8 @@ pub mod well;
 
 pub mod owner;
 
+pub mod transaction;
+
 pub mod image;
 
 pub mod sockets;
