@@ -8,6 +8,10 @@ pub mod clock;
 
 pub mod disk;
 
+pub mod tree;
+
+pub mod snapshot;
+
 pub mod mounts;
 
 pub mod cgroups;

@@ -14,6 +14,8 @@ pub mod surroundings;
 
 pub mod media;
 
+pub mod snapshot;
+
 pub mod recovery;
 
 pub mod machine;

@@ -1,0 +1,423 @@
+//! What a copy holds, and what each file's source looked like when it was copied.
+//!
+//! The list lies beside the copy, never in it. On disk (numbers little-endian, names with their length before them):
+//!
+//! ```text
+//! "dagger-manifest 1\n"
+//! paths that were left out:  count u32, each  length u32, bytes
+//! directories, the top first: count u32, each
+//!     stamp; entries: count u32, each  length u16, name, then one of
+//!         'd' number u32              a directory: its place in this list
+//!         'l' stamp, settled u8, 0    anything else; its content was not hashed
+//!         'l' stamp, settled u8, 1, hash [32]
+//! BLAKE3 of all before it [32]
+//! stamp: kind u8, mode u32, uid u32, gid u32, inode u64, size u64, mtime i64 u32, ctime i64 u32
+//! ```
+//!
+//! A list without its end, or with another end, is refused: a copy that was being made has none.
+
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
+
+use super::error::{Shown, TreeError};
+use super::place::{self, Name};
+use super::stamp::{Kind, Moment, Stamp};
+use crate::adapter::disk::{self, Over};
+
+const MAGIC: &[u8] = b"dagger-manifest 1\n";
+
+/// A list larger than this is none of ours: it would be of about ten million files.
+const SIZE_MAX: usize = 1 << 30;
+
+/// BLAKE3 of a content.
+pub type Hash = [u8; 32];
+
+/// A list of everything in a copy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    /// What was left out, relative to the top.
+    pub left_out: Vec<PathBuf>,
+    /// Directories by number; the top is 0.
+    pub(super) directories: Vec<Directory>,
+}
+
+/// One directory.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Directory {
+    /// What its source looked like; none when it went away meanwhile.
+    pub stamp: Option<Stamp>,
+    /// By name, in order.
+    pub entries: Vec<Record>,
+}
+
+/// One entry of a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Record {
+    pub name: Name,
+    pub item: Item,
+}
+
+/// What it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Item {
+    /// The directory of this number.
+    Directory(u32),
+    /// Anything else.
+    Leaf(Leaf),
+}
+
+/// What is known of a file, a link or a pipe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Leaf {
+    /// What its source looked like.
+    pub stamp: Stamp,
+    /// The copy is surely what that stamp stands for: nobody wrote while it was read or shortly before.
+    pub settled: bool,
+    /// Of the content of a file, or of what a link says.
+    pub hash: Option<Hash>,
+}
+
+impl Directory {
+    pub fn find(&self, name: &[u8]) -> Option<&Record> {
+        let at = self
+            .entries
+            .binary_search_by(|record| record.name.to_bytes().cmp(name))
+            .ok()?;
+        self.entries.get(at)
+    }
+}
+
+impl Manifest {
+    pub(super) fn directory(&self, number: u32) -> Option<&Directory> {
+        self.directories.get(usize::try_from(number).ok()?)
+    }
+
+    /// Entries that are no directories.
+    pub fn files(&self) -> u64 {
+        self.leaves().count().try_into().unwrap_or(u64::MAX)
+    }
+
+    /// Bytes of all files, holes counted.
+    pub fn bytes(&self) -> u64 {
+        self.leaves()
+            .filter(|leaf| leaf.stamp.kind == Kind::File)
+            .fold(0, |sum, leaf| sum.saturating_add(leaf.stamp.size))
+    }
+
+    /// Whether every content has its checksum.
+    pub fn is_sealed(&self) -> bool {
+        self.leaves()
+            .all(|leaf| leaf.hash.is_some() || leaf.stamp.kind == Kind::Fifo)
+    }
+
+    fn leaves(&self) -> impl Iterator<Item = &Leaf> {
+        let entries = self.directories.iter().flat_map(|directory| &directory.entries);
+        entries.filter_map(|record| match &record.item {
+            Item::Leaf(leaf) => Some(leaf),
+            Item::Directory(_) => None,
+        })
+    }
+
+    /// Reads a list; none when there is no file of this name.
+    pub fn read(path: &Path) -> Result<Option<Self>, TreeError> {
+        let Some(bytes) = disk::read(path, SIZE_MAX)? else {
+            return Ok(None);
+        };
+        decode(&bytes).map(Some).map_err(|why| TreeError::Manifest {
+            path: Shown::new(path),
+            why: why.to_owned(),
+        })
+    }
+
+    /// Writes it as a whole, mode 0600.
+    pub fn write(&self, path: &Path) -> Result<(), TreeError> {
+        disk::write_as(path, &encode(self), Over::Replace, 0o600)?;
+        Ok(())
+    }
+}
+
+fn encode(manifest: &Manifest) -> Vec<u8> {
+    let entries: usize = manifest.directories.iter().map(|one| one.entries.len()).sum();
+    let mut out = Vec::with_capacity(MAGIC.len() + (entries + manifest.directories.len()) * 128);
+    out.extend_from_slice(MAGIC);
+    put_count(&mut out, manifest.left_out.len());
+    for path in &manifest.left_out {
+        put_count(&mut out, path.as_os_str().len());
+        out.extend_from_slice(path.as_os_str().as_bytes());
+    }
+    put_count(&mut out, manifest.directories.len());
+    for directory in &manifest.directories {
+        out.push(directory.stamp.is_some().into());
+        if let Some(stamp) = &directory.stamp {
+            put_stamp(&mut out, stamp);
+        }
+        put_count(&mut out, directory.entries.len());
+        for record in &directory.entries {
+            put_record(&mut out, record);
+        }
+    }
+    let sum = blake3::hash(&out);
+    out.extend_from_slice(sum.as_bytes());
+    out
+}
+
+fn put_count(out: &mut Vec<u8>, count: usize) {
+    // Memory ends long before the numbers do.
+    out.extend_from_slice(&u32::try_from(count).unwrap_or(u32::MAX).to_le_bytes());
+}
+
+fn put_record(out: &mut Vec<u8>, record: &Record) {
+    let name = record.name.to_bytes();
+    out.extend_from_slice(&u16::try_from(name.len()).unwrap_or(u16::MAX).to_le_bytes());
+    out.extend_from_slice(name);
+    match &record.item {
+        Item::Directory(number) => {
+            out.push(b'd');
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+        Item::Leaf(leaf) => {
+            out.push(b'l');
+            put_stamp(out, &leaf.stamp);
+            out.push(leaf.settled.into());
+            out.push(leaf.hash.is_some().into());
+            out.extend_from_slice(leaf.hash.as_ref().map_or(&[][..], |hash| hash));
+        }
+    }
+}
+
+fn put_stamp(out: &mut Vec<u8>, stamp: &Stamp) {
+    out.push(match stamp.kind {
+        Kind::File => b'f',
+        Kind::Directory => b'd',
+        Kind::Symlink => b'l',
+        Kind::Fifo => b'p',
+        Kind::Socket => b's',
+        Kind::Device => b'c',
+    });
+    for number in [stamp.mode, stamp.uid, stamp.gid] {
+        out.extend_from_slice(&number.to_le_bytes());
+    }
+    for number in [stamp.inode, stamp.size] {
+        out.extend_from_slice(&number.to_le_bytes());
+    }
+    for moment in [stamp.modified, stamp.changed] {
+        out.extend_from_slice(&moment.seconds.to_le_bytes());
+        out.extend_from_slice(&moment.nanoseconds.to_le_bytes());
+    }
+}
+
+/// What is left to read.
+struct Reader<'a>(&'a [u8]);
+
+/// Any part that is not there or not possible.
+const BROKEN: &str = "it is cut off or was changed";
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, length: usize) -> Result<&'a [u8], &'static str> {
+        let (taken, rest) = self.0.split_at_checked(length).ok_or(BROKEN)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn array<const LENGTH: usize>(&mut self) -> Result<[u8; LENGTH], &'static str> {
+        let (taken, rest) = self.0.split_first_chunk().ok_or(BROKEN)?;
+        self.0 = rest;
+        Ok(*taken)
+    }
+
+    fn byte(&mut self) -> Result<u8, &'static str> {
+        self.array::<1>().map(|[byte]| byte)
+    }
+
+    fn u32(&mut self) -> Result<u32, &'static str> {
+        self.array().map(u32::from_le_bytes)
+    }
+
+    fn u64(&mut self) -> Result<u64, &'static str> {
+        self.array().map(u64::from_le_bytes)
+    }
+
+    fn count(&mut self) -> Result<usize, &'static str> {
+        let count = usize::try_from(self.u32()?).map_err(|_| BROKEN)?;
+        // Each takes a byte at the least: no count makes us ask for more memory than the file is large.
+        if count > self.0.len() {
+            return Err(BROKEN);
+        }
+        Ok(count)
+    }
+
+    fn flag(&mut self) -> Result<bool, &'static str> {
+        match self.byte()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(BROKEN),
+        }
+    }
+
+    fn moment(&mut self) -> Result<Moment, &'static str> {
+        Ok(Moment {
+            seconds: self.array().map(i64::from_le_bytes)?,
+            nanoseconds: self.u32()?,
+        })
+    }
+
+    fn stamp(&mut self) -> Result<Stamp, &'static str> {
+        let kind = match self.byte()? {
+            b'f' => Kind::File,
+            b'd' => Kind::Directory,
+            b'l' => Kind::Symlink,
+            b'p' => Kind::Fifo,
+            b's' => Kind::Socket,
+            b'c' => Kind::Device,
+            _ => return Err(BROKEN),
+        };
+        Ok(Stamp {
+            kind,
+            mode: self.u32()?,
+            uid: self.u32()?,
+            gid: self.u32()?,
+            inode: self.u64()?,
+            size: self.u64()?,
+            modified: self.moment()?,
+            changed: self.moment()?,
+        })
+    }
+
+    fn record(&mut self) -> Result<Record, &'static str> {
+        let length = usize::from(u16::from_le_bytes(self.array()?));
+        let name = place::name(self.take(length)?).ok_or(BROKEN)?;
+        let item = match self.byte()? {
+            b'd' => Item::Directory(self.u32()?),
+            b'l' => Item::Leaf(Leaf {
+                stamp: self.stamp()?,
+                settled: self.flag()?,
+                hash: if self.flag()? { Some(self.array()?) } else { None },
+            }),
+            _ => return Err(BROKEN),
+        };
+        Ok(Record { name, item })
+    }
+}
+
+fn decode(bytes: &[u8]) -> Result<Manifest, &'static str> {
+    let (body, sum) = bytes.split_last_chunk::<32>().ok_or(BROKEN)?;
+    let body = body.strip_prefix(MAGIC).ok_or("another version wrote it")?;
+    let (whole, _) = bytes.split_at(bytes.len() - sum.len());
+    if blake3::hash(whole) != *sum {
+        return Err(BROKEN);
+    }
+    let mut reader = Reader(body);
+    let left_out = (0..reader.count()?)
+        .map(|_| {
+            let length = reader.count()?;
+            Ok(PathBuf::from(std::ffi::OsString::from_vec(
+                reader.take(length)?.to_vec(),
+            )))
+        })
+        .collect::<Result<_, &'static str>>()?;
+    let mut directories = Vec::new();
+    for _ in 0..reader.count()? {
+        let stamp = if reader.flag()? {
+            Some(reader.stamp()?)
+        } else {
+            None
+        };
+        let count = reader.count()?;
+        let entries: Vec<Record> = (0..count).map(|_| reader.record()).collect::<Result<_, _>>()?;
+        directories.push(Directory { stamp, entries });
+    }
+    if !reader.0.is_empty() || directories.is_empty() {
+        return Err(BROKEN);
+    }
+    Ok(Manifest {
+        left_out,
+        directories,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Manifest {
+        let stamp = |kind, size| Stamp {
+            kind,
+            mode: 0o4755,
+            uid: 274,
+            gid: 169,
+            inode: 7,
+            size,
+            modified: Moment {
+                seconds: -3,
+                nanoseconds: 999_999_999,
+            },
+            changed: Moment {
+                seconds: 1 << 40,
+                nanoseconds: 1,
+            },
+        };
+        let leaf = |name: &[u8], kind, hash| Record {
+            name: place::name(name).unwrap(),
+            item: Item::Leaf(Leaf {
+                stamp: stamp(kind, 5),
+                settled: true,
+                hash,
+            }),
+        };
+        Manifest {
+            left_out: vec!["sonarr.pid".into(), "logs".into()],
+            directories: vec![
+                Directory {
+                    stamp: Some(stamp(Kind::Directory, 0)),
+                    entries: vec![
+                        leaf(b"a\n\xff", Kind::File, Some([9; 32])),
+                        Record {
+                            name: place::name(b"dir").unwrap(),
+                            item: Item::Directory(1),
+                        },
+                        leaf(b"link", Kind::Symlink, None),
+                    ],
+                },
+                Directory::default(),
+            ],
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let manifest = sample();
+        assert_eq!(decode(&encode(&manifest)), Ok(manifest.clone()));
+        assert_eq!((manifest.files(), manifest.bytes()), (2, 5));
+        assert!(!manifest.is_sealed());
+        let top = manifest.directory(0).unwrap();
+        assert!(top.find(b"link").is_some() && top.find(b"lin").is_none());
+    }
+
+    #[test]
+    fn a_list_that_is_cut_off_or_changed_is_none() {
+        let bytes = encode(&sample());
+        for length in 0..bytes.len() {
+            assert!(decode(&bytes[..length]).is_err(), "{length}");
+        }
+        for at in 0..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[at] ^= 0x40;
+            assert!(decode(&changed).is_err(), "{at}");
+        }
+    }
+
+    /// Also one with a right sum: nothing in it makes us ask for a lot of memory or end.
+    #[test]
+    fn no_bytes_make_it_end() {
+        let bytes = encode(&sample());
+        let body = &bytes[..bytes.len() - 32];
+        for at in MAGIC.len()..body.len() {
+            let mut changed = body.to_vec();
+            changed[at] = 0xff;
+            let sum = blake3::hash(&changed);
+            changed.extend_from_slice(sum.as_bytes());
+            // Right or wrong: it returns.
+            let _ = decode(&changed);
+        }
+    }
+}
