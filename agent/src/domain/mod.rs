@@ -39,3 +39,7 @@ pub mod transaction;
 pub mod metrics;
 
 pub mod alert;
+
+pub mod library;
+
+pub mod plan;

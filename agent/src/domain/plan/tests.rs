@@ -1,0 +1,221 @@
+//! Services as the configuration makes them, and facts of a machine on which nothing stands in the way.
+
+use dagger_suite::model::Service;
+use dagger_suite::names::Root;
+
+use super::facts::*;
+use super::finding::Code;
+use super::*;
+
+const SUITE: &str = "[suite]\nmedia = \"/fun\"\nstate = \"/var/lib/nixarr\"\n";
+
+/// The service that a configuration describes.
+pub(crate) fn service(name: &str, more: &str) -> Service {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let dir = std::env::temp_dir().join(format!("dagger-plan-{}-{number}", std::process::id()));
+    std::fs::create_dir_all(dir.join("etc/dagger")).unwrap();
+    let text = format!("{SUITE}[services.{name}]\n{more}\n");
+    std::fs::write(dir.join("etc/dagger/dagger.toml"), text).unwrap();
+    let suite = dagger_suite::load(&Root::new(&dir)).suite;
+    std::fs::remove_dir_all(&dir).unwrap();
+    suite
+        .services
+        .into_iter()
+        .next()
+        .expect("the configuration is good")
+}
+
+pub(crate) fn sonarr() -> Service {
+    service("sonarr", "")
+}
+
+pub(crate) fn bazarr() -> Service {
+    service("bazarr", "")
+}
+
+pub(crate) fn transmission() -> Service {
+    service("transmission", "")
+}
+
+pub(crate) fn jellyfin() -> Service {
+    service("jellyfin", "")
+}
+
+pub(crate) fn local() -> FileSystem {
+    FileSystem {
+        kind: "ext4".into(),
+        mount: "/".into(),
+        reflink: false,
+        free: 100 << 30,
+    }
+}
+
+/// A service whose native state lies where the configuration says, on a machine with room and media.
+pub(crate) fn good(service: &Service) -> Facts {
+    let who = Who { uid: 274, gid: 169 };
+    let places = service.state.iter().map(|mount| Place {
+        role: mount.role.clone(),
+        path: mount.source.clone(),
+        there: true,
+        owner: who,
+        owners: vec![(who, 100)],
+        system: local(),
+        bytes: 1 << 30,
+        files: 100,
+        ..Place::default()
+    });
+    let databases = service.databases.iter().map(|path| Database {
+        path: path.clone(),
+        bytes: 50 << 20,
+        schema: None,
+        integrity: Integrity::Good,
+    });
+    Facts {
+        native: Some(Native {
+            unit: service.native[0].name.clone(),
+            active: true,
+            who,
+            stop_limit_ms: Some(90_000),
+            ..Native::default()
+        }),
+        places: places.collect(),
+        databases: databases.collect(),
+        media: vec![Media {
+            path: "/fun".into(),
+            state: MediaState::Good,
+            system: local(),
+        }],
+        room: Room {
+            path: "/var/lib/dagger/snapshots".into(),
+            system: local(),
+        },
+        image: Some(Image::default()),
+        ..Facts::default()
+    }
+}
+
+/// The kinds of what stands in the way.
+pub(crate) fn codes(findings: &[Finding]) -> Vec<Code> {
+    findings.iter().map(|finding| finding.code).collect()
+}
+
+/// The one thing that stands in the way, as it is printed.
+pub(crate) fn only(service: &Service, facts: &Facts) -> (Code, String) {
+    let plan = plan(service, facts);
+    let [one] = plan.blockers.as_slice() else {
+        panic!("{:#?}", plan.blockers);
+    };
+    (one.code, one.to_string())
+}
+
+#[test]
+fn a_good_machine_has_a_plan_without_a_word() {
+    for service in [sonarr(), bazarr(), transmission(), jellyfin()] {
+        let plan = plan(&service, &good(&service));
+        assert_eq!(plan.blockers, [], "{}", service.name);
+        assert_eq!(plan.warnings, [], "{}", service.name);
+        assert_eq!(
+            plan.adjustments,
+            [],
+            "often nothing must change: {}",
+            service.name
+        );
+    }
+}
+
+#[test]
+fn a_plan_survives_json() {
+    let service = sonarr();
+    let mut facts = good(&service);
+    facts.holders.push(Holder {
+        unit: None,
+        pid: Some(7),
+        name: "sqlite3".into(),
+        path: "/x".into(),
+    });
+    let plan = plan(&service, &facts);
+    let text = serde_json::to_string(&plan).unwrap();
+    assert!(text.contains(r#""code":"second-owner""#), "{text}");
+    assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
+    let text = serde_json::to_string(&facts).unwrap();
+    assert_eq!(serde_json::from_str::<Facts>(&text).unwrap(), facts);
+}
+
+#[test]
+fn people_read_steps_costs_and_the_way_back() {
+    let service = sonarr();
+    let text = plan(&service, &good(&service)).to_string();
+    for line in [
+        "sonarr: from sonarr.service to dagger-sonarr.service\n",
+        "snapshot the state while sonarr.service runs, copying 1.0 GiB [1.0 GiB, ",
+        "stop sonarr.service [2.0 s]  (down)\n",
+        "undone: sonarr.service is started again\n",
+        "undone: nixarr-migrate rollback sonarr\n",
+        "down for about ",
+    ] {
+        assert!(text.contains(line), "{line:?} is not in:\n{text}");
+    }
+    let blocked = refused("sonar").to_string();
+    assert_eq!(
+        blocked,
+        "sonar cannot be migrated yet; nothing was touched\n  ! sonar is not in the configuration\n  -> write a table [services.sonar] into /etc/dagger/dagger.toml and run `systemctl daemon-reload`\n".replace("\n  ->", "\n    ->")
+    );
+}
+
+#[test]
+fn sizes_are_for_people() {
+    let say = |count| bytes(count);
+    assert_eq!(
+        [
+            say(0),
+            say(1023),
+            say(1024),
+            say(1536),
+            say(20 << 20),
+            say(u64::MAX)
+        ],
+        ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "20 MiB", "16383 PiB"]
+    );
+}
+
+#[test]
+fn only_stop_to_start_is_downtime() {
+    let service = sonarr();
+    let mut facts = good(&service);
+    facts.room.system.reflink = true;
+    facts.places[0].system.reflink = true;
+    facts.places[0].bytes = 20 << 30;
+    facts.places[0].files = 200_000;
+    let plan = plan(&service, &facts);
+    let down: Vec<_> = plan
+        .steps
+        .iter()
+        .filter(|step| step.down)
+        .map(|step| step.kind)
+        .collect();
+    use super::cost::Kind;
+    assert_eq!(
+        down,
+        [
+            Kind::Stop,
+            Kind::CatchUp,
+            Kind::Databases,
+            Kind::Marker,
+            Kind::Start
+        ]
+    );
+    let snapshot = plan
+        .steps
+        .iter()
+        .find(|step| step.kind == Kind::Snapshot)
+        .unwrap();
+    assert_eq!(snapshot.cost.written, 0, "blocks are shared");
+    assert!(plan.downtime.likely_ms < snapshot.cost.ms, "{:?}", plan.downtime);
+    assert!(plan.downtime.at_most_ms.unwrap() >= 90_000);
+    // What is down lies between the stop and the start, without a hole.
+    let first = plan.steps.iter().position(|step| step.down).unwrap();
+    let last = plan.steps.iter().rposition(|step| step.down).unwrap();
+    assert!(plan.steps[first..=last].iter().all(|step| step.down));
+}

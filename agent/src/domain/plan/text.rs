@@ -1,0 +1,105 @@
+//! A plan for people: what `--dry-run` prints.
+
+use std::fmt::{self, Write as _};
+
+use super::{Plan, bytes};
+
+/// A finding or a step is indented by so much below its heading.
+const INDENT: &str = "  ";
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_blocked() {
+            writeln!(f, "{} cannot be migrated yet; nothing was touched", self.service)?;
+        } else {
+            let native = self.native.as_deref().unwrap_or("its native unit");
+            writeln!(f, "{}: from {native} to {}", self.service, self.unit)?;
+        }
+        for blocker in &self.blockers {
+            writeln!(f, "{INDENT}! {}", one_line(&blocker.what))?;
+            if !blocker.remedy.is_empty() {
+                writeln!(f, "{INDENT}  -> {}", one_line(&blocker.remedy))?;
+            }
+        }
+        if !self.warnings.is_empty() {
+            writeln!(f, "to know before:")?;
+        }
+        for warning in &self.warnings {
+            writeln!(f, "{INDENT}- {}", one_line(&warning.to_string()))?;
+        }
+        if self.is_blocked() {
+            return Ok(());
+        }
+        writeln!(f, "steps:")?;
+        for (number, step) in (1..).zip(&self.steps) {
+            let down = if step.down { "  (down)" } else { "" };
+            writeln!(
+                f,
+                "{INDENT}{number:2}. {}{}{down}",
+                one_line(&step.does),
+                cost(step.cost.written, step.cost.ms)
+            )?;
+            writeln!(f, "{INDENT}    undone: {}", one_line(&step.undo))?;
+        }
+        write!(f, "down for about {}", seconds(self.downtime.likely_ms))?;
+        if let Some(most) = self.downtime.at_most_ms {
+            write!(f, ", at most {}", seconds(most))?;
+        }
+        writeln!(f)
+    }
+}
+
+/// Names in paths may hold anything: line feeds and escapes must not shape what a person reads.
+fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() {
+            // Writing to a text cannot fail.
+            let _ = write!(line, "{}", c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+    line
+}
+
+fn cost(written: u64, ms: u64) -> String {
+    let mut words = Vec::new();
+    if written > 0 {
+        words.push(bytes(written));
+    }
+    if ms > 0 {
+        words.push(seconds(ms));
+    }
+    if words.is_empty() {
+        String::new()
+    } else {
+        format!(" [{}]", words.join(", "))
+    }
+}
+
+fn seconds(ms: u64) -> String {
+    match ms {
+        0..10_000 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
+        10_000..120_000 => format!("{} s", ms / 1000),
+        _ => format!("{} min", ms / 60_000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_short() {
+        assert_eq!(seconds(50), "0.0 s");
+        assert_eq!(seconds(2300), "2.3 s");
+        assert_eq!(seconds(45_000), "45 s");
+        assert_eq!(seconds(600_000), "10 min");
+    }
+
+    #[test]
+    fn names_do_not_shape_the_page() {
+        assert_eq!(one_line("a\nb\x1b[31m"), "a\\nb\\u{1b}[31m");
+    }
+}
