@@ -12,6 +12,10 @@ pub mod tree;
 
 pub mod snapshot;
 
+pub mod database;
+
+pub mod settings;
+
 pub mod mounts;
 
 pub mod cgroups;
@@ -49,6 +53,8 @@ pub mod metrics;
 pub mod alert;
 
 pub mod systemd;
+
+pub mod facts;
 
 pub mod polkit;
 

@@ -1,8 +1,6 @@
 //! `dagger-job` touches data and has no network: the work on a service's files, one verb a kind of job.
 //!
-//! - [`quick_check`]: `quick-check`, the databases of the suite, every week. [`snapshot`] makes the copy that is looked at.
-
-mod snapshot;
+//! - [`quick_check`]: `quick-check`, the databases of the suite, every week.
 
 mod quick_check;
 

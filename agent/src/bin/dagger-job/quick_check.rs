@@ -4,13 +4,12 @@
 use std::path::{Path, PathBuf};
 
 use dagger_agent::adapter::clock::realtime_usec;
+use dagger_agent::adapter::database::{self, Found};
 use dagger_agent::adapter::disk::{self, Leaf};
 use dagger_agent::adapter::well::{self, Source, Well};
 use dagger_agent::domain::wellness;
 use dagger_suite::model::Service;
 use dagger_suite::names::Root;
-
-use crate::snapshot::{self, Found};
 
 /// Where copies lie while they are looked at; the unit's `CacheDirectory=`, 0700.
 const SPACE: &str = "/var/cache/dagger/quick-check";
@@ -62,7 +61,7 @@ fn one(root: &Root, path: &str, space: &Path) -> Result<Option<String>, String> 
     let copy = space.join("copy.db");
     // Also what a run left that lost power.
     clear(&copy)?;
-    let found = snapshot::check(&source, &copy);
+    let found = database::check(&source, &copy);
     clear(&copy)?;
     let name = PathBuf::from(path)
         .file_name()

@@ -175,6 +175,29 @@ pub fn downtime(service: &Service, facts: &Facts, steps: &[Step]) -> Downtime {
     }
 }
 
+/// A step that touches nothing, with its words.
+fn step(kind: Kind, does: impl Into<String>) -> Step {
+    let down = matches!(
+        kind,
+        Kind::Stop
+            | Kind::CatchUp
+            | Kind::Databases
+            | Kind::Settings
+            | Kind::Ownership
+            | Kind::Marker
+            | Kind::Start
+    );
+    Step {
+        kind,
+        does: does.into(),
+        reads: Vec::new(),
+        writes: Vec::new(),
+        cost: Cost::default(),
+        undo: "nothing to undo".into(),
+        down,
+    }
+}
+
 /// What the steps speak of.
 struct Story<'a> {
     service: &'a Service,
@@ -185,28 +208,6 @@ struct Story<'a> {
 }
 
 impl Story<'_> {
-    fn step(&self, kind: Kind, does: impl Into<String>) -> Step {
-        let down = matches!(
-            kind,
-            Kind::Stop
-                | Kind::CatchUp
-                | Kind::Databases
-                | Kind::Settings
-                | Kind::Ownership
-                | Kind::Marker
-                | Kind::Start
-        );
-        Step {
-            kind,
-            does: does.into(),
-            reads: Vec::new(),
-            writes: Vec::new(),
-            cost: Cost::default(),
-            undo: "nothing to undo".into(),
-            down,
-        }
-    }
-
     fn database_bytes(&self) -> u64 {
         sum(self.facts.databases.iter().map(|database| database.bytes))
     }
@@ -220,7 +221,7 @@ impl Story<'_> {
                 ms: time(self.facts.pace, read, 0),
                 ..Cost::default()
             },
-            ..self.step(
+            ..step(
                 Kind::Preflight,
                 "look at everything once more, and take the library's counts",
             )
@@ -230,7 +231,7 @@ impl Story<'_> {
     fn pull(&self) -> Step {
         Step {
             undo: "the image stays in podman's store".into(),
-            ..self.step(
+            ..step(
                 Kind::Pull,
                 format!("fetch {} while {} runs", self.service.image, self.native),
             )
@@ -256,7 +257,7 @@ impl Story<'_> {
             writes: vec![self.facts.room.path.clone()],
             cost,
             undo: "the snapshot is removed".into(),
-            ..self.step(
+            ..step(
                 Kind::Snapshot,
                 format!("snapshot the state while {} runs, {how}", self.native),
             )
@@ -271,7 +272,7 @@ impl Story<'_> {
                 ..Cost::default()
             },
             undo: format!("{} is started again", self.native),
-            ..self.step(Kind::Stop, format!("stop {}", self.native))
+            ..step(Kind::Stop, format!("stop {}", self.native))
         }
     }
 
@@ -291,7 +292,7 @@ impl Story<'_> {
                 ms: time(self.facts.pace, copied, files),
             },
             undo: "the snapshot is removed".into(),
-            ..self.step(Kind::CatchUp, "bring the snapshot up to what changed since")
+            ..step(Kind::CatchUp, "bring the snapshot up to what changed since")
         }
     }
 
@@ -307,7 +308,7 @@ impl Story<'_> {
                 ..Cost::default()
             },
             undo: "the snapshot's databases are put back".into(),
-            ..self.step(
+            ..step(
                 Kind::Databases,
                 "write the databases' logs into them, and have SQLite check them",
             )
@@ -336,7 +337,7 @@ impl Story<'_> {
             },
             undo: "each value gets its old bytes back, unless the application has changed it meanwhile"
                 .into(),
-            ..self.step(Kind::Settings, format!("set {}", words.join(", ")))
+            ..step(Kind::Settings, format!("set {}", words.join(", ")))
         }
     }
 
@@ -369,7 +370,7 @@ impl Story<'_> {
                 ..Cost::default()
             },
             undo: "every file gets its recorded owner back".into(),
-            ..self.step(
+            ..step(
                 Kind::Ownership,
                 format!("give the state to {wanted}, as the configuration says; it belongs to {owner}"),
             )
@@ -386,7 +387,7 @@ impl Story<'_> {
                 ..Cost::default()
             },
             undo: "the marker is removed".into(),
-            ..self.step(Kind::Marker, "write down that the container owns the data")
+            ..step(Kind::Marker, "write down that the container owns the data")
         }
     }
 
@@ -398,7 +399,7 @@ impl Story<'_> {
                 ..Cost::default()
             },
             undo: format!("{} is stopped", self.service.name.unit()),
-            ..self.step(Kind::Start, format!("start {}", self.service.name.unit()))
+            ..step(Kind::Start, format!("start {}", self.service.name.unit()))
         }
     }
 
@@ -413,14 +414,14 @@ impl Story<'_> {
                 "when it is not well, or something of the library is missing, everything above is undone and {} runs again",
                 self.native
             ),
-            ..self.step(Kind::Probation, "watch its health, and count its library again")
+            ..step(Kind::Probation, "watch its health, and count its library again")
         }
     }
 
     fn commit(&self) -> Step {
         Step {
             undo: format!("nixarr-migrate rollback {}", self.service.name),
-            ..self.step(Kind::Commit, "keep the snapshot, and call it done")
+            ..step(Kind::Commit, "keep the snapshot, and call it done")
         }
     }
 }

@@ -7,6 +7,12 @@ use super::facts::*;
 use super::finding::Code;
 use super::*;
 
+mod lessons;
+
+mod blocked;
+
+mod told;
+
 const SUITE: &str = "[suite]\nmedia = \"/fun\"\nstate = \"/var/lib/nixarr\"\n";
 
 /// The service that a configuration describes.

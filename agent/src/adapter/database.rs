@@ -1,4 +1,5 @@
-//! A copy of a database that is in use, and what SQLite says of it. The original is never written to.
+//! A database that belongs to an application and may be in use: what SQLite says of it, and what stands in it. It is never
+//! written to. Only `dagger-job` links this.
 //!
 //! The copy is made by SQLite's online backup (https://www.sqlite.org/backup.html) from a connection that is read-only
 //! down to the shared memory: `readonly_shm=1` opens `-shm` for reading and makes none where there is none
@@ -14,14 +15,17 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime};
 
-use dagger_agent::adapter::disk;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags};
+
+use super::disk;
 
 /// What is left free beside the copy.
 const SPARE: u64 = 256 << 20;
 /// So long a database may be too busy to be copied.
 const PATIENCE: Duration = Duration::from_mins(10);
+/// A question waits so long for a writer.
+const BUSY: Duration = Duration::from_secs(5);
 /// Pages at a time, where a reader holds up writers.
 const PIECE: i32 = 2048;
 /// The most characters of SQLite's own words.
@@ -61,6 +65,28 @@ pub fn check(source: &Path, copy: &Path) -> Result<Found, String> {
         Err(error) if is_damage(&error) => Ok(Found::Damaged(first_words(&said(&error)))),
         Err(error) => Err(said(&error)),
     }
+}
+
+/// Puts questions to a database where it lies; none when there is no such database. What they tell is of one moment.
+///
+/// Its schema is the application's, and its words are not run with our rights: views and triggers can do no more than
+/// SQLite's own functions.
+pub fn ask<T>(
+    source: &Path,
+    questions: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> Result<Option<T>, String> {
+    let Some(before) = State::of(source)? else {
+        return Ok(None);
+    };
+    let told = open(source, before.at_rest()).and_then(|connection| {
+        connection.busy_timeout(BUSY)?;
+        connection.execute_batch("PRAGMA trusted_schema = OFF; BEGIN")?;
+        questions(&connection)
+    });
+    if before.at_rest() && State::of(source)? != Some(before) {
+        return Err("it was taken into use meanwhile".into());
+    }
+    told.map(Some).map_err(|error| said(&error))
 }
 
 /// A database's files, before and after.
@@ -127,13 +153,18 @@ fn enough_room(size: u64, copy: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether a copy was made; not when the database was too busy for too long.
-fn backup(source: &Path, copy: &Path, at_rest: bool) -> rusqlite::Result<bool> {
+/// Opens a database so that nothing of it is written, see the top.
+fn open(source: &Path, at_rest: bool) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
         | OpenFlags::SQLITE_OPEN_URI
         | OpenFlags::SQLITE_OPEN_NOFOLLOW
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let from = Connection::open_with_flags(uri(source, at_rest), flags)?;
+    Connection::open_with_flags(uri(source, at_rest), flags)
+}
+
+/// Whether a copy was made; not when the database was too busy for too long.
+fn backup(source: &Path, copy: &Path, at_rest: bool) -> rusqlite::Result<bool> {
+    let from = open(source, at_rest)?;
     // In a write-ahead log a reader holds up nobody, and all at once is quickest; else writers get their turn in between.
     let mode: String = from.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
     let pages = if mode == "wal" { -1 } else { PIECE };
@@ -216,7 +247,7 @@ mod tests {
     use std::process::{Child, Command, Stdio};
 
     fn scratch(name: &str) -> PathBuf {
-        let dir = std::env::temp_dir().join(format!("dagger-snapshot-{}-{name}", std::process::id()));
+        let dir = std::env::temp_dir().join(format!("dagger-database-{}-{name}", std::process::id()));
         let _ = std::fs::remove_dir_all(&dir);
         std::fs::create_dir_all(dir.join("state")).unwrap();
         std::fs::create_dir(dir.join("room")).unwrap();
@@ -268,7 +299,7 @@ mod tests {
 
     fn hold(path: &Path, mode: &str) -> Child {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "snapshot::tests::holder", "--nocapture"])
+            .args(["--exact", "adapter::database::tests::holder", "--nocapture"])
             .env("DAGGER_TEST_HOLD", path)
             .env("DAGGER_TEST_MODE", mode)
             .stdin(Stdio::piped())
@@ -308,6 +339,28 @@ mod tests {
             holder.stdin.take().unwrap().write_all(b"x").unwrap();
             assert!(holder.wait().unwrap().success());
         }
+    }
+
+    #[test]
+    fn questions_are_answered_and_change_nothing() {
+        let count = |connection: &Connection| {
+            connection.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0))
+        };
+        for mode in ["WAL", "DELETE"] {
+            let dir = scratch(&format!("ask-{mode}"));
+            let source = dir.join("state/a.db");
+            let mut holder = hold(&source, mode);
+            let before = files(&dir.join("state"));
+            assert_eq!(ask(&source, count), Ok(Some(20_000)), "{mode}");
+            assert_eq!(files(&dir.join("state")), before, "{mode}: something was written");
+            holder.stdin.take().unwrap().write_all(b"x").unwrap();
+            assert!(holder.wait().unwrap().success());
+            let before = files(&dir.join("state"));
+            assert_eq!(ask(&source, count), Ok(Some(20_000)), "{mode}, at rest");
+            assert_eq!(files(&dir.join("state")), before, "{mode}: it was woken");
+        }
+        let dir = scratch("ask-none");
+        assert_eq!(ask(&dir.join("state/none.db"), count), Ok(None));
     }
 
     /// Nobody has it open: there is no log and no `-shm`, and none is made.
