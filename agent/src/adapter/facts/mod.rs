@@ -1,8 +1,362 @@
-//! Looks at a machine before a migration: the native unit by systemd's own properties, and the directories of its state.
-//! Everything here reads.
+//! Looks at a machine before a migration and fills [`Facts`]. Everything here reads; the few bytes that are written are
+//! the copies of databases in a directory of our own, and two nameless files where snapshots go.
+//!
+//! [`unit::ask`] asks systemd and is the only part that needs the bus; [`look`] does the rest, and needs to be root.
 
 mod account;
 
-pub mod tree;
+mod tree;
+
+mod told;
+
+mod library;
+
+mod torrents;
+
+mod holders;
 
 pub mod unit;
+
+use std::path::{Path, PathBuf};
+
+use dagger_suite::model::Service;
+use dagger_suite::names::Root;
+
+use self::unit::Unit;
+use super::database::{self, Found};
+use super::media;
+use super::mounts::Mounts;
+use super::owner;
+use crate::domain::media::Now;
+use crate::domain::plan::facts::{
+    Database, Facts, FileSystem, Image, Integrity, Media, MediaState, Native, Place, Room, Stored,
+};
+use crate::domain::plan::native::{self, Family, family};
+
+/// Files beside a database (<https://www.sqlite.org/tempfiles.html>).
+const BESIDE: [&str; 4] = ["", "-wal", "-shm", "-journal"];
+
+/// What a look needs to know.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    /// Where everything is looked for.
+    pub root: &'a Root,
+    /// The service, as the configuration has it.
+    pub service: &'a Service,
+    /// Its native unit, as [`unit::ask`] tells of it.
+    pub unit: Option<&'a Unit>,
+    /// Its image in podman's store.
+    pub image: Option<&'a Image>,
+    /// Where snapshots go, an absolute path below the root.
+    pub snapshots: &'a str,
+    /// A directory of our own, 0700, for the copies of databases that are checked; none: they are not checked.
+    pub space: Option<&'a Path>,
+}
+
+/// Looks at everything. What cannot be looked at is told in [`Facts::unknown`], and stops nothing.
+pub fn look(subject: &Subject<'_>) -> Facts {
+    let Subject { root, service, .. } = *subject;
+    let mut facts = Facts {
+        image: subject.image.cloned(),
+        ..Facts::default()
+    };
+    match owner::read(root, &service.name) {
+        Ok(marker) => facts.owned = marker.is_some(),
+        Err(error) => facts.unknown.push(error.to_string()),
+    }
+    let Some(unit) = subject.unit else {
+        return facts;
+    };
+    let native = unit.native(root, &service.kind, &mut facts.unknown);
+    let mounts = Mounts::now().unwrap_or_else(|error| {
+        facts
+            .unknown
+            .push(format!("what is mounted where was not read: {error}"));
+        Mounts::default()
+    });
+    facts.room = room(root, subject.snapshots, &mounts);
+    places(subject, &native, &mounts, &mut facts);
+    let (settings, stored) = told::read(root, &service.kind, &facts.places, &mut facts.unknown);
+    facts.settings = settings;
+    facts.stored = stored;
+    databases(subject, &mut facts);
+    files(subject, &mut facts);
+    for stored in &mut facts.stored {
+        find(root, stored);
+    }
+    facts.media = service
+        .media()
+        .map(|mount| media_of(root, &mount.source, &mounts))
+        .collect();
+    let paths: Vec<_> = facts.places.iter().map(|place| place.path.clone()).collect();
+    let open = holders::look(root, &native.unit, &paths);
+    facts.holders = open.holders;
+    facts.devices = open.devices;
+    if open.hidden > 0 {
+        facts.unknown.push(format!(
+            "whether others use the state is not known for {} processes",
+            open.hidden
+        ));
+    }
+    facts.native = Some(native);
+    facts
+}
+
+/// The directories of the native state: where the unit says, and where nothing is known of the application, where the
+/// configuration says.
+fn places(subject: &Subject<'_>, native: &Native, mounts: &Mounts, facts: &mut Facts) {
+    let Subject { root, service, .. } = *subject;
+    let mut named = native::directories(&service.kind, native);
+    if named.is_empty() {
+        let state = service.state.iter();
+        named = state
+            .map(|mount| (mount.role.clone(), mount.source.clone()))
+            .collect();
+    }
+    // The image may keep in one directory what the native install keeps in several.
+    named.retain(|(role, _)| service.state.iter().any(|mount| mount.role == *role));
+    let real: Vec<(String, String)> = named
+        .into_iter()
+        .map(|(role, path)| {
+            let found = std::fs::canonicalize(root.join(&path));
+            let path = found.map_or(path, |real| tree::text(&root.inside(&real)));
+            (role, path)
+        })
+        .collect();
+    let all: Vec<String> = real.iter().map(|(_, path)| path.clone()).collect();
+    for (role, path) in &real {
+        match tree::look(root, role, path, &all, mounts) {
+            Ok(mut place) => {
+                place.system.reflink =
+                    facts.room.system.reflink && place.system.mount == facts.room.system.mount;
+                place.pending.extend(restore(root, &service.kind, path));
+                facts.places.push(place);
+            }
+            Err(error) => {
+                facts.unknown.push(error.to_string());
+                facts.places.push(Place {
+                    role: role.clone(),
+                    path: path.clone(),
+                    there: true,
+                    owner: native.who,
+                    system: tree::system(root, &root.join(path), mounts),
+                    ..Place::default()
+                });
+            }
+        }
+    }
+}
+
+/// Bazarr's `restore`, when something is in it (utilities/backup.py): at its start it takes the data's place.
+fn restore(root: &Root, kind: &str, path: &str) -> Option<String> {
+    let waiting = format!("{path}/restore");
+    let dir = super::disk::open_dir(&root.join(&waiting)).ok()??;
+    let filled = family(kind) == Family::Bazarr && !super::disk::is_empty(dir).ok()?;
+    filled.then_some(waiting)
+}
+
+fn room(root: &Root, path: &str, mounts: &Mounts) -> Room {
+    // The first migration makes it: what is above it tells of its file system.
+    let at = root.join(path);
+    let there = at.ancestors().find(|dir| dir.is_dir()).unwrap_or(&at);
+    Room {
+        path: path.to_owned(),
+        system: FileSystem {
+            reflink: tree::can_share(there),
+            ..tree::system(root, there, mounts)
+        },
+    }
+}
+
+/// The databases that the catalogue names, where the native state has them.
+fn databases(subject: &Subject<'_>, facts: &mut Facts) {
+    let Subject { root, service, .. } = *subject;
+    for configured in &service.databases {
+        let Some(path) = native_path(service, &facts.places, configured) else {
+            continue;
+        };
+        let at = root.join(&path);
+        let bytes = BESIDE
+            .iter()
+            .filter_map(|suffix| {
+                let mut name = at.clone().into_os_string();
+                name.push(suffix);
+                Some(std::fs::symlink_metadata(&name).ok()?.len())
+            })
+            .sum();
+        let name = path.rsplit('/').next().unwrap_or(&path).to_owned();
+        let told = match database::ask(&at, |connection| library::tell(connection, &name)) {
+            Ok(None) => continue,
+            Ok(Some(told)) => told,
+            Err(error) => {
+                facts.unknown.push(format!("{path} was not read: {error}"));
+                library::Told::default()
+            }
+        };
+        let reached = |dir: &str| holds_something(root, dir);
+        let counted = told.library(reached);
+        facts.library.items.extend(counted.items);
+        facts.library.roots.extend(counted.roots);
+        let mut stored = told.stored;
+        if family(&service.kind) == Family::Bazarr {
+            // As Sonarr and Radarr named them: with path mappings they need not exist here.
+            stored.retain(|stored| root.join(&stored.path).exists());
+        }
+        facts.stored.extend(stored);
+        facts.databases.push(Database {
+            path,
+            bytes,
+            schema: told.schema,
+            integrity: subject.space.map_or_else(
+                || Integrity::Unknown("it was not asked for".into()),
+                |space| integrity(&at, space),
+            ),
+        });
+    }
+}
+
+/// Where a file of the configured state is in the native one.
+fn native_path(service: &Service, places: &[Place], configured: &str) -> Option<String> {
+    let mounts = service.state.iter();
+    let mount = mounts
+        .filter(|mount| Path::new(configured).starts_with(&mount.source))
+        .max_by_key(|mount| mount.source.len())?;
+    let place = places.iter().find(|place| place.role == mount.role)?;
+    let rest = configured.strip_prefix(mount.source.as_str())?;
+    Some(format!("{}{rest}", place.path))
+}
+
+fn integrity(at: &Path, space: &Path) -> Integrity {
+    let copy = space.join("facts.db");
+    let checked = clear(&copy).and_then(|()| database::check(at, &copy));
+    match clear(&copy).and(checked) {
+        Ok(Found::Good | Found::Nothing) => Integrity::Good,
+        Ok(Found::Damaged(how)) => Integrity::Damaged(how),
+        Err(error) => Integrity::Unknown(error),
+    }
+}
+
+/// Removes a copy, and what SQLite puts beside it.
+fn clear(copy: &Path) -> Result<(), String> {
+    for suffix in BESIDE {
+        let mut name = copy.as_os_str().to_owned();
+        name.push(suffix);
+        let path = PathBuf::from(name);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(format!("cannot remove {}: {error}", path.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// What some applications keep as files.
+fn files(subject: &Subject<'_>, facts: &mut Facts) {
+    let Subject { root, service, .. } = *subject;
+    let path = |role: &str| {
+        let place = facts
+            .places
+            .iter()
+            .find(|place| place.role == role && place.there)?;
+        Some(root.join(&place.path))
+    };
+    match family(&service.kind) {
+        Family::Transmission => {
+            if let Some(config) = path("config") {
+                let found = torrents::look(&config, &mut facts.unknown);
+                facts.library.items.extend(found.counts);
+                facts.stored.extend(found.stored);
+            }
+        }
+        Family::Jellyfin => {
+            if let Some(data) = path("data") {
+                let found = libraries(&data, &mut facts.unknown);
+                for stored in &found {
+                    let reached = holds_something(root, &stored.path);
+                    facts.library.roots.insert(stored.path.clone(), reached);
+                }
+                facts.stored.extend(found);
+            }
+        }
+        Family::Servarr(_) | Family::Bazarr | Family::Other => {}
+    }
+}
+
+/// Jellyfin's libraries: directories of links to media, each a file with one path (`root/default/*/*.mblink`).
+fn libraries(data: &Path, unknown: &mut Vec<String>) -> Vec<Stored> {
+    use super::disk;
+    /// More entries of one directory are not looked at.
+    const ENTRIES_MAX: usize = 200;
+    /// A path is no longer (PATH_MAX).
+    const LINK_MAX: usize = 4096;
+    let top = data.join("root/default");
+    let mut names = |dir: &Path| match disk::open_dir(dir) {
+        Ok(Some(open)) => disk::names(open, ENTRIES_MAX).unwrap_or_default(),
+        // Files lie beside the libraries.
+        Ok(None) | Err(disk::DiskError::NotADirectory(_)) => Vec::new(),
+        Err(error) => {
+            unknown.push(format!("a library was not read: {error}"));
+            Vec::new()
+        }
+    };
+    let mut found = Vec::new();
+    for library in names(&top) {
+        let dir = top.join(&library);
+        for file in names(&dir) {
+            if Path::new(&file).extension().is_none_or(|end| end != "mblink") {
+                continue;
+            }
+            let Ok(Some(bytes)) = disk::read(&dir.join(&file), LINK_MAX) else {
+                continue;
+            };
+            let path = String::from_utf8_lossy(&bytes).trim().to_owned();
+            if path.starts_with('/') {
+                let from = format!("the library {}", library.to_string_lossy());
+                found.push(told::said(path, crate::domain::plan::facts::Use::Library, from));
+            }
+        }
+    }
+    found.sort_by(|one, other| one.path.cmp(&other.path));
+    found
+}
+
+/// Whether a stored path is there, and where links lead.
+fn find(root: &Root, stored: &mut Stored) {
+    let at = root.join(&stored.path);
+    match std::fs::canonicalize(&at) {
+        Ok(real) => {
+            stored.there = Some(true);
+            let real = tree::text(&root.inside(&real));
+            stored.real = (real != stored.path.trim_end_matches('/')).then_some(real);
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => stored.there = Some(false),
+        Err(_) => {}
+    }
+}
+
+fn holds_something(root: &Root, path: &str) -> bool {
+    let entries = std::fs::read_dir(root.join(path));
+    entries.is_ok_and(|mut entries| entries.next().is_some())
+}
+
+fn media_of(root: &Root, path: &str, mounts: &Mounts) -> Media {
+    let at = root.join(path);
+    let read_only = mounts.of(&at).is_some_and(|mount| mount.read_only);
+    let state = match media::look(root, path, mounts) {
+        Now::Missing => MediaState::Missing,
+        Now::Broken(error) => MediaState::Unreadable(error),
+        Now::There(spot) if spot.held == Some(false) => MediaState::Empty,
+        Now::There(_) if read_only => MediaState::ReadOnly,
+        Now::There(_) | Now::Hidden => MediaState::Good,
+    };
+    Media {
+        path: path.to_owned(),
+        state,
+        system: tree::system(root, &at, mounts),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -62,7 +62,7 @@ pub fn look(
         place: &mut place,
     };
     walk.count(&stat);
-    walk.below(dir, &at, 0).map_err(failed)?;
+    walk.below(&dir, &at, 0).map_err(failed)?;
     let Walk { owners, names, .. } = walk;
     let mut owners: Vec<_> = owners.into_iter().collect();
     owners.sort_by_key(|(_, many)| std::cmp::Reverse(*many));
@@ -129,20 +129,20 @@ impl Walk<'_> {
         *self.owners.entry(who(stat)).or_default() += 1;
     }
 
-    fn below(&mut self, dir: OwnedFd, path: &Path, depth: usize) -> io::Result<()> {
+    fn below(&mut self, dir: &OwnedFd, path: &Path, depth: usize) -> io::Result<()> {
         if depth > DEPTH_MAX {
             return Err(io::Error::other(format!(
                 "it is more than {DEPTH_MAX} directories deep"
             )));
         }
-        for entry in rustix::fs::Dir::read_from(&dir)? {
+        for entry in rustix::fs::Dir::read_from(dir)? {
             let entry = entry?;
             let name = entry.file_name().to_bytes();
             if matches!(name, b"." | b"..") {
                 continue;
             }
             let here = path.join(OsStr::from_bytes(name));
-            let stat = match rustix::fs::statat(&dir, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
+            let stat = match rustix::fs::statat(dir, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) => stat,
                 // It went away meanwhile: the application runs.
                 Err(Errno::NOENT) => continue,
@@ -156,8 +156,8 @@ impl Walk<'_> {
             match FileType::from_raw_mode(stat.st_mode) {
                 FileType::Directory => {
                     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
-                    match rustix::fs::openat(&dir, entry.file_name(), flags, Mode::empty()) {
-                        Ok(next) => self.below(next, &here, depth + 1)?,
+                    match rustix::fs::openat(dir, entry.file_name(), flags, Mode::empty()) {
+                        Ok(next) => self.below(&next, &here, depth + 1)?,
                         // It was taken away, or something else put in its place.
                         Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
                         Err(error) => return Err(error.into()),

@@ -153,7 +153,7 @@ pub fn steps(service: &Service, facts: &Facts, changes: &[Adjustment]) -> Vec<St
         steps.push(story.check());
     }
     if !changes.is_empty() {
-        steps.push(story.settings(changes));
+        steps.push(settings(changes));
     }
     steps.extend(story.ownership());
     steps.extend([story.marker(), story.start(), story.probation(), story.commit()]);
@@ -315,32 +315,6 @@ impl Story<'_> {
         }
     }
 
-    fn settings(&self, changes: &[Adjustment]) -> Step {
-        let mut writes: Vec<_> = changes.iter().map(|change| change.file.clone()).collect();
-        writes.sort();
-        writes.dedup();
-        let words: Vec<_> = changes
-            .iter()
-            .map(|change| {
-                let before = change.before.as_deref().unwrap_or("nothing");
-                format!("{} from {before} to {}", change.name(), change.after)
-            })
-            .collect();
-        let files = u64::try_from(writes.len()).unwrap_or(u64::MAX);
-        Step {
-            reads: writes.clone(),
-            writes,
-            cost: Cost {
-                files,
-                ms: files.saturating_mul(SYNC_MS),
-                ..Cost::default()
-            },
-            undo: "each value gets its old bytes back, unless the application has changed it meanwhile"
-                .into(),
-            ..step(Kind::Settings, format!("set {}", words.join(", ")))
-        }
-    }
-
     /// Only where the service itself names another user than the data's: else nothing is given away (docker-plex#78).
     fn ownership(&self) -> Option<Step> {
         let identity = &self.service.identity;
@@ -423,6 +397,31 @@ impl Story<'_> {
             undo: format!("nixarr-migrate rollback {}", self.service.name),
             ..step(Kind::Commit, "keep the snapshot, and call it done")
         }
+    }
+}
+
+fn settings(changes: &[Adjustment]) -> Step {
+    let mut writes: Vec<_> = changes.iter().map(|change| change.file.clone()).collect();
+    writes.sort();
+    writes.dedup();
+    let words: Vec<_> = changes
+        .iter()
+        .map(|change| {
+            let before = change.before.as_deref().unwrap_or("nothing");
+            format!("{} from {before} to {}", change.name(), change.after)
+        })
+        .collect();
+    let files = u64::try_from(writes.len()).unwrap_or(u64::MAX);
+    Step {
+        reads: writes.clone(),
+        writes,
+        cost: Cost {
+            files,
+            ms: files.saturating_mul(SYNC_MS),
+            ..Cost::default()
+        },
+        undo: "each value gets its old bytes back, unless the application has changed it meanwhile".into(),
+        ..step(Kind::Settings, format!("set {}", words.join(", ")))
     }
 }
 

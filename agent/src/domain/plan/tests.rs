@@ -3,6 +3,7 @@
 use dagger_suite::model::Service;
 use dagger_suite::names::Root;
 
+use super::cost::Kind;
 use super::facts::*;
 use super::finding::Code;
 use super::*;
@@ -201,7 +202,6 @@ fn only_stop_to_start_is_downtime() {
         .filter(|step| step.down)
         .map(|step| step.kind)
         .collect();
-    use super::cost::Kind;
     assert_eq!(
         down,
         [

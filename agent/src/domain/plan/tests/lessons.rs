@@ -1,6 +1,5 @@
 //! Other people's accidents that a plan prevents, each by the name of its thread.
 
-use super::super::cost::Kind;
 use super::*;
 
 /// A check finds the damage before a migration can be blamed for it.
@@ -251,8 +250,8 @@ fn docker_plex_78_nothing_is_chowned() {
     let service = sonarr();
     let facts = good(&service);
     let kinds = |plan: &Plan| plan.steps.iter().map(|step| step.kind).collect::<Vec<_>>();
-    let plain = plan(&service, &facts);
-    assert!(!kinds(&plain).contains(&Kind::Ownership));
+    let unasked = plan(&service, &facts);
+    assert!(!kinds(&unasked).contains(&Kind::Ownership));
     let demanded = self::service("sonarr", "user = 1000");
     let plan = plan(&demanded, &facts);
     let step = plan

@@ -89,7 +89,7 @@ fn what_lies_in_the_state_and_does_not_belong_there() {
             (|place| place.shared = vec!["/s/a".into(), "/s/b".into()]) as fn(&mut Place),
         ),
         (Code::ForeignMount, "/s/m: is mounted below", |place| {
-            place.mounts = vec!["/s/m".into()]
+            place.mounts = vec!["/s/m".into()];
         }),
         (Code::SpecialFiles, "/s/p: no application keeps", |place| {
             place.special = vec!["/s/p".into()];
@@ -162,7 +162,7 @@ fn a_bridge_needs_all_addresses_and_says_so() {
     let step = plan
         .steps
         .iter()
-        .find(|step| step.kind == cost::Kind::Settings)
+        .find(|step| step.kind == Kind::Settings)
         .unwrap();
     assert_eq!(step.does, "set config.xml: BindAddress from 127.0.0.1 to *");
 }

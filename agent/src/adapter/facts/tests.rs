@@ -1,0 +1,192 @@
+//! Native installs as they lie on a disk, from the look to the plan.
+
+use std::os::unix::fs::{MetadataExt as _, symlink};
+
+use rusqlite::Connection;
+
+use super::*;
+use crate::domain::plan::finding::Code;
+use crate::domain::plan::plan;
+
+struct Ground {
+    dir: PathBuf,
+    root: Root,
+}
+
+impl Ground {
+    fn new(name: &str, service: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("dagger-facts-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir_all(&dir).unwrap();
+        let dir = dir.canonicalize().unwrap();
+        let root = Root::new(&dir);
+        let this = Self { dir, root };
+        this.write(
+            "/etc/dagger/dagger.toml",
+            &format!("[suite]\nmedia = \"/fun\"\nstate = \"/var/lib/nixarr\"\n{service}\n"),
+        );
+        this.write("/fun/tv/a/a.mkv", "");
+        for empty in ["/space", "/proc"] {
+            std::fs::create_dir_all(this.root.join(empty)).unwrap();
+        }
+        this
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let path = self.root.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    fn service(&self) -> Service {
+        let loaded = dagger_suite::load(&self.root);
+        loaded.suite.services.into_iter().next().unwrap()
+    }
+
+    fn look(&self, unit: &Unit) -> (Service, Facts) {
+        let service = self.service();
+        let facts = look(&Subject {
+            root: &self.root,
+            service: &service,
+            unit: Some(unit),
+            image: None,
+            snapshots: "/var/lib/dagger/snapshots",
+            space: Some(&self.root.join("/space")),
+        });
+        (service, facts)
+    }
+}
+
+impl Drop for Ground {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn unit(name: &str, argv: &str) -> Unit {
+    Unit {
+        name: name.into(),
+        fragment: format!("/usr/lib/systemd/system/{name}"),
+        active_state: "active".into(),
+        argv: argv.split(' ').map(str::to_owned).collect(),
+        ..Unit::default()
+    }
+}
+
+fn codes(service: &Service, facts: &Facts) -> Vec<Code> {
+    plan(service, facts)
+        .blockers
+        .iter()
+        .map(|blocker| blocker.code)
+        .collect()
+}
+
+/// transmission-daemon of Debian 12, as its package lays it out.
+#[test]
+fn debians_transmission_from_the_disk_to_the_plan() {
+    let state = "/var/lib/transmission-daemon/.config/transmission-daemon";
+    let more = "[services.transmission]\nnative = \"transmission-daemon.service\"";
+    let ground = Ground::new("debian", more);
+    ground.write(
+        "/etc/transmission-daemon/settings.json",
+        r#"{"download-dir": "/var/lib/transmission-daemon/downloads", "rpc-port": 9091, "rpc-bind-address": "0.0.0.0"}"#,
+    );
+    ground.write("/var/lib/transmission-daemon/downloads/x", "");
+    ground.write(&format!("{state}/torrents/a.torrent"), "");
+    ground.write(
+        &format!("{state}/resume/a.resume"),
+        "d11:destination10:/fun/movese",
+    );
+    symlink(
+        "../../../../../etc/transmission-daemon/settings.json",
+        ground.root.join(format!("{state}/settings.json")),
+    )
+    .unwrap();
+    symlink(
+        ".config/transmission-daemon",
+        ground.root.join("/var/lib/transmission-daemon/info"),
+    )
+    .unwrap();
+    ground.write(
+        "/etc/passwd",
+        "debian-transmission:x:106:112::/var/lib/transmission-daemon:/bin/false\n",
+    );
+    let mut native = unit(
+        "transmission-daemon.service",
+        "/usr/bin/transmission-daemon -f --log-error",
+    );
+    native.user = "debian-transmission".into();
+    let (service, facts) = ground.look(&native);
+    assert_eq!(facts.unknown, [""; 0]);
+    assert_eq!(facts.places[0].path, state);
+    assert_eq!(facts.library.items.get("torrents"), Some(&1));
+    assert_eq!(
+        codes(&service, &facts),
+        [Code::StateElsewhere, Code::HiddenLink, Code::HiddenPath],
+        "{:#?}",
+        plan(&service, &facts).blockers
+    );
+    // What the plan says is written down, and it is let through.
+    let volumes = "[{ source = \"/etc/transmission-daemon\" }, { source = \"/var/lib/transmission-daemon/downloads\" }]";
+    ground.write(
+        "/etc/dagger/dagger.toml",
+        &format!("[suite]\nmedia = \"/fun\"\n{more}\nstate = \"{state}\"\nvolumes = {volumes}\n"),
+    );
+    let (service, facts) = ground.look(&native);
+    assert_eq!(plan(&service, &facts).blockers, []);
+}
+
+#[test]
+fn nixarrs_sonarr_from_the_disk_to_the_plan() {
+    let ground = Ground::new("nixarr", "[services.sonarr]");
+    let state = "/var/lib/nixarr/sonarr";
+    ground.write(
+        &format!("{state}/config.xml"),
+        "<Config>\n  <BindAddress>*</BindAddress>\n</Config>\n",
+    );
+    let database = ground.root.join(format!("{state}/sonarr.db"));
+    let connection = Connection::open(&database).unwrap();
+    connection
+        .execute_batch(
+            "PRAGMA journal_mode = WAL; CREATE TABLE VersionInfo (Version INTEGER); INSERT INTO VersionInfo VALUES (217);
+             CREATE TABLE RootFolders (Id INTEGER PRIMARY KEY, Path TEXT); INSERT INTO RootFolders (Path) VALUES ('/fun/tv/');
+             CREATE TABLE Series (Id INTEGER PRIMARY KEY, Path TEXT); INSERT INTO Series (Path) VALUES ('/fun/tv/a'), ('/mnt/b');",
+        )
+        .unwrap();
+    drop(connection);
+    let native = unit(
+        "sonarr.service",
+        &format!("/nix/store/x/bin/Sonarr -nobrowser -data={state}"),
+    );
+    let (service, facts) = ground.look(&native);
+    assert_eq!(facts.unknown, [""; 0]);
+    assert_eq!(facts.databases[0].integrity, Integrity::Good);
+    assert_eq!(facts.library.items.get("series"), Some(&2));
+    assert_eq!(facts.library.roots.get("/fun/tv/"), Some(&true));
+    assert_eq!(
+        facts.places[0].owner.uid,
+        std::fs::metadata(&database).unwrap().uid()
+    );
+    assert_eq!(
+        codes(&service, &facts),
+        [Code::HiddenPath],
+        "/mnt is not mounted inside"
+    );
+    assert_eq!(std::fs::read_dir(ground.root.join("/space")).unwrap().count(), 0);
+}
+
+/// It was damaged before, and that is found before anybody can be blamed.
+#[test]
+fn sonarr_5924_damage_is_found_on_the_disk() {
+    let ground = Ground::new("damage", "[services.sonarr]");
+    ground.write(
+        "/var/lib/nixarr/sonarr/sonarr.db",
+        &"this is no database at all".repeat(400),
+    );
+    let native = unit(
+        "sonarr.service",
+        "/opt/Sonarr/Sonarr -data=/var/lib/nixarr/sonarr",
+    );
+    let (service, facts) = ground.look(&native);
+    assert_eq!(codes(&service, &facts), [Code::Damaged], "{:?}", facts.databases);
+}
