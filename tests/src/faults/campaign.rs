@@ -1,16 +1,17 @@
-//! Thousands of faults, on two machines at a time, and a line for each that was not dealt with as it should be.
+//! Thousands of faults, on several machines at a time, and a line for each that was not dealt with as it should be.
 
 use super::dice::Dice;
 use super::stage::Stage;
 use super::{foreign, own};
 use crate::suite::Ground;
-use anyhow::Result;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use anyhow::{Context, Result, bail};
+use std::collections::VecDeque;
+use std::ops::RangeInclusive;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Machines at a time.
-const MACHINES: u64 = 2;
+/// Machines at a time for each of the host's processors: almost all of a case is waiting.
+const MACHINES_A_PROCESSOR: usize = 4;
 /// After that many faults on one machine a service has come and gone so often, and was restarted so often, that the
 /// agent does less and less about it, as it should: then the machine is replaced.
 const A_SERVICE: usize = 2;
@@ -25,27 +26,34 @@ pub enum Kinds {
 }
 
 impl Kinds {
-    /// Those whose names are among `words`, of both sorts; all, when there are no words.
-    pub fn named(words: &[&str]) -> Vec<Self> {
-        let wanted = |name: &str| words.is_empty() || words.contains(&name);
-        let own: Vec<own::Kind> = own::KINDS
-            .iter()
-            .filter(|kind| wanted(kind.name))
-            .copied()
-            .collect();
-        let foreign: Vec<foreign::Kind> = foreign::KINDS
-            .iter()
-            .filter(|kind| wanted(kind.name))
-            .copied()
-            .collect();
-        let mut found = Vec::new();
-        if !own.is_empty() {
-            found.push(Self::Own(own));
+    /// Those whose names are among `words`, of both sorts; `own` and `foreign` are all of one sort, and no words all of
+    /// both. Says which word is no name.
+    pub fn named(words: &[&str]) -> Result<Vec<Self>> {
+        let wanted =
+            |name: &str, sort: &str| words.is_empty() || words.contains(&name) || words.contains(&sort);
+        let all = own::KINDS.iter().map(|kind| kind.name);
+        let all = all.chain(foreign::KINDS.iter().map(|kind| kind.name));
+        let all: Vec<&str> = all.chain(["own", "foreign"]).collect();
+        if let Some(strange) = words.iter().find(|word| !all.contains(word)) {
+            bail!(
+                "no kind of fault is called {strange}; there are {}",
+                all.join(", ")
+            );
         }
-        if !foreign.is_empty() {
-            found.push(Self::Foreign(foreign));
+        let own = own::KINDS.iter().filter(|kind| wanted(kind.name, "own"));
+        let foreign = foreign::KINDS.iter().filter(|kind| wanted(kind.name, "foreign"));
+        let found = [
+            Self::Own(own.copied().collect()),
+            Self::Foreign(foreign.copied().collect()),
+        ];
+        Ok(found.into_iter().filter(|kinds| !kinds.is_empty()).collect())
+    }
+
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Own(kinds) => kinds.is_empty(),
+            Self::Foreign(kinds) => kinds.is_empty(),
         }
-        found
     }
 
     /// The figure's name.
@@ -97,9 +105,34 @@ impl Case {
     }
 }
 
+/// What is to be tried, and how.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The first case and the last one: each is the same whichever others are tried.
+    pub cases: RangeInclusive<u64>,
+    /// What the cases are thrown from.
+    pub seed: u64,
+    /// Machines at a time.
+    pub machines: usize,
+}
+
+impl Plan {
+    /// So many machines as this host can keep busy.
+    pub fn machines_here() -> usize {
+        MACHINES_A_PROCESSOR * std::thread::available_parallelism().map_or(1, usize::from)
+    }
+
+    /// How many cases.
+    pub fn count(&self) -> usize {
+        self.cases.clone().count()
+    }
+}
+
 /// How a campaign went.
 #[derive(Debug, Default)]
 pub struct Outcome {
+    /// Cases that were tried.
+    pub tried: u64,
     /// Cases that were not dealt with as they should be.
     pub findings: u64,
     /// Of what may be taken to notice a fault, the largest share that was; 0 where that is not measured.
@@ -111,85 +144,100 @@ pub struct Outcome {
 struct Campaign<'a> {
     kinds: &'a Kinds,
     ground: &'a Ground,
-    cases: u64,
-    seed: u64,
-    next: AtomicU64,
+    plan: &'a Plan,
+    left: Mutex<VecDeque<(u64, Case)>>,
     began: Instant,
     outcome: Mutex<Outcome>,
 }
 
-/// Tries that many cases; findings are printed as they come.
-pub fn run(kinds: &Kinds, ground: &Ground, cases: u64, seed: u64) -> Outcome {
+/// Tries the cases; findings are printed as they come.
+pub fn run(kinds: &Kinds, ground: &Ground, plan: &Plan) -> Result<Outcome> {
+    let cases = plan.cases.clone();
+    let left = cases.map(|number| Ok((number, kinds.case(plan.seed, number)?)));
     let campaign = Campaign {
         kinds,
         ground,
-        cases,
-        seed,
-        next: AtomicU64::new(0),
+        plan,
+        left: Mutex::new(left.collect::<Result<_>>()?),
         began: Instant::now(),
         outcome: Mutex::default(),
     };
     std::thread::scope(|scope| {
-        for machine in 0..MACHINES.min(cases) {
+        for machine in 0..plan.machines.min(plan.count()) {
             let campaign = &campaign;
             scope.spawn(move || campaign.work(machine));
         }
     });
-    campaign
+    Ok(campaign
         .outcome
         .into_inner()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
+        .unwrap_or_else(PoisonError::into_inner))
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A machine in use, and what has happened on it.
+struct Used {
+    stage: Stage,
+    hit: Vec<&'static str>,
+}
+
+impl Used {
+    /// Whether the agent would still do all that it can about a fault of this case's.
+    fn fits(&self, case: &Case) -> bool {
+        let times = |service| self.hit.iter().filter(|known| **known == service).count();
+        case.service().is_none_or(|service| times(service) < A_SERVICE)
+    }
 }
 
 impl Campaign<'_> {
-    fn work(&self, machine: u64) {
-        let mut stage: Option<Stage> = None;
-        let mut hit: Vec<&str> = Vec::new();
-        loop {
-            let number = self.next.fetch_add(1, Ordering::Relaxed);
-            if number >= self.cases {
-                return;
-            }
-            let case = match self.kinds.case(self.seed, number) {
-                Ok(case) => case,
+    fn work(&self, machine: usize) {
+        let mut used: Option<Used> = None;
+        while let Some((number, case)) = self.next(used.as_ref()) {
+            // One machine at a time by that name: the old one has to be gone before.
+            used = used.filter(|used| used.fits(&case) && used.stage.is_fresh());
+            let there = match used.take() {
+                Some(used) => Ok(used),
+                None => Stage::boot(self.ground, &format!("faults{machine}")).map(|stage| Used {
+                    stage,
+                    hit: Vec::new(),
+                }),
+            };
+            let mut there = match there {
+                Ok(there) => there,
                 Err(error) => {
-                    self.note(number, "a case", Err(error));
+                    self.note(number, "a machine with six healthy services", Err(error));
                     continue;
                 }
             };
-            let before = |service| hit.iter().filter(|known| **known == service).count();
-            let worn = case.service().is_some_and(|service| before(service) >= A_SERVICE);
-            // One machine at a time by that name: the old one has to be gone before.
-            stage = stage.filter(|stage| !worn && stage.is_fresh());
-            let there = if let Some(stage) = stage.take() {
-                Ok(stage)
-            } else {
-                hit.clear();
-                Stage::boot(self.ground, &format!("faults{machine}"))
-            };
-            match there {
-                Ok(there) => {
-                    hit.extend(case.service());
-                    let outcome = case.run(&there);
-                    // What a finding leaves behind is not the next case's affair.
-                    if self.note(number, &case.name(), outcome) {
-                        stage = Some(there);
-                    }
-                }
-                Err(error) => {
-                    self.note(number, "a machine with six healthy services", Err(error));
-                }
+            let before = there.hit.len();
+            there.hit.extend(case.service());
+            let outcome = case
+                .run(&there.stage)
+                .with_context(|| format!("on machine {machine}, after {before} others that it has had"));
+            // What a finding leaves behind is not the next case's affair.
+            if self.note(number, &case.name(), outcome) {
+                used = Some(there);
             }
         }
     }
 
+    /// The next case: the first of those left that fits this machine, if any does, so that it need not be replaced yet.
+    fn next(&self, used: Option<&Used>) -> Option<(u64, Case)> {
+        let mut left = locked(&self.left);
+        let fits = |(_, case): &(u64, Case)| used.is_none_or(|used| used.fits(case));
+        let place = left.iter().position(fits).unwrap_or(0);
+        left.remove(place)
+    }
+
     /// Takes down how a case went; tells whether it went well.
     fn note(&self, number: u64, name: &str, outcome: Result<Option<own::Repair>>) -> bool {
-        let minutes = self.began.elapsed().as_secs() / 60;
-        let mut sum = self
-            .outcome
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let seconds = self.began.elapsed().as_secs();
+        let mut sum = locked(&self.outcome);
+        sum.tried += 1;
+        let turn = format!("{} of {}", sum.tried, self.plan.count());
         match outcome {
             Ok(repair) => {
                 let mut took = String::new();
@@ -198,14 +246,15 @@ impl Campaign<'_> {
                     sum.healed = sum.healed.max(repair.healed);
                     took = format!(", healthy after {:.1} s", repair.healed.as_secs_f64());
                 }
-                eprintln!("    {minutes} min: case {number} of {}: {name}{took}", self.cases);
+                eprintln!("    {seconds} s: {turn}, case {number}: {name}{took}");
                 true
             }
             Err(error) => {
                 sum.findings += 1;
                 println!(
-                    "FINDING in case {number} of seed {}: {name}: {:#}",
-                    self.seed, error
+                    "FINDING after {seconds} s, {} case {number} of seed {}: {name}: {error:#}",
+                    self.kinds.figure(),
+                    self.plan.seed
                 );
                 false
             }
@@ -221,7 +270,7 @@ mod tests {
     fn kinds_are_found_by_their_names_and_no_name_is_there_twice() {
         let names = |words: &[&str]| -> Vec<&'static str> {
             let mut names = Vec::new();
-            for kinds in Kinds::named(words) {
+            for kinds in Kinds::named(words).unwrap() {
                 match kinds {
                     Kinds::Own(kinds) => names.extend(kinds.iter().map(|kind| kind.name)),
                     Kinds::Foreign(kinds) => names.extend(kinds.iter().map(|kind| kind.name)),
@@ -235,6 +284,9 @@ mod tests {
         all.dedup();
         assert_eq!(all.len(), own::KINDS.len() + foreign::KINDS.len());
         assert_eq!(names(&["load", "hang"]), ["hang", "load"]);
-        assert!(names(&["nothing"]).is_empty());
+        assert_eq!(names(&["own"]).len(), own::KINDS.len());
+        assert_eq!(names(&["foreign", "hang"]).len(), foreign::KINDS.len() + 1);
+        let error = Kinds::named(&["hang", "nothing"]).unwrap_err().to_string();
+        assert!(error.contains("is called nothing"), "{error}");
     }
 }

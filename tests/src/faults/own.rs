@@ -280,8 +280,8 @@ impl Case {
     ) -> Result<()> {
         let old = before.get(self.service).context("no such service")?;
         loop {
-            let now = stage.run_of(self.service)?;
-            if now.invocation != old.invocation && !now.invocation.is_empty() {
+            let now = stage.invocation(self.service);
+            if now.is_some_and(|now| now != old.invocation) {
                 break;
             }
             if self.within() && self.process(stage).is_some_and(|pid| Some(pid) != process) {

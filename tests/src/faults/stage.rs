@@ -123,11 +123,12 @@ impl Stage {
         Ok(runs)
     }
 
-    /// How one of them runs now.
-    pub fn run_of(&self, service: &str) -> Result<Run> {
-        self.runs()?
-            .remove(service)
-            .with_context(|| format!("no {service}"))
+    /// systemd's number of a service's run; none while it is started or does not run. Asked often, so it is read from where
+    /// systemd leaves it for journald: no process is needed for that.
+    pub fn invocation(&self, service: &str) -> Option<String> {
+        let link = format!("/run/systemd/units/invocation:dagger-{service}.service");
+        let target = std::fs::read_link(self.machine.inside(&link)).ok()?;
+        Some(target.to_str()?.to_owned())
     }
 
     /// The machine's CLOCK_REALTIME, as its journal counts it.

@@ -135,6 +135,15 @@ impl Machine {
         self.place().join("root").join(inside.trim_start_matches('/'))
     }
 
+    /// A path of the running machine as its init sees it, `/run` included, without a process inside. Links with an absolute
+    /// target are not followed rightly.
+    pub fn inside(&self, path: &str) -> PathBuf {
+        Path::new("/proc")
+            .join(self.leader.to_string())
+            .join("root")
+            .join(path.trim_start_matches('/'))
+    }
+
     /// Where podman's store lies on the host: an overlay cannot lie on the machine's own overlay.
     pub fn container_store(&self) -> PathBuf {
         self.place().join("containers/storage")
