@@ -111,7 +111,7 @@ mod tests {
     fn policy(count: usize, days: u32, floor: u64) -> Policy {
         Policy {
             count,
-            age: Duration::from_secs(24 * 3600) * days,
+            age: Duration::from_hours(24) * days,
             floor,
         }
     }
