@@ -49,10 +49,11 @@ pub mod exit {
 }
 
 /// Names that would collide with the suite's own units (`dagger-agent.service` and its like).
-const RESERVED: [&str; 11] = [
+const RESERVED: [&str; 12] = [
     "agent",
     "alert",
     "config-error",
+    "disarm",
     "gate",
     "job",
     "metrics",

@@ -24,6 +24,11 @@ pub const STORIES: &[Story] = &[
         run: agent_dead,
     },
     Story {
+        name: "an_agent_that_was_masked_and_is_killed_leaves_no_watchdog_behind",
+        on: BOTH,
+        run: masked,
+    },
+    Story {
         name: "the_watchdog_is_armed_by_a_good_answer_and_ends_with_the_run",
         on: BOTH,
         run: watchdog,
@@ -157,6 +162,52 @@ fn agent_dead(ground: &Ground) -> Result<()> {
             "{service}: {said:?}"
         );
     }
+    Ok(())
+}
+
+/// A unit that is masked while it runs loses its `ExecStopPost=`, and with it what disarms the watchdogs.
+fn masked(ground: &Ground) -> Result<()> {
+    let machine = Machine::boot(ground.configured("masked", SONARR)?)?;
+    let unit = "dagger-sonarr.service";
+    let armed = |machine: &Machine| -> Result<Option<()>> {
+        Ok((machine.unit(unit, "WatchdogUSec")? == "10min").then_some(()))
+    };
+    machine.wait_health("sonarr", "healthy", MINUTE)?;
+    machine.wait_for("an armed watchdog", MINUTE, armed)?;
+    // What disarms it is started again with the agent, and lets stand what that one has armed.
+    for way in [
+        "systemctl kill -s KILL monitoring.service",
+        "systemctl restart monitoring.service",
+    ] {
+        let agent = machine.unit("monitoring.service", "MainPID")?;
+        machine.ok(way)?;
+        machine.wait_for("another agent", MINUTE, |m| {
+            let now = m.unit("monitoring.service", "MainPID")?;
+            Ok((now != agent && now != "0").then_some(()))
+        })?;
+        machine.wait_unit("monitoring.service", "active", MINUTE)?;
+        machine.wait_unit("dagger-disarm.service", "active", MINUTE)?;
+        machine
+            .wait_for("a watchdog that is armed again", MINUTE, armed)
+            .context(way)?;
+    }
+    let run = run_of(&machine, "sonarr")?;
+    machine.ok("systemctl mask monitoring.service")?;
+    machine.wait_health("sonarr", "healthy", MINUTE)?;
+    ensure!(
+        armed(&machine)?.is_some(),
+        "an agent that runs on has lost its watchdogs"
+    );
+    machine.ok("systemctl kill -s KILL monitoring.service")?;
+    machine.wait_for("a watchdog that nobody feeds to be stopped", MINUTE, |m| {
+        let armed = m.unit(unit, "WatchdogUSec")?;
+        Ok((armed == "0" || armed == "infinity").then_some(()))
+    })?;
+    ensure!(run_of(&machine, "sonarr")? == run, "it was restarted");
+    // And back.
+    machine.ok("systemctl unmask monitoring.service && systemctl start monitoring.service")?;
+    machine.wait_for("an armed watchdog", MINUTE, armed)?;
+    ensure!(run_of(&machine, "sonarr")? == run, "it was restarted");
     Ok(())
 }
 

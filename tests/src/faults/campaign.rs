@@ -41,7 +41,9 @@ impl Kinds {
             );
         }
         let own = own::KINDS.iter().filter(|kind| wanted(kind.name, "own"));
-        let foreign = foreign::KINDS.iter().filter(|kind| wanted(kind.name, "foreign"));
+        let foreign = foreign::KINDS
+            .iter()
+            .filter(|kind| wanted(kind.name, "foreign") && kind.is_possible());
         let found = [
             Self::Own(own.copied().collect()),
             Self::Foreign(foreign.copied().collect()),
@@ -135,6 +137,8 @@ pub struct Outcome {
     pub tried: u64,
     /// Cases that were not dealt with as they should be.
     pub findings: u64,
+    /// Cases that were, and were noticed too late.
+    pub late: u64,
     /// Of what may be taken to notice a fault, the largest share that was; 0 where that is not measured.
     pub noticed: f64,
     /// The longest time until a service was healthy again.
@@ -240,13 +244,23 @@ impl Campaign<'_> {
         let turn = format!("{} of {}", sum.tried, self.plan.count());
         match outcome {
             Ok(repair) => {
-                let mut took = String::new();
+                let (mut took, mut late) = (String::new(), None);
                 if let Some(repair) = repair {
                     sum.noticed = sum.noticed.max(repair.noticed.unwrap_or(0.0));
                     sum.healed = sum.healed.max(repair.healed);
+                    late = repair.noticed.filter(|share| *share > 1.0);
                     took = format!(", healthy after {:.1} s", repair.healed.as_secs_f64());
                 }
                 eprintln!("    {seconds} s: {turn}, case {number}: {name}{took}");
+                if let Some(share) = late {
+                    sum.late += 1;
+                    println!(
+                        "LATE after {seconds} s, {} case {number} of seed {}: {name}: noticed after {share:.1} times what it may take; of the host's processors: {}",
+                        self.kinds.figure(),
+                        self.plan.seed,
+                        pressure()
+                    );
+                }
                 true
             }
             Err(error) => {
@@ -260,6 +274,12 @@ impl Campaign<'_> {
             }
         }
     }
+}
+
+/// How many tasks wait for a processor of the host (Linux, Documentation/accounting/psi.rst).
+fn pressure() -> String {
+    let text = std::fs::read_to_string("/proc/pressure/cpu").unwrap_or_default();
+    text.lines().next().unwrap_or("unknown").to_owned()
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::dice::Dice;
 use super::stage::{STATE, Stage};
-use crate::rig::Machine;
+use crate::rig::{Disk, Machine};
 use anyhow::{Context, Result, ensure};
 use std::time::Duration;
 
@@ -29,6 +29,7 @@ const STANDINS: &[&str] = &["bazarr", "jellyfin", "prowlarr", "radarr", "sonarr"
 /// Those that others want.
 const PROVIDERS: &[&str] = &["prowlarr", "transmission"];
 const NOBODY: &[&str] = &["nobody"];
+const SLOW_DISK: &str = "slow-disk";
 
 const fn kind(name: &'static str, on: &'static [&'static str], lasts: (u64, u64), act: Act) -> Kind {
     Kind { name, on, lasts, act }
@@ -52,6 +53,7 @@ pub const KINDS: &[Kind] = &[
     }),
     kind("full-disk", NOBODY, (3_000, 10_000), full),
     kind("writes-that-are-waited-for", NOBODY, (3_000, 10_000), writes),
+    kind(SLOW_DISK, NOBODY, (5_000, 30_000), slow_disk),
     kind("provider-stopped", PROVIDERS, (3_000, 12_000), provider),
     kind("loopback-down", NOBODY, (2_000, 12_000), loopback),
     kind("agent-killed", NOBODY, (1_000, 5_000), killed),
@@ -60,6 +62,13 @@ pub const KINDS: &[Kind] = &[
     kind("agent-restarted", NOBODY, (1_000, 3_000), restarted),
     kind("daemon-reload", NOBODY, (1_000, 3_000), reload),
 ];
+
+impl Kind {
+    /// Whether this host can do that.
+    pub fn is_possible(&self) -> bool {
+        self.name != SLOW_DISK || Disk::can_be_slow()
+    }
+}
 
 /// A fault that is about to happen.
 #[derive(Debug)]
@@ -182,6 +191,12 @@ fn writes(stage: &Stage, time: Duration, _: &'static str) -> Result<Option<&'sta
         time,
         "systemctl stop 'write-*.service'; rm -f /var/tmp/written-*",
     )?;
+    Ok(None)
+}
+
+/// The disk with the state is as good as gone: one read and one write a second.
+fn slow_disk(stage: &Stage, time: Duration, _: &'static str) -> Result<Option<&'static str>> {
+    stage.disk.slow(1, time)?;
     Ok(None)
 }
 

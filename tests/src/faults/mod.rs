@@ -5,8 +5,9 @@
 //! services unhealthy, but restarts none of them. `tests/run --long faults` tries a thousand of each ([`campaign`]), and
 //! each `tests/run` one of every kind.
 //!
-//! Left out, because no machine of the rig can have them: steps of the clock (it is the host's) and disks that are slow by
-//! themselves (machines live in memory). The agent's own tests tell it of both.
+//! Left out, because no machine of the rig can have them: steps of the clock. CLOCK_REALTIME is the host's, and what a time
+//! namespace adds to the other clocks is fixed before its first process runs (time_namespaces(7)). The agent's own tests
+//! tell it of them.
 
 pub mod dice;
 pub mod stage;

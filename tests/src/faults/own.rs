@@ -6,13 +6,13 @@ use crate::bench::meter::QUESTIONS;
 use crate::standin::bazarr;
 use crate::standin::server::STATE;
 use crate::suite::SIX;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Longer than the second attempt of the ladder waits.
 const HEALED: Duration = Duration::from_secs(150);
-/// What looking on from outside may add to a time: a busy machine, and clocks that are read by commands.
+/// What a busy machine may add to a time.
 const SLACK: Duration = Duration::from_millis(1500);
 
 /// What the agent can see of a fault.
@@ -158,7 +158,7 @@ pub struct Case {
 /// How a repair went.
 #[derive(Debug, Clone, Copy)]
 pub struct Repair {
-    /// The time to the first verdict, as a share of what it may take; none where nothing is promised.
+    /// The time to the first verdict, as a share of what it may take: more than 1 is late. None where nothing is promised.
     pub noticed: Option<f64>,
     /// The time from the fault until the service was healthy again.
     pub healed: Duration,
@@ -206,39 +206,24 @@ impl Case {
     pub fn run(&self, stage: &Stage) -> Result<Repair> {
         let before = stage.runs()?;
         let process = self.process(stage);
-        let since = stage.now()?;
-        let began = Instant::now();
+        let (since, began) = (now()?, Instant::now());
         self.inject(stage)?;
+        // By now it is there, whenever in between that was: a busy machine takes its time over a command.
+        let there = now()?;
         self.heal(stage, &before, process, began)
             .with_context(|| stage.machine.account_of(self.service))?;
         let healed = began.elapsed();
         stage.untouched(&before, Some(self.service))?;
-        if self.within() {
-            return Ok(Repair {
-                noticed: None,
-                healed,
-            });
-        }
-        let noticed = stage
-            .noticed(self.service, since)?
-            .context("nobody has noticed it")?;
-        let took = noticed.saturating_sub(since);
-        let Some(limit) = self.kind.seen.limit() else {
-            return Ok(Repair {
-                noticed: None,
-                healed,
-            });
+        let limit = self.kind.seen.limit().filter(|_| !self.within());
+        let noticed = match limit {
+            Some(limit) => {
+                let at = stage.noticed(self.service, since)?;
+                let took = at.context("nobody has noticed it")?.saturating_sub(there);
+                Some(took.as_secs_f64() / (limit + SLACK).as_secs_f64())
+            }
+            None => None,
         };
-        ensure!(
-            took <= limit + SLACK,
-            "noticed after {:.1} s, and that may take {:.1} s",
-            took.as_secs_f64(),
-            limit.as_secs_f64()
-        );
-        Ok(Repair {
-            noticed: Some(took.as_secs_f64() / (limit + SLACK).as_secs_f64()),
-            healed,
-        })
+        Ok(Repair { noticed, healed })
     }
 
     /// Whether the image repairs it, and not systemd.
@@ -307,6 +292,13 @@ impl Case {
             How::Signal(_) | How::Child => Ok(()),
         }
     }
+}
+
+/// CLOCK_REALTIME, which a machine shares with its host, as its journal counts it.
+fn now() -> Result<Duration> {
+    SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .context("the clock")
 }
 
 #[cfg(test)]

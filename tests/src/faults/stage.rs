@@ -1,6 +1,6 @@
 //! The machine on which faults happen: six services with short intervals, and what is seen of them from outside.
 
-use crate::rig::{Machine, Spec};
+use crate::rig::{Disk, Machine};
 use crate::suite::{Ground, SIX, SIX_LIMIT};
 use anyhow::{Context, Result, ensure};
 use std::collections::BTreeMap;
@@ -13,8 +13,10 @@ pub const INTERVAL: Duration = Duration::from_secs(1);
 pub const TIMEOUT: Duration = Duration::from_secs(1);
 /// So many bad answers make a service unhealthy.
 pub const FAILURES: u32 = 3;
-/// Where the services' state is: small, so that it can be filled.
+/// Where the services' state is.
 pub const STATE: &str = "/var/lib/nixarr";
+/// How much there is room for: little, so that it can be filled.
+const STATE_BYTES: u64 = 160 << 20;
 
 /// As a user would write it who wants everything to happen fast. The limit stands for the memory that a machine has: no
 /// controller of the host's reaches it, so a leak ends by a refused allocation (setrlimit(2), `RLIMIT_DATA`).
@@ -86,24 +88,19 @@ fn runs_in(text: &str) -> BTreeMap<String, Run> {
 pub struct Stage {
     /// It.
     pub machine: Machine,
+    /// What [`STATE`] lies on.
+    pub disk: Disk,
 }
 
 impl Stage {
-    /// What it is made of.
-    pub fn spec(ground: &Ground, name: &str) -> Result<Spec> {
-        Ok(ground.configured(name, &toml())?.file(
-            "/etc/fstab",
-            format!("tmpfs {STATE} tmpfs size=160M,mode=0755 0 0\n"),
-        ))
-    }
-
     /// Boots it and waits until all six are healthy.
     pub fn boot(ground: &Ground, name: &str) -> Result<Self> {
-        let stage = Self {
-            machine: Machine::boot(Self::spec(ground, name)?)?,
-        };
-        stage.machine.wait_six()?;
-        Ok(stage)
+        let disk = Disk::new(name, STATE_BYTES)?;
+        let spec = ground.configured(name, &toml())?.bind(disk.directory(), STATE);
+        let machine = Machine::boot(spec)?;
+        disk.hand_over()?;
+        machine.wait_six()?;
+        Ok(Self { machine, disk })
     }
 
     /// How each of the six runs now.
@@ -129,12 +126,6 @@ impl Stage {
         let link = format!("/run/systemd/units/invocation:dagger-{service}.service");
         let target = std::fs::read_link(self.machine.inside(&link)).ok()?;
         Some(target.to_str()?.to_owned())
-    }
-
-    /// The machine's CLOCK_REALTIME, as its journal counts it.
-    pub fn now(&self) -> Result<Duration> {
-        let micros = self.machine.ok("date +%s%6N")?;
-        Ok(Duration::from_micros(micros.trim().parse().context("date")?))
     }
 
     /// When the agent first said after `since` that a service is not healthy.

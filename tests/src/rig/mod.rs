@@ -3,6 +3,7 @@
 pub mod progress;
 pub mod host;
 pub mod tree;
+pub mod disk;
 pub mod cgroup;
 pub mod exec;
 pub mod sweep;
@@ -11,6 +12,7 @@ pub mod freeze;
 pub mod journal;
 pub mod image;
 
+pub use disk::Disk;
 pub use exec::Output;
 pub use machine::{Machine, Spec};
 pub use tree::Suite;

@@ -1,6 +1,6 @@
 //! Leaves nothing behind: machines are disposed of by name alone, also those of a run that was killed.
 
-use super::{cgroup, host};
+use super::{cgroup, disk, host};
 use anyhow::{Context, Result};
 use nix::mount::{MntFlags, umount2};
 use std::path::{Path, PathBuf};
@@ -83,6 +83,7 @@ pub fn on_signals() -> Result<()> {
         if let Some(signal) = signals.forever().next() {
             eprintln!("\n    stopped by signal {signal}; removing the machines");
             let own = OWN.lock().map(|own| own.clone()).unwrap_or_default();
+            disk::release();
             for machine in &own {
                 dispose(machine);
             }
