@@ -11,10 +11,10 @@
 //! configuration. An application that serves the connections that it has and takes no more (no descriptor left, a thread
 //! that has died) is found out in that time; one that lets go of its connections too, with the next question.
 //!
-//! What keeping costs the application is one connection that is idle. None of those in the catalogue has a thread for
-//! each (Kestrel, libevent, Node and waitress wait for all of them at once; waitress' four threads are for requests), and
-//! each of them closes those that are idle for too long: Kestrel after 130 s, waitress after 120 s, Node after 5 s. Where
-//! that is shorter than the interval, each question finds the connection closed and makes one, as it did before.
+//! What keeping costs the application is one connection that is idle. Kestrel, libevent, Node and waitress have no thread
+//! for each (waitress' four threads are for requests), and close those that are idle for too long, by default: Kestrel
+//! after 130 s, waitress after 120 s, Node after 5 s. Where that is shorter than the interval, each question finds the
+//! connection closed and makes one, as it did before.
 //!
 //! Only connections over loopback are kept: elsewhere something between may forget them (a firewall that is loaded
 //! anew), which looks like silence, and their share of the cost is smaller.
