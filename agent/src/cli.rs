@@ -12,7 +12,7 @@ Exit status:
   0  everything is as asked for
   1  refused or failed
   2  the command line was not understood, or names a service that does not exist
-  3  something is not healthy
+  3  something is not healthy, or conflicts were found
   4  not authorized
   5  the agent (monitoring.service) cannot be reached";
 
@@ -44,6 +44,11 @@ pub enum Command {
     Why(WhyArgs),
     /// Show what happened to the services, from the journal
     History(HistoryArgs),
+    /// Show what stands in the suite's way: ports that somebody else has, native units beside containers; exit status 3 when
+    /// there is anything
+    Conflicts(ConflictsArgs),
+    /// Show every port of the suite, and who has it; exit status 3 when somebody else has one
+    Ports(ConflictsArgs),
     /// Leave a service alone, however it answers; it is watched on
     Pause(PauseArgs),
     /// End a pause
@@ -106,6 +111,21 @@ pub struct HistoryArgs {
     #[arg(long, short = 'n', value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=500))]
     pub lines: u32,
     /// Print JSON, with times in microseconds since 1970
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `conflicts` and `ports`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ConflictsArgs {
+    /// Services to look at; all without any
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
+    /// Say which port is free instead, what to write into which file for it, and what else has to change; for the ports that
+    /// somebody else has, and for all ports of services that are named
+    #[arg(long)]
+    pub suggest: bool,
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 }

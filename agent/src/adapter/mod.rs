@@ -34,6 +34,8 @@ pub mod image;
 
 pub mod sockets;
 
+pub mod survey;
+
 pub mod work;
 
 pub mod notify;

@@ -3,6 +3,8 @@
 //! Nothing is polled: after [`Systemd::watch`] systemd says itself what happens to units, and when it has read its own
 //! configuration again. The loop that owns the state never waits for a call: signals and answers reach it as [`News`].
 
+mod listen;
+
 use std::collections::HashMap;
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -60,6 +62,7 @@ trait Manager {
     fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<zbus::OwnedObjectPath>;
     fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<zbus::OwnedObjectPath>;
     fn restart_unit(&self, name: &str, mode: &str) -> zbus::Result<zbus::OwnedObjectPath>;
+    fn try_restart_unit(&self, name: &str, mode: &str) -> zbus::Result<zbus::OwnedObjectPath>;
     fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
 }
 
@@ -72,6 +75,9 @@ pub enum Order {
     Stop,
     /// Stop it as its unit says, then start it.
     Restart,
+    /// The same, unless it is stopped: what somebody has stopped stays so. A unit that systemd is about to start again is
+    /// started at once.
+    TryRestart,
 }
 
 /// What systemd says about one unit; what it has not said this time is `None`.
@@ -265,6 +271,7 @@ impl Systemd {
                 }
                 Order::Stop => manager.stop_unit(&unit, "replace").await,
                 Order::Restart => manager.restart_unit(&unit, "replace").await,
+                Order::TryRestart => manager.try_restart_unit(&unit, "replace").await,
             };
             if let Err(error) = done {
                 // The receiver is only gone when the program ends.

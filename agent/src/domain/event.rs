@@ -168,6 +168,33 @@ pub const RESUMED: Event = Event {
     sentence: "Recovery of {DAGGER_SERVICE} goes on: {DAGGER_DETAIL}",
 };
 
+/// Fields of conflicts. `DAGGER_HOLDER` is the unit that stands in the way, where it is known; `DAGGER_PORT` is `tcp:8989`.
+const OF_CONFLICT: &[&str] = &[
+    "DAGGER_SERVICE",
+    "DAGGER_DETAIL",
+    "DAGGER_CONFLICT",
+    "DAGGER_PORT",
+    "DAGGER_HOLDER",
+    "DAGGER_UNIT",
+    "OBJECT_PID",
+];
+
+/// Somebody else has what a service needs for itself.
+pub const CONFLICT_BEGAN: Event = Event {
+    id: "c0d5296a4f7a4b56bc9cdc58c7bdee1e",
+    priority: Priority::Warning,
+    fields: OF_CONFLICT,
+    sentence: "Conflict: {DAGGER_DETAIL}",
+};
+
+/// And not any more.
+pub const CONFLICT_ENDED: Event = Event {
+    id: "0afc78ffcc4f4966b79ba0215df842c9",
+    priority: Priority::Notice,
+    fields: OF_CONFLICT,
+    sentence: "Conflict over: {DAGGER_DETAIL}",
+};
+
 /// Somebody asked for something that polkit does not allow.
 pub const DENIED: Event = Event {
     id: "816df87055a2457886c6fbcdae43275f",
@@ -193,7 +220,7 @@ pub const CONFIGURATION_INVALID: Event = Event {
 };
 
 /// Every row, with its name for programs.
-pub const NAMES: [(&str, &Event); 18] = [
+pub const NAMES: [(&str, &Event); 20] = [
     ("inactive", &INACTIVE),
     ("healthy", &HEALTHY),
     ("unknown", &UNKNOWN),
@@ -209,6 +236,8 @@ pub const NAMES: [(&str, &Event); 18] = [
     ("media-lost", &MEDIA_LOST),
     ("paused", &PAUSED),
     ("resumed", &RESUMED),
+    ("conflict-began", &CONFLICT_BEGAN),
+    ("conflict-ended", &CONFLICT_ENDED),
     ("denied", &DENIED),
     ("configuration-loaded", &CONFIGURATION_LOADED),
     ("configuration-invalid", &CONFIGURATION_INVALID),

@@ -10,6 +10,8 @@ pub mod health;
 
 pub mod verdict;
 
+pub mod conflict;
+
 pub mod surroundings;
 
 pub mod media;

@@ -38,12 +38,18 @@ type Row = (
 );
 
 /// The fake systemd's manager.
-struct Manager(Arc<Mutex<HashMap<String, Unit>>>);
+struct Manager(Arc<Mutex<HashMap<String, Unit>>>, Arc<Mutex<Vec<String>>>);
 
 #[interface(name = "org.freedesktop.systemd1.Manager")]
 impl Manager {
     #[expect(clippy::unused_self, reason = "a method of an interface has one")]
     fn subscribe(&self) {}
+
+    fn try_restart_unit(&self, name: String, mode: &str) -> OwnedObjectPath {
+        assert_eq!(mode, "replace");
+        self.1.lock().unwrap().push(name);
+        OwnedObjectPath::try_from("/job/1").unwrap()
+    }
 
     fn list_units_by_names(&self, names: Vec<String>) -> Vec<Row> {
         let units = self.0.lock().unwrap();
@@ -158,6 +164,8 @@ pub struct World {
     daemon: Child,
     address: String,
     units: Arc<Mutex<HashMap<String, Unit>>>,
+    /// Units that systemd was asked to restart unless they are stopped.
+    pub restarted: Arc<Mutex<Vec<String>>>,
     systemd: Option<Connection>,
     agent: Option<Child>,
     notify: UnixDatagram,
@@ -192,8 +200,9 @@ impl World {
             .unwrap();
         let address = address.trim().to_owned();
         let units = Arc::new(Mutex::new(HashMap::new()));
+        let restarted = Arc::new(Mutex::new(Vec::new()));
         let systemd = connection::Builder::address(address.as_str())
-            .serve_at(MANAGER, Manager(units.clone()))
+            .serve_at(MANAGER, Manager(units.clone(), restarted.clone()))
             .name("org.freedesktop.systemd1")
             .build()
             .await
@@ -205,6 +214,7 @@ impl World {
             daemon,
             address,
             units,
+            restarted,
             systemd: Some(systemd),
             agent: None,
             notify,
@@ -272,6 +282,19 @@ impl World {
                 .await
                 .unwrap();
         }
+    }
+
+    /// The gate refuses a start, with these words, and systemd is about to try again.
+    pub async fn refuse(&self, name: &str, words: &str) {
+        let path = path(name);
+        let emitter = SignalEmitter::new(self.systemd(), path.as_str()).unwrap();
+        let interface = InterfaceName::try_from("org.freedesktop.systemd1.Service").unwrap();
+        let status = HashMap::from([("StatusText", Variant::from(words))]);
+        Properties::properties_changed(&emitter, interface, status, (&[]).into())
+            .await
+            .unwrap();
+        self.change(name, ("loaded", "activating", "auto-restart", 0))
+            .await;
     }
 
     /// systemd says that it has read its units again.

@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc as threads;
 
-use dagger_agent::adapter::bus::{Ask, BusError, Manager, ManagerView, Owner, ServiceObject, ServiceView};
+use dagger_agent::adapter::bus::{
+    Ask, BusError, ConflictView, Manager, ManagerView, Owner, ServiceObject, ServiceView,
+};
 use dagger_agent::domain::health::Health;
 use dagger_suite::names::{BUS_NAME, BUS_ROOT, ServiceName};
 use tokio::sync::{mpsc, watch};
@@ -116,6 +118,7 @@ impl World {
             health: Health::worst(services.iter().map(|service| service.health)),
             services: Vec::new(),
             configuration_errors: mistakes.iter().map(|&mistake| mistake.to_owned()).collect(),
+            conflict_count: 0,
         };
         in_background(move |ready, changes| serve_agent(address, manager, services, ready, changes))
     }
@@ -271,6 +274,10 @@ fn answer(ask: Ask, views: Vec<ServiceView>, busy: &mut u32) {
             let told = format!("/srv/media is not mounted; {} waits for it", views[0].name);
             let _ = answer.send(Ok((told, true, vec![format!("{name} was looked at")])));
         }
+        Ask::Conflicts(answer) => {
+            let taken = views.iter().filter(|view| !view.conflicts.is_empty());
+            let _ = answer.send(Ok(taken.map(conflict).collect()));
+        }
         Ask::Admit(answer) | Ask::Resume(_, answer) | Ask::Reload(answer) => {
             let _ = answer.send(Ok(()));
         }
@@ -281,6 +288,25 @@ fn answer(ask: Ask, views: Vec<ServiceView>, busy: &mut u32) {
                 other => Err(BusError::Failed(format!("not what was asked: {other:?}"))),
             });
         }
+    }
+}
+
+/// Somebody else has the port of a service that says so.
+fn conflict(view: &ServiceView) -> ConflictView {
+    ConflictView {
+        kind: "taken".into(),
+        service: view.name.clone(),
+        sentence: view.conflicts[0].clone(),
+        breaks: format!("{} does not start until the port is free", view.name),
+        remedy: "stop it".into(),
+        since: 1,
+        protocol: Some("tcp".into()),
+        port: Some(view.port),
+        what: Some("web".into()),
+        address: Some("0.0.0.0:1".into()),
+        unit: Some("web.service".into()),
+        user: Some(33),
+        ..ConflictView::default()
     }
 }
 
@@ -390,6 +416,7 @@ pub fn service(name: &str, health: Health) -> ServiceView {
         wants: vec!["prowlarr".into()],
         cause: String::new(),
         problems: Vec::new(),
+        conflicts: Vec::new(),
         paused_until: 0,
         recoveries: 0,
     }

@@ -3,7 +3,7 @@
 use tokio::sync::{mpsc, watch};
 use zbus::{Connection, OwnedObjectPath, interface, message::Header};
 
-use super::{Ask, BusError, Checked, ManagerView, Request, ask};
+use super::{Ask, BusError, Checked, ConflictView, ManagerView, Request, ask};
 
 /// The object at `/org/nixarr/Dagger1`.
 #[derive(Debug)]
@@ -55,6 +55,23 @@ impl Manager {
         ask(&self.queue, connection, &header, Ask::Reload).await
     }
 
+    /// Looks at all ports of the suite now, and returns what stands in its way: one dictionary a conflict, empty when there
+    /// is none. Always there: Kind ("taken": the service cannot start, because somebody else has its port; "answered": it
+    /// runs, and somebody else answers on its port as well; "beside": its native unit and its container run at once),
+    /// Service, Sentence (all of it in words), Breaks (what goes wrong), Remedy (what to do), Since (microseconds of
+    /// CLOCK_REALTIME). Where it is about a port: Protocol, Port, What ("web", "peer", or a name of the configuration),
+    /// Namespace (unless it is the host's), Address. What is known of the holder, and nothing that is not: Unit, Manager (the
+    /// user whose own unit it is), Container (engine and id), Process, Pid, User.
+    /// Errors: org.nixarr.Dagger1.Error.Throttled.
+    #[zbus(out_args("conflicts"))]
+    async fn conflicts(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<Vec<ConflictView>, BusError> {
+        ask(&self.queue, connection, &header, Ask::Conflicts).await
+    }
+
     /// Version of the agent.
     #[zbus(property(emits_changed_signal = "const"))]
     fn version(&self) -> String {
@@ -82,5 +99,11 @@ impl Manager {
     #[zbus(property)]
     fn configuration_errors(&self) -> Vec<String> {
         self.view.borrow().configuration_errors.clone()
+    }
+
+    /// How many conflicts there are; Conflicts() has them.
+    #[zbus(property)]
+    fn conflict_count(&self) -> u32 {
+        self.view.borrow().conflict_count
     }
 }

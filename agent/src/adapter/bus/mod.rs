@@ -20,12 +20,15 @@ pub mod error;
 
 pub mod view;
 
+pub mod conflict;
+
 pub mod service;
 
 pub mod manager;
 
 pub mod client;
 
+pub use conflict::ConflictView;
 pub use error::BusError;
 pub use manager::{Manager, ManagerProxy};
 pub use service::{ServiceObject, ServiceObjectProxy as ServiceProxy};
@@ -72,6 +75,8 @@ pub enum Ask {
     Resume(String, Answer<()>),
     /// Why is a service as it is?
     Why(String, Answer<Told>),
+    /// What stands in the way of the suite, by a look at this moment.
+    Conflicts(Answer<Vec<ConflictView>>),
 }
 
 /// The way back to the caller.

@@ -299,6 +299,12 @@ impl ServiceObject {
         self.view.borrow().problems.clone()
     }
 
+    /// What stands in its way, one sentence each: ports that somebody else has, its native unit beside its container.
+    #[zbus(property)]
+    fn conflicts(&self) -> Vec<String> {
+        self.view.borrow().conflicts.clone()
+    }
+
     /// Until when nothing is done about the service, in microseconds of CLOCK_REALTIME; 0: recovery is not paused; the
     /// largest number: until somebody resumes it.
     #[zbus(property)]

@@ -72,13 +72,14 @@ pub struct ServiceView {
     pub wants: Vec<String>,
     pub cause: String,
     pub problems: Vec<String>,
+    pub conflicts: Vec<String>,
     pub paused_until: u64,
     pub recoveries: u32,
 }
 
 impl ServiceView {
     /// All properties by their names on the bus.
-    pub fn properties(&self) -> [(&'static str, Variant<'_>); 21] {
+    pub fn properties(&self) -> [(&'static str, Variant<'_>); 22] {
         [
             ("Name", Variant::from(self.name.as_str())),
             ("Kind", Variant::from(self.kind.as_str())),
@@ -99,6 +100,7 @@ impl ServiceView {
             ("Wants", Variant::from(self.wants.clone())),
             ("Cause", Variant::from(self.cause.as_str())),
             ("Problems", Variant::from(self.problems.clone())),
+            ("Conflicts", Variant::from(self.conflicts.clone())),
             ("PausedUntil", Variant::from(self.paused_until)),
             ("Recoveries", Variant::from(self.recoveries)),
         ]
@@ -127,6 +129,7 @@ impl ServiceView {
             wants: take(properties, "Wants"),
             cause: text("Cause"),
             problems: take(properties, "Problems"),
+            conflicts: take(properties, "Conflicts"),
             paused_until: take(properties, "PausedUntil"),
             recoveries: take(properties, "Recoveries"),
         }
@@ -152,11 +155,12 @@ pub struct ManagerView {
     pub health: Health,
     pub services: Vec<String>,
     pub configuration_errors: Vec<String>,
+    pub conflict_count: u32,
 }
 
 impl ManagerView {
     /// All properties by their names on the bus.
-    pub fn properties(&self) -> [(&'static str, Variant<'_>); 4] {
+    pub fn properties(&self) -> [(&'static str, Variant<'_>); 5] {
         let services: Vec<zbus::ObjectPath<'_>> = self
             .services
             .iter()
@@ -170,6 +174,7 @@ impl ManagerView {
                 "ConfigurationErrors",
                 Variant::from(self.configuration_errors.clone()),
             ),
+            ("ConflictCount", Variant::from(self.conflict_count)),
         ]
     }
 
@@ -181,6 +186,7 @@ impl ManagerView {
             health: Health::from_word(&take::<String>(properties, "Health")),
             services: services.iter().map(ToString::to_string).collect(),
             configuration_errors: take(properties, "ConfigurationErrors"),
+            conflict_count: take(properties, "ConflictCount"),
         }
     }
 

@@ -22,7 +22,6 @@ pub mod process;
 
 pub mod socket_unit;
 
-use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -37,21 +36,7 @@ use dump::Which;
 use groups::Groups;
 use process::{Process, Wanted};
 
-/// A port that is asked about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Port {
-    /// Transport.
-    pub protocol: Protocol,
-    /// Number, never 0.
-    pub number: u16,
-}
-
-/// As the configuration writes it: `tcp:8989`.
-impl fmt::Display for Port {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} port {}", self.protocol.word().to_uppercase(), self.number)
-    }
-}
+pub use crate::domain::conflict::Port;
 
 /// Whoever has a port. What is not known is `None`; nothing is guessed.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -23,6 +23,7 @@ use tokio::sync::mpsc;
 use zbus::Connection;
 
 use crate::config::Configuration;
+use crate::conflicts::Conflicts;
 use crate::entry::{Answer, Entry};
 use crate::publish::{Bus, summary};
 use crate::recover::Find;
@@ -81,6 +82,8 @@ pub struct Agent {
     pub media_due: Duration,
     /// Paths of all media, where they are others than the ones that are watched.
     pub media_paths: Option<Vec<PathBuf>>,
+    /// What stands in the way of the suite.
+    pub conflicts: Conflicts,
     /// The service that was restarted last, and when.
     pub restarted: Option<(Key, Duration)>,
     /// The clocks as they were last read.
@@ -237,6 +240,7 @@ async fn start(root: Root, connection: Connection) -> Result<(Agent, Inputs), St
         looker,
         media_due: Duration::ZERO,
         media_paths: None,
+        conflicts: Conflicts::default(),
         restarted: None,
         clocks: clocks(),
         jump: None,
@@ -287,6 +291,7 @@ impl Agent {
         if now >= self.media_due {
             self.check_media(now);
         }
+        self.look_at_ports(now);
         self.write_metrics(now);
         if std::mem::take(&mut self.keep) {
             self.leave();
@@ -316,6 +321,7 @@ impl Agent {
             self.ticks.next(),
             self.limits.next(),
             reload,
+            Some(self.conflicts.due),
         ];
         next.into_iter().flatten().fold(self.watchdog.next, Duration::min)
     }

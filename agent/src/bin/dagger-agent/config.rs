@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use dagger_agent::adapter::surroundings::{Kind, Wanted};
+use dagger_agent::domain::conflict::{self, Wanted as WantedPorts};
 use dagger_agent::domain::{machine, recovery, verdict};
 use dagger_suite::diagnostic::Severity;
 use dagger_suite::model::Service;
@@ -35,6 +36,8 @@ pub struct Watched {
     pub policy: machine::Policy,
     /// Directories on the host that it needs, its own state first.
     pub places: Vec<Wanted>,
+    /// What it wants for itself.
+    pub wanted: WantedPorts,
 }
 
 /// Everything that one reading of the configuration gives.
@@ -87,6 +90,7 @@ fn places(service: &Service) -> Vec<Wanted> {
 fn watched(service: Service) -> Watched {
     let interval = service.interval.max(Duration::from_secs(1));
     let places = places(&service);
+    let wanted = conflict::wanted(&service);
     Watched {
         native: service
             .native
@@ -110,6 +114,7 @@ fn watched(service: Service) -> Watched {
             watchdog: service.watchdog,
         },
         places,
+        wanted,
         wants: service.wants.iter().map(ToString::to_string).collect(),
         url: service.url.unwrap_or_default(),
         name: service.name,

@@ -217,6 +217,7 @@ impl Entry {
             wants: service.wants.clone(),
             cause: String::new(),
             problems: Vec::new(),
+            conflicts: Vec::new(),
             paused_until: 0,
             recoveries: 0,
         };

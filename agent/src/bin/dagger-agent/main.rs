@@ -9,6 +9,7 @@
 //! - [`reload`]: services come and go.
 //! - [`report`]: alerts and metrics.
 //! - [`recover`]: steps of the ladder, carried out.
+//! - [`conflicts`]: who else wants the same, and what waits for a port.
 //! - [`watch`]: news of units and answers of applications, in.
 //! - [`requests`]: callers on the bus.
 
@@ -25,6 +26,8 @@ mod reload;
 mod report;
 
 mod recover;
+
+mod conflicts;
 
 mod watch;
 

@@ -64,6 +64,7 @@ impl Bus {
             health: Health::Inactive,
             services: Vec::new(),
             configuration_errors: Vec::new(),
+            conflict_count: 0,
         });
         let server = connection.object_server();
         server

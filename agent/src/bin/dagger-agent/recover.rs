@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use dagger_agent::adapter::surroundings::{Seen, Subject};
+use dagger_agent::adapter::survey::Survey;
 use dagger_agent::adapter::systemd::Order;
 use dagger_agent::adapter::{clock, journal, past};
 use dagger_agent::domain::event::{self, Event};
@@ -39,6 +40,8 @@ pub enum Find {
     Around(Key, Seen, u64),
     /// Media of these services is gone.
     Lost(Vec<Key>, Place),
+    /// Who has the suite's ports.
+    Ports(Survey),
 }
 
 impl Agent {
@@ -229,6 +232,7 @@ impl Agent {
     pub async fn found(&mut self, find: Find) -> zbus::Result<()> {
         match find {
             Find::Around(key, seen, lines) => self.found_around(&key, seen, lines).await,
+            Find::Ports(survey) => self.found_ports(survey).await,
             Find::Lost(keys, place) => {
                 for key in keys {
                     if self.services.get(&key).and_then(Entry::media).is_some() {

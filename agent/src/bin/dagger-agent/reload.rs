@@ -58,6 +58,7 @@ impl Agent {
             podman,
         };
         self.watch_media();
+        self.conflicts.changed();
         self.tell_configuration();
         self.publish_configuration()
             .await
@@ -103,6 +104,7 @@ impl Agent {
             .ask(self.units.keys().cloned().collect(), self.news.clone());
         if changed {
             self.watch_media();
+            self.conflicts.changed();
             self.tell_configuration();
             self.publish_configuration().await?;
         }

@@ -25,6 +25,8 @@ impl Agent {
         match ask {
             Ask::Check(_, answer) if !admitted => reply(answer, Err(throttled())),
             Ask::Why(_, answer) if !admitted => reply(answer, Err(throttled())),
+            Ask::Conflicts(answer) if !admitted => reply(answer, Err(throttled())),
+            Ask::Conflicts(answer) => self.ask_conflicts(answer),
             Ask::Reload(answer) | Ask::Admit(answer) | Ask::Pause(_, _, answer) | Ask::Resume(_, answer)
                 if !admitted =>
             {

@@ -32,14 +32,24 @@ impl Agent {
                 if ended { self.read_well().await } else { Ok(()) }
             }
             News::Unit(name, change) => {
+                if self.conflicts.is_with(&name) {
+                    self.conflicts.changed();
+                }
                 let Some(key) = self.units.get(&name).cloned() else {
                     return Ok(());
                 };
-                let unit = self
+                let Some(unit) = self
                     .services
                     .get_mut(&key)
-                    .and_then(|entry| entry.unit_mut(&name));
-                if unit.is_some_and(|unit| unit.merge(change)) {
+                    .and_then(|entry| entry.unit_mut(&name))
+                else {
+                    return Ok(());
+                };
+                let before = unit.phase();
+                if unit.merge(change) {
+                    if unit.phase() != before {
+                        self.conflicts.changed();
+                    }
                     self.judge_unit(&key).await?;
                 }
                 Ok(())

@@ -6,7 +6,9 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use dagger_agent::adapter::bus::{BusError, Checked, Event, ManagerProxy, ServiceProxy, Told, client};
+use dagger_agent::adapter::bus::{
+    BusError, Checked, ConflictView, Event, ManagerProxy, ServiceProxy, Told, client,
+};
 use dagger_agent::adapter::systemd::object_path;
 use dagger_agent::domain::health::Health;
 use dagger_suite::names::{AGENT_UNIT, BUS_NAME, BUS_ROOT, ServiceName};
@@ -95,6 +97,12 @@ impl Bus {
     pub async fn why(&self, name: &ServiceName) -> Result<Told, Error> {
         let service = self.service(name).await?;
         patiently(async || service.why().await).await
+    }
+
+    /// What stands in the suite's way, by a look at this moment.
+    pub async fn conflicts(&self) -> Result<Vec<ConflictView>, Error> {
+        let manager = ManagerProxy::new(&self.0).await.map_err(of_bus)?;
+        patiently(async || manager.conflicts().await).await
     }
 
     /// The last events of a service, oldest first.

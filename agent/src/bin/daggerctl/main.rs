@@ -3,8 +3,8 @@
 //!
 //! The files in order, each importing only from those above it:
 //! `error` (exit codes) - `text` (tables, pure) - `report` (what is known) - `screen` - `show` (reports as text, pure) -
-//! `suite` (the configuration) - `bus` - `status`, `why`, `when` (local time), `history`, `pause`, `nixarr`, `run`, `tree`,
-//! `config`, `metrics` (the commands).
+//! `suite` (the configuration) - `bus` - `status`, `why`, `when` (local time), `history`, `pause`, `ports`, `conflicts`, `nixarr`,
+//! `run`, `tree`, `config`, `metrics` (the commands).
 
 mod error;
 
@@ -29,6 +29,10 @@ mod when;
 mod history;
 
 mod pause;
+
+mod ports;
+
+mod conflicts;
 
 mod nixarr;
 
@@ -100,6 +104,8 @@ fn daggerctl(line: Daggerctl) -> Result<u8, Error> {
         Command::Check(args) => block_on(status::check(&args, screen)),
         Command::Why(args) => block_on(why::why(&args, screen)),
         Command::History(args) => block_on(history::history(&args, screen)),
+        Command::Conflicts(args) => block_on(conflicts::conflicts(&args, screen)),
+        Command::Ports(args) => ports::ports(&args, screen),
         Command::Pause(args) => block_on(pause::pause(&args)),
         Command::Resume(args) => block_on(pause::resume(&args)),
         Command::Config(ConfigCommand::Check) => config::check(),

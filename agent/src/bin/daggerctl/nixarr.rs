@@ -12,7 +12,7 @@ use crate::screen::{Screen, print, print_json};
 use crate::show::{NOTHING, summary as summary_text, tone};
 use crate::status::{now, report, without_agent};
 use crate::suite::Suite;
-use crate::text::{Cell, Tone, table};
+use crate::text::{Cell, Tone, clean, table};
 
 /// The names, as they stand before an error.
 pub const MIGRATE: &str = "nixarr-migrate";
@@ -34,6 +34,8 @@ struct Row {
     native_units: Vec<Native>,
     health: Health,
     health_detail: String,
+    /// What stands in its way, one sentence each.
+    conflicts: Vec<String>,
 }
 
 /// A native unit that may own the same data.
@@ -84,6 +86,7 @@ fn rows(suite: &Suite, report: Report) -> Vec<Row> {
             owner: view.owner,
             health: view.health,
             health_detail: view.health_detail,
+            conflicts: view.conflicts,
         })
         .collect()
 }
@@ -118,7 +121,13 @@ fn text(rows: &[Row], colour: bool) -> String {
             Cell::left(row.health.word(), tone(row.health)),
         ]
     }));
-    table(&lines, colour)
+    let mut text = table(&lines, colour);
+    for row in rows {
+        for conflict in &row.conflicts {
+            text.extend(["\n", &row.name, ": ", &clean(conflict), "\n"]);
+        }
+    }
+    text
 }
 
 /// `dagger-nixarr-summary`.
@@ -152,6 +161,7 @@ mod tests {
             }],
             health: Health::Healthy,
             health_detail: String::new(),
+            conflicts: Vec::new(),
         };
         let rows = [
             row("radarr", Owner::Native, true),

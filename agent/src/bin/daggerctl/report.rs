@@ -96,6 +96,7 @@ pub fn unknown(name: &str, unit: String) -> Service {
         wants: Vec::new(),
         cause: String::new(),
         problems: Vec::new(),
+        conflicts: Vec::new(),
         paused_until: 0,
         recoveries: 0,
     })
@@ -118,8 +119,8 @@ mod tests {
         assert_eq!(keys(&json), "agent configuration_errors health services version");
         assert_eq!(
             keys(&json["services"][0]),
-            "active_state cause health health_detail image image_digest kind latency_usec main_pid memory_bytes name \
-             owner paused_until port problems recoveries since sub_state unit url version wants"
+            "active_state cause conflicts health health_detail image image_digest kind latency_usec main_pid memory_bytes \
+             name owner paused_until port problems recoveries since sub_state unit url version wants"
         );
         assert!(json["services"][0]["memory_bytes"].is_null());
         assert_eq!(

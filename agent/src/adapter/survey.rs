@@ -1,0 +1,156 @@
+//! Who has the ports that a suite wants, in each of its network namespaces, as values of the domain.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::ops::RangeInclusive;
+use std::path::Path;
+
+use super::sockets::diag::State;
+use super::sockets::{self, netns};
+use crate::domain::conflict::{Container, Doing, Held, Holder, Port, Process, Wanted};
+
+/// The unit that systemd itself is in: sockets of socket units may be there.
+pub const MANAGER: &str = "init.scope";
+/// Where Linux says which ports it takes for outgoing connections (ip(7)).
+const EPHEMERAL: &str = "/proc/sys/net/ipv4/ip_local_port_range";
+/// What it takes unless somebody has set it (net/ipv4/af_inet.c).
+const EPHEMERAL_USUAL: RangeInclusive<u16> = 32768..=60999;
+
+/// What one look has found, and where it could not look.
+#[derive(Debug, Default)]
+pub struct Survey {
+    /// Sockets on the ports that were asked about.
+    pub held: Vec<Held>,
+    /// One sentence for each namespace that could not be looked into.
+    pub blind: Vec<String>,
+}
+
+/// Looks at all ports of all services.
+pub fn look(wanted: &[Wanted]) -> Survey {
+    let mut places: BTreeMap<Option<&str>, Vec<Port>> = BTreeMap::new();
+    for service in wanted {
+        let ports = places.entry(service.namespace.as_deref()).or_default();
+        ports.extend(service.ports.iter().map(|claim| claim.port));
+    }
+    let mut survey = Survey::default();
+    for (namespace, mut ports) in places {
+        ports.sort_unstable();
+        ports.dedup();
+        match netns::within(namespace.map(Path::new), || held(&ports)) {
+            Ok(found) => survey.held.extend(found.into_iter().map(|(port, holder)| Held {
+                namespace: namespace.map(str::to_owned),
+                port,
+                holder,
+            })),
+            // Without the namespace nothing in it holds a port.
+            Err(error) if namespace.is_some() && error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => survey.blind.push(match namespace {
+                Some(path) => format!("the ports in {path} cannot be looked at: {error}"),
+                None => format!("the ports cannot be looked at: {error}"),
+            }),
+        }
+    }
+    survey
+}
+
+/// The sockets on these ports, in the calling thread's namespace.
+fn held(ports: &[Port]) -> io::Result<Vec<(Port, Holder)>> {
+    let mut found = Vec::new();
+    for port in ports {
+        found.extend(
+            sockets::holders(*port)?
+                .into_iter()
+                .map(|each| (*port, holder(&each))),
+        );
+    }
+    Ok(found)
+}
+
+/// A holder as the domain sees it.
+pub fn holder(found: &sockets::Holder) -> Holder {
+    let unit = found.unit.as_ref();
+    Holder {
+        address: found.address,
+        doing: match found.state {
+            State::Listening => Doing::Listening,
+            State::Bound => Doing::Bound,
+            State::Connected => Doing::Connected,
+            State::Closing => Doing::Closing,
+        },
+        unit: unit.map(|unit| unit.name.clone()),
+        manager: unit.and_then(|unit| unit.user),
+        socket: None,
+        container: found.container().map(|container| Container {
+            engine: container.engine,
+            handle: container.handle().map(str::to_owned),
+        }),
+        process: found.process.as_ref().map(|process| Process {
+            pid: process.pid,
+            name: process.name.clone(),
+        }),
+        user: Some(found.uid),
+    }
+}
+
+/// The ports that the kernel takes for outgoing connections; what is usual where it does not say.
+pub fn ephemeral() -> RangeInclusive<u16> {
+    fs::read_to_string(EPHEMERAL)
+        .ok()
+        .and_then(|text| range(&text))
+        .unwrap_or(EPHEMERAL_USUAL)
+}
+
+/// Two numbers, first and last.
+fn range(text: &str) -> Option<RangeInclusive<u16>> {
+    let mut numbers = text.split_whitespace().map(str::parse::<u16>);
+    Some(numbers.next()?.ok()?..=numbers.next()?.ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::conflict::Claim;
+    use dagger_suite::model::Protocol;
+    use std::net::{TcpListener, UdpSocket};
+
+    #[test]
+    fn what_is_wanted_and_held_is_found_and_nothing_else() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let other = TcpListener::bind("127.0.0.1:0").unwrap();
+        let claim = |protocol, number| Claim {
+            what: "x".into(),
+            port: Port { protocol, number },
+        };
+        let tcp = listener.local_addr().unwrap().port();
+        let udp = socket.local_addr().unwrap().port();
+        let service = |namespace: Option<&str>| Wanted {
+            service: "x".into(),
+            unit: "dagger-x.service".into(),
+            native: None,
+            namespace: namespace.map(str::to_owned),
+            ports: vec![claim(Protocol::Tcp, tcp), claim(Protocol::Udp, udp)],
+        };
+        let survey = look(&[service(None), service(Some("/nowhere"))]);
+        assert_eq!(survey.blind, Vec::<String>::new());
+        let mut found: Vec<_> = survey
+            .held
+            .iter()
+            .map(|held| (held.port.number, held.holder.doing))
+            .collect();
+        found.sort_unstable();
+        let mut wanted = vec![(tcp, Doing::Listening), (udp, Doing::Bound)];
+        wanted.sort_unstable();
+        assert_eq!(found, wanted, "and not {other:?}");
+    }
+
+    #[test]
+    fn the_kernels_range_is_read() {
+        assert_eq!(range("32768\t60999\n"), Some(32768..=60999));
+        for bad in ["", "1", "a b", "1 70000"] {
+            assert_eq!(range(bad), None, "{bad}");
+        }
+        assert!(!ephemeral().is_empty());
+    }
+}
