@@ -1,12 +1,14 @@
 //! Who has the ports that a suite wants, in each of its network namespaces, as values of the domain.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-use super::sockets::diag::State;
+use super::sockets::diag::{Found, State};
+use super::sockets::dump::{self, Which};
+use super::sockets::groups::Groups;
 use super::sockets::{self, netns};
 use crate::domain::conflict::{Container, Doing, Held, Holder, Port, Process, Wanted};
 
@@ -54,17 +56,27 @@ pub fn look(wanted: &[Wanted]) -> Survey {
     survey
 }
 
-/// The sockets on these ports, in the calling thread's namespace.
+/// The sockets on these ports, in the calling thread's namespace: one reading for all servers. A port without one may be
+/// that of a connection, which is asked for by itself.
 fn held(ports: &[Port]) -> io::Result<Vec<(Port, Holder)>> {
-    let mut found = Vec::new();
-    for port in ports {
-        found.extend(
-            sockets::holders(*port)?
-                .into_iter()
-                .map(|each| (*port, holder(&each))),
-        );
+    let port_of = |found: &Found| Port {
+        protocol: found.protocol,
+        number: found.address.port(),
+    };
+    let mut found = dump::servers()?;
+    found.retain(|found| ports.binary_search(&port_of(found)).is_ok());
+    let held: BTreeSet<Port> = found.iter().map(port_of).collect();
+    for port in ports.iter().filter(|port| !held.contains(port)) {
+        found.extend(dump::on_port(*port, Which::All)?);
     }
-    Ok(found)
+    let mut groups = Groups::new()?;
+    groups.learn(&found);
+    let holders = sockets::name(&groups, &found);
+    Ok(found
+        .iter()
+        .map(port_of)
+        .zip(holders.iter().map(holder))
+        .collect())
 }
 
 /// A holder as the domain sees it.
