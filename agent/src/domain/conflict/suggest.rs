@@ -6,11 +6,7 @@ use dagger_suite::model::{Claim, Protocol, Service};
 use serde::Serialize;
 
 use super::Port;
-
-/// The first candidate lies so far above the port that it replaces: 8989 becomes 18989, which is easily remembered.
-const ABOVE: u16 = 10_000;
-/// Below this, binding a port takes a privilege.
-const UNPRIVILEGED: u16 = 1024;
+use crate::domain::ports::suggest::free_port;
 
 /// What to write where. Field names are those of the JSON form.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -66,17 +62,16 @@ pub fn suggest(
             .flat_map(|service| &service.ports)
             .any(|claim| claim.port == port)
     };
-    let fits = |number: &u16| {
-        !ephemeral.contains(number)
-            && !claimed(*number)
+    let fits = |number: u16| {
+        !claimed(number)
             && protocols.iter().all(|protocol| {
                 free(Port {
                     protocol: *protocol,
-                    number: *number,
+                    number,
                 })
             })
     };
-    let to = candidates(claim.port).find(fits)?;
+    let to = free_port(claim.port, |number| !fits(number), ephemeral)?;
     let line = match claim.name.as_str() {
         "web" => format!("port = {to}"),
         "peer" => format!("peer-port = {to}"),
@@ -100,13 +95,6 @@ pub fn suggest(
         ],
         also: also(suite, service, &claim.name, to),
     })
-}
-
-/// Far above first, then one after the other, around the end.
-fn candidates(port: u16) -> impl Iterator<Item = u16> {
-    let above = port.checked_add(ABOVE);
-    let upwards = (port.saturating_add(1)..=u16::MAX).chain(UNPRIVILEGED..port);
-    above.into_iter().chain(upwards)
 }
 
 /// Settings elsewhere that hold the port of a service.
@@ -217,15 +205,14 @@ mod tests {
         [services.bazarr]\n[services.jellyfin]\n[services.transmission]\npeer-port = 46634\n";
 
     #[test]
-    fn the_port_is_memorable_free_and_the_same_each_time() {
+    fn the_port_is_free_and_the_same_each_time() {
         let suite = suite(SIX);
         let first = of(&suite, "sonarr", "web", &[]);
-        assert_eq!((first.to, first.line.as_str()), (18989, "port = 18989"));
+        assert_eq!((first.to, first.line.as_str()), (8990, "port = 8990"));
         assert_eq!(of(&suite, "sonarr", "web", &[]), first);
-        assert_eq!(of(&suite, "sonarr", "web", &[18989]).to, 8990);
-        // 8990 and what comes after, without what the suite has itself.
-        assert_eq!(of(&suite, "transmission", "web", &[19091]).to, 9092);
-        // 56634 and everything from 46635 up are the kernel's to give away.
+        assert_eq!(of(&suite, "sonarr", "web", &[8990]).to, 8991);
+        assert_eq!(of(&suite, "transmission", "web", &[]).to, 9092);
+        // Everything from 46635 up to 60999 is the kernel's to give away.
         let peer = of(&suite, "transmission", "peer", &[]);
         assert_eq!((peer.to, peer.line.as_str()), (61000, "peer-port = 61000"));
         assert_eq!(peer.also[0].service, "router");
@@ -266,10 +253,10 @@ mod tests {
         assert_eq!(
             also,
             [
-                ("bazarr", "Settings, Sonarr: Port = 18989"),
+                ("bazarr", "Settings, Sonarr: Port = 8990"),
                 (
                     "prowlarr",
-                    "Settings, Apps, Sonarr: Sonarr Server = http://localhost:18989"
+                    "Settings, Apps, Sonarr: Sonarr Server = http://localhost:8990"
                 ),
             ]
         );
@@ -282,7 +269,7 @@ mod tests {
         assert_eq!(named, ["radarr", "sonarr"]);
         assert_eq!(
             transmission.also[0].setting,
-            "Settings, Download Clients, Transmission: Port = 19091"
+            "Settings, Download Clients, Transmission: Port = 9092"
         );
         let prowlarr = of(&suite, "prowlarr", "web", &[]);
         assert!(
