@@ -136,6 +136,8 @@ pub struct Surroundings {
     pub late: Duration,
     /// How long ago the clock jumped, the machine resumed, or we ourselves stood still; in words, what.
     pub jump: Option<(Duration, &'static str)>,
+    /// The interface over which it is asked is down: its name.
+    pub offline: Option<&'static str>,
     /// Services that have ceased to answer within a minute of this one, itself among them, and all that run.
     pub together: (usize, usize),
     /// The last restart that we made: of which service, how long ago.
@@ -263,6 +265,12 @@ impl Surroundings {
             return Some(Cause::Load(format!(
                 "the machine is under load: the question itself was {:.1} s late",
                 self.late.as_secs_f64()
+            )));
+        }
+        // Before the others have been asked as often as this one, they cannot say the same.
+        if let Some(interface) = self.offline {
+            return Some(Cause::Together(format!(
+                "the network interface {interface} is down: no application can be asked"
             )));
         }
         let (sick, all) = self.together;

@@ -99,6 +99,14 @@ fn look_at_processes(root: &Root, subject: &Subject, before: Option<&Sample>) ->
     }
 }
 
+/// The loopback interface, when it is down: `IFF_UP` of netdevice(7) in `/sys/class/net/lo/flags`. Where the file cannot
+/// be read, nobody can tell.
+pub fn loopback_down(root: &Root) -> Option<&'static str> {
+    let text = std::fs::read_to_string(root.join("/sys/class/net/lo/flags")).ok()?;
+    let flags = u32::from_str_radix(text.trim().strip_prefix("0x")?, 16).ok()?;
+    (flags & 1 == 0).then_some("lo")
+}
+
 /// Looks within a time limit, however dead a file system is.
 #[derive(Debug, Clone)]
 pub struct Looker {
@@ -214,6 +222,19 @@ fn mounts() -> Mounts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_loopback_interface_that_is_down_is_told() {
+        let dir = std::env::temp_dir().join(format!("dagger-loopback-{}", std::process::id()));
+        let root = Root::new(&dir);
+        assert_eq!(loopback_down(&root), None, "nobody can tell");
+        std::fs::create_dir_all(root.join("/sys/class/net/lo")).unwrap();
+        for (flags, says) in [("0x9\n", None), ("0x8\n", Some("lo")), ("soup", None)] {
+            std::fs::write(root.join("/sys/class/net/lo/flags"), flags).unwrap();
+            assert_eq!(loopback_down(&root), says, "{flags}");
+        }
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
 
     fn fun() -> Vec<Wanted> {
         vec![Wanted {

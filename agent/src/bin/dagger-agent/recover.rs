@@ -1,8 +1,9 @@
 //! Steps of the ladder, carried out: looking around, asking systemd, telling people.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
-use dagger_agent::adapter::surroundings::{Seen, Subject};
+use dagger_agent::adapter::surroundings::{self, Seen, Subject};
 use dagger_agent::adapter::survey::Survey;
 use dagger_agent::adapter::systemd::Order;
 use dagger_agent::adapter::{clock, journal, past};
@@ -278,6 +279,7 @@ impl Agent {
             .filter(|(other, _)| other != key)
             .map(|(other, at)| (other.to_string(), now.saturating_sub(*at)));
         let wants = entry.service.wants.clone();
+        found.offline = self.offline(key);
         found.together = if wrong { (0, 0) } else { self.fallen_with(fell) };
         found.providers = wants
             .into_iter()
@@ -291,6 +293,16 @@ impl Agent {
             entry.around = Some(found.clone());
         }
         self.happened(key, &Happened::Found(Box::new(found))).await
+    }
+
+    /// The interface over which a service is asked, when it is down. Another namespace has interfaces of its own.
+    fn offline(&self, key: &Key) -> Option<&'static str> {
+        let probe = &self.services.get(key)?.service.probe;
+        let host = probe.host.as_str();
+        let loopback = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+        (loopback && probe.netns.is_none())
+            .then(|| surroundings::loopback_down(&self.root))
+            .flatten()
     }
 
     /// Services that ceased to answer within a minute of this time, and all that run.

@@ -9,7 +9,7 @@ fn what_is_not_its_doing_is_waited_for_and_said() {
         media: false,
         trouble: Trouble::Full,
     };
-    let cases: [(Surroundings, &str); 8] = [
+    let cases: [(Surroundings, &str); 9] = [
         (
             Surroundings {
                 places: vec![full],
@@ -44,6 +44,13 @@ fn what_is_not_its_doing_is_waited_for_and_said() {
                 ..idle()
             },
             "waiting: the machine is under load: tasks waited for a processor 87 % of the time",
+        ),
+        (
+            Surroundings {
+                offline: Some("lo"),
+                ..idle()
+            },
+            "waiting: the network interface lo is down: no application can be asked",
         ),
         (
             Surroundings { late: s(3), ..idle() },
