@@ -31,6 +31,10 @@ pub struct Sample {
     waiting: Vec<Standing>,
 }
 
+/// A thread that waits for its disk, and runs less often than this, has a disk that takes 50 ms and more for each thing that
+/// is wanted of it; the slowest that is well takes a fifth of that.
+const SLOW_PER_SECOND: f64 = 20.0;
+
 /// A thread in state D. When it is seen again with the same number of switches, it has not run in between.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Standing {
@@ -197,11 +201,24 @@ fn stuck(processes: &[Stat], now: &Sample, before: Option<&Sample>) -> Option<&'
     if application.state == 'T' {
         return Some("its processes are stopped (SIGCONT wakes them)");
     }
-    let since = before.map(|before| before.waiting.as_slice()).unwrap_or_default();
+    let before = before?;
+    let dead = |standing: &Standing| before.waiting.contains(standing);
+    if now.waiting.iter().any(dead) {
+        return Some("its processes wait for a disk that does not answer");
+    }
+    // One that stands at both looks and hardly ran in between has waited for nearly each thing that it wanted.
+    let spent = now.at.saturating_sub(before.at).as_secs_f64();
+    let slow = |standing: &Standing| {
+        before.waiting.iter().any(|old| {
+            let ran = u32::try_from(standing.switches.saturating_sub(old.switches)).unwrap_or(u32::MAX);
+            let same = (old.thread, old.began) == (standing.thread, standing.began);
+            same && f64::from(ran) < spent * SLOW_PER_SECOND
+        })
+    };
     now.waiting
         .iter()
-        .any(|standing| since.contains(standing))
-        .then_some("its processes wait for a disk that does not answer")
+        .any(slow)
+        .then_some("its processes wait for a disk that is very slow")
 }
 
 #[cfg(test)]
@@ -328,7 +345,16 @@ mod tests {
                 .unwrap()
                 .contains("disk")
         );
-        world.thread('D', 41);
+        // Once a second or so: a disk that answers, and hardly.
+        world.thread('D', 46);
+        assert!(
+            world
+                .look(Some(&first.sample), 15)
+                .stuck
+                .unwrap()
+                .contains("slow")
+        );
+        world.thread('D', 540);
         assert_eq!(
             world.look(Some(&first.sample), 15).stuck,
             None,
