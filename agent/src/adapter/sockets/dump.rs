@@ -30,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Which sockets are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Which {
+    /// Those that listen: what the kernel finds fastest.
+    Listening,
     /// Those that wait for somebody: listening, or bound without a peer.
     Servers,
     /// All of them, connections too. UDP knows no difference: a connected socket keeps others from the port as well.
@@ -150,8 +152,13 @@ fn request(family: u8, protocol: Protocol, port: u16, which: Which) -> Vec<u8> {
     };
     id.source_port = port;
     let states = match (which, protocol) {
-        (Which::Servers, Protocol::Tcp) => StateFlags::LISTEN,
+        (Which::Listening | Which::Servers, Protocol::Tcp) => StateFlags::LISTEN,
         _ => StateFlags::all(),
+    };
+    let bound = if which == Which::Listening {
+        0
+    } else {
+        BOUND_INACTIVE
     };
     let request = SockDiagMessage::InetRequest(InetRequest {
         family,
@@ -160,7 +167,7 @@ fn request(family: u8, protocol: Protocol, port: u16, which: Which) -> Vec<u8> {
             Protocol::Udp => IPPROTO_UDP,
         },
         extensions: ExtensionFlags::empty(),
-        states: StateFlags::from_bits_retain(states.bits() | BOUND_INACTIVE),
+        states: StateFlags::from_bits_retain(states.bits() | bound),
         socket_id: id,
     });
     let mut header = NetlinkHeader::default();

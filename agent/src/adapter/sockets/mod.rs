@@ -106,9 +106,13 @@ fn try_bind(port: Port, ip: IpAddr) -> rustix::io::Result<()> {
 
 /// Who has the port in the calling thread's network namespace, listeners first; connections only where nobody else has it.
 pub fn holders(port: Port) -> io::Result<Vec<Holder>> {
-    let mut found = dump::on_port(port, Which::Servers)?;
-    if found.is_empty() {
-        found = dump::on_port(port, Which::All)?;
+    // Each next question costs the kernel more: it looks through all that are bound, then through all connections.
+    let mut found = Vec::new();
+    for which in [Which::Listening, Which::Servers, Which::All] {
+        found = dump::on_port(port, which)?;
+        if !found.is_empty() {
+            break;
+        }
     }
     found.sort_by_key(|found| (found.state, found.address.is_ipv6()));
     found.dedup_by_key(|found| (found.inode, found.cgroup, found.state));
