@@ -19,3 +19,4 @@ pub mod monit;
 pub mod idle;
 pub mod crowd;
 pub mod start;
+pub mod ports;

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, anyhow};
 use dagger_tests::bench::figure::{Figure, Row};
-use dagger_tests::bench::{agent, crowd, generator, idle, monit, sizes, start};
+use dagger_tests::bench::{agent, crowd, generator, idle, monit, ports, sizes, start};
 use dagger_tests::suite;
 use std::path::Path;
 use std::process::ExitCode;
@@ -41,6 +41,10 @@ fn groups() -> Vec<Group> {
         Group {
             rows: crowd::ROWS.to_vec(),
             measure: crowd::measure,
+        },
+        Group {
+            rows: ports::ROWS.to_vec(),
+            measure: ports::measure,
         },
         Group {
             rows: vec![idle::ROW],

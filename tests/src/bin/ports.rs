@@ -66,7 +66,7 @@ fn check(ports: &[&str]) -> Result<()> {
             protocol: Protocol::Tcp,
             number: number(port)?,
         };
-        found.extend(dump::on_port(port, Which::Servers)?);
+        found.extend(dump::on_port(port, Which::Listening)?);
     }
     show(&found)
 }
@@ -101,5 +101,5 @@ fn run(program: &str) -> Result<(u128, usize)> {
         let said = String::from_utf8_lossy(&output.stderr);
         return Err(wrong(&format!("{program}: {}: {}", output.status, said.trim())));
     }
-    Ok((took, output.stdout.iter().filter(|byte| **byte == b'\n').count()))
+    Ok((took, String::from_utf8_lossy(&output.stdout).lines().count()))
 }
