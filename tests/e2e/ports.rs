@@ -13,6 +13,11 @@ pub const STORIES: &[Story] = &[
         run: held,
     },
     Story {
+        name: "conflict_with_a_socket_unit_or_an_ipv6_listener_is_named_and_ends_by_itself",
+        on: BOTH,
+        run: holders,
+    },
+    Story {
         name: "umbrel_2213_one_address_against_the_wildcard",
         on: TRIXIE,
         run: one_address,
@@ -73,9 +78,62 @@ fn held(ground: &Ground) -> Result<()> {
         let detail = m.bus_property("sonarr", "HealthDetail")?.to_string();
         Ok((m.health("sonarr") != "healthy" && detail.contains("squatter.service")).then_some(()))
     })?;
+    let told = machine.sh("daggerctl conflicts")?;
+    ensure!(
+        told.code == 3 && told.stdout.contains("squatter.service") && told.stdout.contains("8989"),
+        "daggerctl conflicts: {told:?}"
+    );
     machine.ok("rm /etc/systemd/system/squatter.service && systemctl daemon-reload && systemctl stop squatter.service")?;
-    // Nobody has to do more: the unit's own restart finds the port free.
-    machine.wait_health("sonarr", "healthy", MINUTE)
+    // Nobody has to do more.
+    machine.wait_health("sonarr", "healthy", MINUTE)?;
+    machine.wait_for("no conflict", MINUTE, |m| {
+        Ok((m.sh("daggerctl conflicts")?.code == 0).then_some(()))
+    })?;
+    let lines =
+        machine.ok("journalctl -b --no-pager -o cat DAGGER_CONFLICT=taken DAGGER_HOLDER=squatter.service")?;
+    ensure!(
+        lines.lines().count() == 2,
+        "one line when it begins and one when it ends:\n{lines}"
+    );
+    Ok(())
+}
+
+/// The holder of a socket that systemd listens on is the socket unit, and of one that podman's container has, the container.
+fn holders(ground: &Ground) -> Result<()> {
+    let toml = "[suite]\nmedia = \"/fun\"\nstart-at-boot = false\n[services.sonarr]\n[services.radarr]\n[services.prowlarr]\n";
+    let spec = ground
+        .configured("holders", toml)?
+        .file(
+            "/etc/systemd/system/web.socket",
+            "[Socket]\nListenStream=8989\n[Install]\nWantedBy=sockets.target\n",
+        )
+        .file(
+            "/etc/systemd/system/web.service",
+            "[Service]\nExecStart=/bin/sleep infinity\n",
+        );
+    let machine = Machine::boot(spec)?;
+    machine.ok("systemctl start web.socket && systemd-run --unit=six socat TCP6-LISTEN:7878,ipv6only=1,fork /dev/null && sleep 0.2")?;
+    machine.ok("systemctl start --no-block dagger-sonarr.service dagger-radarr.service")?;
+    let told = machine.wait_for("both conflicts", MINUTE, |m| {
+        let told = m.sh("daggerctl conflicts")?.stdout;
+        Ok((told.contains("web.socket") && told.contains("six.service")).then_some(told))
+    });
+    told.with_context(|| {
+        machine
+            .sh("daggerctl conflicts; daggerctl ports")
+            .map(|o| o.all())
+            .unwrap_or_default()
+    })?;
+    let suggested = machine.sh("daggerctl conflicts --suggest sonarr")?.stdout;
+    ensure!(
+        suggested.contains("/etc/dagger/dagger.toml") && suggested.contains("port = "),
+        "no way out is proposed:\n{suggested}"
+    );
+    let ports = machine.ok("daggerctl ports || test $? = 3")?;
+    ensure!(ports.contains("9696") && ports.contains("prowlarr"), "{ports}");
+    machine.ok("systemctl stop web.socket six.service")?;
+    machine.wait_health("sonarr", "healthy", MINUTE)?;
+    machine.wait_health("radarr", "healthy", MINUTE)
 }
 
 fn one_address(ground: &Ground) -> Result<()> {

@@ -269,7 +269,8 @@ fn over_port(wanted: &Wanted, units: Units, claim: &Claim, held: &[Held]) -> Opt
         (Some(native), Some(phase)) if units.natively => (native, phase),
         _ => (&wanted.unit, units.own),
     };
-    let runs = matches!(phase, Phase::Active | Phase::Activating | Phase::Deactivating);
+    // While it starts the gate may be looking at the port just now: one that is refused again and again has one conflict.
+    let runs = matches!(phase, Phase::Active | Phase::Deactivating);
     let holder = held
         .iter()
         .filter(|held| held.namespace == wanted.namespace && held.port == claim.port)
