@@ -1,6 +1,7 @@
 //! Files with several names: all of them are known only after the walk. One is copied, the others become further names of
 //! the copy.
 
+use std::ffi::CStr;
 use std::sync::Arc;
 
 use rustix::fs::AtFlags;
@@ -66,16 +67,22 @@ impl<'a> Walk<'a> {
             }
             return Ok(());
         }
-        let Some(sides) = self.open(&first.folder, found)? else {
-            return Ok(());
+        let source = match self.open(&first.folder, found)? {
+            Some(sides) => {
+                let opened = self.open_file(&first.folder, &sides, &first.name, found)?;
+                opened.map(|(file, look)| (sides, file, look))
+            }
+            None => None,
         };
-        let Some((file, look)) = self.open_file(&first.folder, &sides, &first.name, found)? else {
-            return Ok(());
+        let Some((sides, file, look)) = source else {
+            // Gone, and told of: whatever the other names are by now, they are found the next time.
+            return members.iter().try_for_each(|member| self.unlist(member, found));
         };
         let made = self.make_file(&first.folder, &sides, &first.entry(), &file, &look, found)?;
         found.record(&first.folder, &first.name, Item::Leaf(made.leaf));
         for member in members.iter().skip(1) {
             let Some(sides) = self.open(&member.folder, found)? else {
+                self.unlist(member, found)?;
                 continue;
             };
             let path = || member.folder.place.path(self.to, Some(&member.name));
@@ -95,5 +102,15 @@ impl<'a> Walk<'a> {
             found.record(&member.folder, &member.name, Item::Leaf(leaf));
         }
         Ok(())
+    }
+
+    /// What the copy has under this name goes: the new list does not have it.
+    fn unlist(&self, member: &Member<'a>, found: &mut Found<'a>) -> Result<(), TreeError> {
+        let names: &[&CStr] = if member.known.is_some() {
+            &[&member.name]
+        } else {
+            &[]
+        };
+        self.forget(&member.folder, names, found)
     }
 }

@@ -16,6 +16,7 @@
 //!
 //! A list without its end, or with another end, is refused: a copy that was being made has none.
 
+use std::collections::HashSet;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
@@ -97,10 +98,11 @@ impl Manifest {
         self.leaves().count().try_into().unwrap_or(u64::MAX)
     }
 
-    /// Bytes of all files, holes counted.
+    /// Bytes of all files, holes counted; a file with several names counts once.
     pub fn bytes(&self) -> u64 {
+        let mut seen = HashSet::new();
         self.leaves()
-            .filter(|leaf| leaf.stamp.kind == Kind::File)
+            .filter(|leaf| leaf.stamp.kind == Kind::File && seen.insert(leaf.stamp.inode))
             .fold(0, |sum, leaf| sum.saturating_add(leaf.stamp.size))
     }
 

@@ -44,6 +44,9 @@ mod links;
 
 mod check;
 
+#[cfg(test)]
+mod tests;
+
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -12,8 +12,8 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use super::error::TreeError;
 use crate::adapter::disk;
 
-/// More levels than this are refused: opening by the way costs as much as the way is long.
-pub const DEPTH_MAX: usize = 10_000;
+/// More levels than this are refused: opening by the way costs as much as the way is long, so time grows with the square.
+pub const DEPTH_MAX: usize = 4096;
 
 /// The longest piece of a way that one call takes (PATH_MAX, with its end).
 const PIECE_MAX: usize = 4096;
@@ -144,6 +144,16 @@ impl Place {
             place = parent;
         }
         names
+    }
+}
+
+/// One after the other: a deep tree is a long chain, and a chain that is dropped link within link ends on the stack.
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut next = self.parent.take();
+        while let Some(mut place) = next.and_then(Arc::into_inner) {
+            next = place.parent.take();
+        }
     }
 }
 

@@ -162,6 +162,10 @@ impl<'a> Walk<'a> {
                 Task::Entries(folder, entries) => {
                     if let Some(sides) = self.open(&folder, &mut found)? {
                         self.entries(queue, &folder, &sides, entries, &mut found)?;
+                    } else {
+                        let known = entries.iter().filter(|entry| entry.known.is_some());
+                        let names: Vec<&CStr> = known.map(|entry| &*entry.name).collect();
+                        self.forget(&folder, &names, &mut found)?;
                     }
                 }
             }
@@ -240,11 +244,28 @@ impl<'a> Walk<'a> {
             }
             Err(other) => return Err(TreeError::io("open", &folder.place.path(self.from, None))(other)),
         }
-        // Then the copy is of an empty directory.
-        if let Mode::Refresh(_) = self.mode {
-            self.remove_others(folder, &to, &[], found)?;
-        }
         Ok(None)
+    }
+
+    /// Removes what a copy that is brought up to date has in a directory that the source has no longer: a list never says
+    /// less than what is there.
+    pub fn forget(
+        &self,
+        folder: &Folder<'a>,
+        names: &[&CStr],
+        found: &mut Found<'a>,
+    ) -> Result<(), TreeError> {
+        let (Mode::Refresh(_), false) = (self.mode, names.is_empty()) else {
+            return Ok(());
+        };
+        let to = folder.place.open(self.to);
+        let to = to.map_err(|errno| TreeError::io("open", &folder.place.path(self.to, None))(errno))?;
+        for name in names {
+            remove(&to, name, &folder.place.path(self.to, Some(name)), self.progress)?;
+            found.report.removed += 1;
+        }
+        folder.touch();
+        Ok(())
     }
 
     fn visit(
@@ -255,7 +276,12 @@ impl<'a> Walk<'a> {
     ) -> Result<(), TreeError> {
         self.progress.check()?;
         let Some(sides) = self.open(folder, found)? else {
-            return Ok(());
+            let known = folder
+                .known
+                .map(|known| known.entries.as_slice())
+                .unwrap_or_default();
+            let names: Vec<&CStr> = known.iter().map(|record| &*record.name).collect();
+            return self.forget(folder, &names, found);
         };
         let from_path = || folder.place.path(self.from, None);
         let source = Look::of(&sides.from).map_err(|errno| TreeError::io("look at", &from_path())(errno))?;
