@@ -2,7 +2,8 @@
 //!
 //! - `ports scan`: prints every server of the network namespace with the unit that holds it, as the agent reads them.
 //! - `ports check PORT...`: prints who holds these TCP ports.
-//! - `ports rounds FIRST COUNT ROUNDS PROGRAM...`: listens on COUNT ports from FIRST on and runs each PROGRAM (its words
+//! - `ports hold FIRST COUNT`: listens on COUNT ports from FIRST on until its input ends.
+//! - `ports rounds FIRST COUNT ROUNDS PROGRAM...`: has those held and runs each PROGRAM (its words
 //!   divided by blanks) in every round, in turns; prints `PROGRAM'S-NUMBER MICROSECONDS LINES-OF-OUTPUT` for each run, from
 //!   before its process is made until it has ended. To be run in a network namespace of its own.
 
@@ -10,12 +11,13 @@ use dagger_agent::adapter::sockets::dump::{self, Which};
 use dagger_agent::adapter::sockets::groups::Groups;
 use dagger_agent::adapter::sockets::{Port, diag::Found};
 use dagger_suite::model::Protocol;
-use std::io::{BufWriter, Error, ErrorKind, Result, Write};
+use std::io::{BufRead as _, BufReader, BufWriter, Error, ErrorKind, Result, Write};
 use std::net::TcpListener;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Instant;
 
-const USAGE: &str = "usage: ports scan | check PORT... | rounds FIRST COUNT ROUNDS PROGRAM...";
+const USAGE: &str =
+    "usage: ports scan | check PORT... | hold FIRST COUNT | rounds FIRST COUNT ROUNDS PROGRAM...";
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -23,8 +25,9 @@ fn main() -> ExitCode {
     let done = match words.as_slice() {
         ["scan"] => dump::servers().and_then(|found| show(&found)),
         ["check", ports @ ..] => check(ports),
+        ["hold", first, count] => number(first).and_then(|first| hold(first, number(count)?)),
         ["rounds", first, count, rounds, programs @ ..] => {
-            number(first).and_then(|first| rounds_of(first, number(count)?, number(rounds)?, programs))
+            number(rounds).and_then(|rounds| rounds_of(first, count, rounds, programs))
         }
         _ => Err(wrong(USAGE)),
     };
@@ -71,10 +74,30 @@ fn check(ports: &[&str]) -> Result<()> {
     show(&found)
 }
 
-fn rounds_of(first: u16, count: u16, rounds: usize, programs: &[&str]) -> Result<()> {
+/// Listens, says so with a line, and ends with its input.
+fn hold(first: u16, count: u16) -> Result<()> {
     let ports = first..first.saturating_add(count);
     let listeners = ports.map(|port| TcpListener::bind(("0.0.0.0", port)));
     let listeners = listeners.collect::<Result<Vec<_>>>()?;
+    println!("{}", listeners.len());
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink())?;
+    Ok(())
+}
+
+/// The sockets are another process's: whoever has ten thousand open needs milliseconds to start a program.
+fn rounds_of(first: &str, count: &str, rounds: usize, programs: &[&str]) -> Result<()> {
+    let mut holder = Command::new(std::env::current_exe()?)
+        .args(["hold", first, count])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut said = String::new();
+    if let Some(out) = holder.stdout.take() {
+        BufReader::new(out).read_line(&mut said)?;
+    }
+    if said.trim() != count {
+        return Err(wrong("the holder of the sockets has ended"));
+    }
     for round in 0..rounds {
         let mut turns: Vec<_> = programs.iter().enumerate().collect();
         if round % 2 == 1 {
@@ -85,7 +108,8 @@ fn rounds_of(first: u16, count: u16, rounds: usize, programs: &[&str]) -> Result
             println!("{turn} {took} {lines}");
         }
     }
-    drop(listeners);
+    drop(holder.stdin.take());
+    holder.wait()?;
     Ok(())
 }
 
