@@ -7,9 +7,9 @@
 //!   divided by blanks) in every round, in turns; prints `PROGRAM'S-NUMBER MICROSECONDS LINES-OF-OUTPUT` for each run, from
 //!   before its process is made until it has ended. To be run in a network namespace of its own.
 
+use dagger_agent::adapter::sockets::diag::Found;
 use dagger_agent::adapter::sockets::dump::{self, Which};
 use dagger_agent::adapter::sockets::groups::Groups;
-use dagger_agent::adapter::sockets::{Port, diag::Found};
 use dagger_suite::model::Protocol;
 use std::io::{BufRead as _, BufReader, BufWriter, Error, ErrorKind, Result, Write};
 use std::net::TcpListener;
@@ -63,15 +63,11 @@ fn show(found: &[Found]) -> Result<()> {
 }
 
 fn check(ports: &[&str]) -> Result<()> {
-    let mut found = Vec::new();
-    for port in ports {
-        let port = Port {
-            protocol: Protocol::Tcp,
-            number: number(port)?,
-        };
-        found.extend(dump::on_port(port, Which::Listening)?);
-    }
-    show(&found)
+    let ports = ports
+        .iter()
+        .map(|port| number(port))
+        .collect::<Result<Vec<u16>>>()?;
+    show(&dump::on_ports(Protocol::Tcp, &ports, Which::Listening)?)
 }
 
 /// Listens, says so with a line, and ends with its input.

@@ -20,6 +20,10 @@ use super::diag::{Found, decode};
 
 /// `TCPF_BOUND_INACTIVE` of net/tcp_states.h (Linux 6.8): bound, neither listening nor connected. Older kernels ignore it.
 const BOUND_INACTIVE: u32 = 1 << 13;
+/// Attribute of a request and two codes of its operations (linux/inet_diag.h; comparing for equality since Linux 4.16).
+const INET_DIAG_REQ_BYTECODE: u16 = 1;
+const INET_DIAG_BC_JMP: u8 = 1;
+const INET_DIAG_BC_S_EQ: u8 = 11;
 /// Larger than any datagram that the kernel sends in answer to a dump (32 KiB, net/netlink/af_netlink.c).
 const REPLY_MAX: usize = 64 * 1024;
 /// So often a question is put whose answer was spoilt.
@@ -43,37 +47,39 @@ pub fn servers() -> io::Result<Vec<Found>> {
     let mut found = Vec::new();
     let mut reply = vec![0; REPLY_MAX];
     for protocol in [Protocol::Tcp, Protocol::Udp] {
-        ask(protocol, 0, Which::Servers, &mut reply, &mut found)?;
+        ask(protocol, &[], Which::Servers, &mut reply, &mut found)?;
     }
     Ok(found)
 }
 
 /// The sockets of both families that have the port.
-///
-/// The port is in the request, so the kernel sends these and no others however many there are.
 pub fn on_port(port: Port, which: Which) -> io::Result<Vec<Found>> {
+    on_ports(port.protocol, &[port.number], which)
+}
+
+/// The sockets of both families that have one of the ports; several cost hardly more than one.
+///
+/// The ports are in the request, so the kernel sends these and no others however many there are.
+pub fn on_ports(protocol: Protocol, ports: &[u16], which: Which) -> io::Result<Vec<Found>> {
     let mut found = Vec::new();
-    ask(
-        port.protocol,
-        port.number,
-        which,
-        &mut vec![0; REPLY_MAX],
-        &mut found,
-    )?;
+    // Without a port all would be told.
+    if !ports.is_empty() {
+        ask(protocol, ports, which, &mut vec![0; REPLY_MAX], &mut found)?;
+    }
     // Kernels before 4.4 filter UDP dumps less strictly; a wrong holder is worse than none.
-    found.retain(|found| found.address.port() == port.number);
+    found.retain(|found| ports.contains(&found.address.port()));
     Ok(found)
 }
 
 fn ask(
     protocol: Protocol,
-    port: u16,
+    ports: &[u16],
     which: Which,
     reply: &mut [u8],
     found: &mut Vec<Found>,
 ) -> io::Result<()> {
     for family in [AF_INET, AF_INET6] {
-        let request = request(family, protocol, port, which);
+        let request = request(family, protocol, ports, which)?;
         repeated(found, |found| dump(&request, protocol, reply, found))?;
     }
     Ok(())
@@ -143,14 +149,16 @@ fn dump(request: &[u8], protocol: Protocol, reply: &mut [u8], found: &mut Vec<Fo
     }
 }
 
-/// The bytes of a dump request; port 0 asks for all ports.
-fn request(family: u8, protocol: Protocol, port: u16, which: Which) -> Vec<u8> {
+/// The bytes of a dump request; without ports it asks for all.
+fn request(family: u8, protocol: Protocol, ports: &[u16], which: Which) -> io::Result<Vec<u8>> {
     let mut id = if family == AF_INET6 {
         SocketId::new_v6()
     } else {
         SocketId::new_v4()
     };
-    id.source_port = port;
+    if let [port] = ports {
+        id.source_port = *port;
+    }
     let states = match (which, protocol) {
         (Which::Listening | Which::Servers, Protocol::Tcp) => StateFlags::LISTEN,
         _ => StateFlags::all(),
@@ -176,7 +184,43 @@ fn request(family: u8, protocol: Protocol, port: u16, which: Which) -> Vec<u8> {
     message.finalize();
     let mut bytes = vec![0; message.buffer_len()];
     message.serialize(&mut bytes);
-    bytes
+    if ports.len() > 1 {
+        let filter = filter(ports)?;
+        let length = u16::try_from(4 + filter.len()).map_err(io::Error::other)?;
+        bytes.extend(length.to_ne_bytes());
+        bytes.extend(INET_DIAG_REQ_BYTECODE.to_ne_bytes());
+        bytes.extend(filter);
+        let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
+        bytes.splice(..4, length.to_ne_bytes());
+    }
+    Ok(bytes)
+}
+
+/// A program that the kernel runs over each socket (`struct inet_diag_bc_op` of linux/inet_diag.h): true for any of the
+/// ports. The crate has none of it.
+///
+/// An operation is its code, how far to go on if it holds and how far if not; a second one carries the port that is
+/// compared. Ending just behind the program is true, four bytes further on is false.
+fn filter(ports: &[u16]) -> io::Result<Vec<u8>> {
+    let mut program = Vec::new();
+    for (place, port) in ports.iter().enumerate() {
+        let mut operation = |code: u8, yes: u8, no: u16| {
+            program.extend([code, yes]);
+            program.extend(no.to_ne_bytes());
+        };
+        operation(INET_DIAG_BC_S_EQ, 8, 12);
+        operation(0, 0, *port);
+        // Over all that follow: each is a comparison and a jump, the last one has no jump.
+        let after = ports.len() - place - 1;
+        if after > 0 {
+            operation(
+                INET_DIAG_BC_JMP,
+                4,
+                u16::try_from(12 * after).map_err(io::Error::other)?,
+            );
+        }
+    }
+    Ok(program)
 }
 
 #[cfg(test)]
@@ -187,7 +231,7 @@ mod tests {
 
     #[test]
     fn requests_carry_the_port() {
-        let bytes = request(AF_INET6, Protocol::Udp, 0x1234, Which::All);
+        let bytes = request(AF_INET6, Protocol::Udp, &[0x1234], Which::All).unwrap();
         assert_eq!(bytes.len(), 16 + 56);
         assert_eq!(bytes[16..18], [AF_INET6, IPPROTO_UDP]);
         assert_eq!(bytes[24..26], [0x12, 0x34]);
@@ -217,7 +261,7 @@ mod tests {
     #[test]
     fn an_answer_that_is_cut_off_is_not_believed() {
         let _listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let request = request(AF_INET, Protocol::Tcp, 0, Which::Servers);
+        let request = request(AF_INET, Protocol::Tcp, &[], Which::Servers).unwrap();
         let answer = dump(&request, Protocol::Tcp, &mut [0; 60], &mut Vec::new());
         assert_eq!(answer.unwrap(), Answer::Spoilt);
     }
@@ -252,6 +296,38 @@ mod tests {
             State::Connected,
             "a connection keeps its port"
         );
+    }
+
+    #[test]
+    fn the_kernel_picks_out_several_ports() {
+        let listeners: Vec<_> = (0..9)
+            .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
+            .collect();
+        let ports: Vec<u16> = listeners
+            .iter()
+            .map(|listener| listener.local_addr().unwrap().port())
+            .collect();
+        for count in 0..=ports.len() {
+            let (asked, others) = ports.split_at(count);
+            let mut all = Vec::new();
+            ask(
+                Protocol::Tcp,
+                asked,
+                Which::Listening,
+                &mut vec![0; REPLY_MAX],
+                &mut all,
+            )
+            .unwrap();
+            let has = |port: &u16| all.iter().any(|found| found.address.port() == *port);
+            assert!(asked.iter().all(has), "{count}");
+            // Asked without a port it tells of all.
+            assert_eq!(
+                others.iter().any(has),
+                count == 0 && !others.is_empty(),
+                "{count}"
+            );
+        }
+        assert!(on_ports(Protocol::Tcp, &[], Which::All).unwrap().is_empty());
     }
 
     #[test]
