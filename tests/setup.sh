@@ -49,6 +49,9 @@ need_packages() {
 		nsenter util-linux
 		mount mount
 		curl curl
+		rsync rsync
+		mkfs.xfs xfsprogs
+		mkfs.btrfs btrfs-progs
 	END
 	[ -e /usr/include/stdlib.h ] || missing+=(libc6-dev)
 	[ "${#missing[@]}" -gt 0 ] || return 0

@@ -12,6 +12,7 @@ pub mod unit_text;
 pub mod quadlet;
 pub mod sizes;
 pub mod generator;
+pub mod snapshot;
 pub mod meter;
 pub mod probe;
 pub mod agent;

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, anyhow};
 use dagger_tests::bench::figure::{Figure, Row};
-use dagger_tests::bench::{agent, crowd, generator, idle, monit, ports, sizes, start};
+use dagger_tests::bench::{agent, crowd, generator, idle, monit, ports, sizes, snapshot, start};
 use dagger_tests::suite;
 use std::path::Path;
 use std::process::ExitCode;
@@ -45,6 +45,8 @@ fn groups() -> Vec<Group> {
         Group {
             rows: ports::ROWS.to_vec(),
             measure: ports::measure,
+            rows: snapshot::ROWS.to_vec(),
+            measure: snapshot::measure,
         },
         Group {
             rows: vec![idle::ROW],
