@@ -478,3 +478,6 @@ fn remove(dir: &OwnedFd, path: &Path, progress: &Progress) -> Result<(), TreeErr
 fn sync(dir: &OwnedFd, path: &Path) -> Result<(), TreeError> {
     rustix::fs::fsync(dir).map_err(TreeError::io("write out", path))
 }
+
+#[cfg(test)]
+mod tests;

@@ -208,7 +208,7 @@ impl Case {
             "cp -a"
         };
         self.same()?;
-        Ok(self.figure(row, kind, ours, name, theirs))
+        Ok(figure(row, kind, ours, name, theirs))
     }
 
     fn refresh(&self, row: Row, kind: &str) -> Result<Figure> {
@@ -239,7 +239,7 @@ impl Case {
             }
         }
         self.same()?;
-        Ok(self.figure(row, kind, ours, "rsync -a --delete", theirs))
+        Ok(figure(row, kind, ours, "rsync -a --delete", theirs))
     }
 
     /// Both copies are the same, contents, owners, modes and times, as rsync sees it.
@@ -260,22 +260,22 @@ impl Case {
         );
         Ok(())
     }
+}
 
-    fn figure(&self, row: Row, kind: &str, samples: Samples, name: &'static str, theirs: Samples) -> Figure {
-        Figure {
-            row,
-            samples,
-            peer: Some(Peer {
-                name,
-                samples: theirs,
-                unit: "s",
-            }),
-            notes: vec![format!(
-                "{} files in {DIRECTORIES} directories and {DATABASES} sparse ones of {} GiB, on {kind} in memory; exec to exit, all written out, on both sides",
-                DIRECTORIES * COVERS,
-                DATABASE_SIZE >> 30,
-            )],
-        }
+fn figure(row: Row, kind: &str, samples: Samples, name: &'static str, theirs: Samples) -> Figure {
+    Figure {
+        row,
+        samples,
+        peer: Some(Peer {
+            name,
+            samples: theirs,
+            unit: "s",
+        }),
+        notes: vec![format!(
+            "{} files in {DIRECTORIES} directories and {DATABASES} sparse ones of {} GiB, on {kind} in memory; exec to exit, all written out, on both sides",
+            DIRECTORIES * COVERS,
+            DATABASE_SIZE >> 30,
+        )],
     }
 }
 
