@@ -103,11 +103,11 @@ fn from_the_first_copy_to_the_restore() {
         "last words"
     );
     assert_eq!(fs::read_to_string(world.dir.join("state/logs/1")).unwrap(), "log");
-    let mode = fs::metadata(world.dir.join("var/lib/dagger/snapshots"))
+    let bits = fs::metadata(world.dir.join("var/lib/dagger/snapshots"))
         .unwrap()
         .permissions()
         .mode();
-    assert_eq!(mode & 0o7777, 0o700);
+    assert_eq!(bits & 0o7777, 0o700);
 }
 
 #[test]
@@ -144,8 +144,8 @@ fn a_copy_that_was_cut_off_is_never_taken_for_whole() {
 fn what_crashes_left_is_swept_and_what_is_being_made_stays() {
     let world = World::new("sweep");
     let progress = Progress::default();
-    for (id, when) in [("second", 2), ("first", 1)] {
-        world.make(id, when);
+    for (id, made) in [("second", 2), ("first", 1)] {
+        world.make(id, made);
     }
     for id in ["mine", "left"] {
         world.store().begin(&world.service, id, &progress).unwrap();
