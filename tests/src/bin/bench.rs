@@ -45,6 +45,8 @@ fn groups() -> Vec<Group> {
         Group {
             rows: ports::ROWS.to_vec(),
             measure: ports::measure,
+        },
+        Group {
             rows: snapshot::ROWS.to_vec(),
             measure: snapshot::measure,
         },
