@@ -3,7 +3,7 @@
 //!
 //! [`unit::ask`] asks systemd and is the only part that needs the bus; [`look`] does the rest, and needs to be root.
 
-mod account;
+pub mod account;
 
 mod tree;
 

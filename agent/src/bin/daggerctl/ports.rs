@@ -1,10 +1,9 @@
 //! `ports`: every port of the suite, wanted and held. Read from the configuration and the kernel, so the agent is not
 //! needed; and what to write to have another port.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs;
 
+use dagger_agent::adapter::facts::account::Accounts;
 use dagger_agent::adapter::sockets;
 use dagger_agent::adapter::survey::{self, Survey};
 use dagger_agent::cli::ConflictsArgs;
@@ -269,30 +268,26 @@ pub fn way_out(suggestion: &Suggestion, colour: bool) -> String {
     text
 }
 
-/// Names of users, as /etc/passwd has them; others stay numbers.
-pub struct Users(BTreeMap<u32, String>);
+/// Names of users; others stay numbers.
+pub struct Users(Accounts);
 
 impl Users {
-    /// Reads them below `root`.
+    /// Reads them below `root`. Where they cannot be read, numbers are all that is shown.
     pub fn read(root: &Root) -> Self {
-        let text = fs::read_to_string(root.join("/etc/passwd")).unwrap_or_default();
-        let user = |line: &str| {
-            let mut fields = line.split(':');
-            let name = fields.next()?.to_owned();
-            Some((fields.nth(1)?.parse().ok()?, name))
-        };
-        Self(text.lines().rev().filter_map(user).collect())
+        Self(Accounts::read(root).unwrap_or_default())
     }
 
     /// Name of a user, or the number.
     pub fn name(&self, uid: u32) -> String {
-        self.0.get(&uid).cloned().unwrap_or_else(|| uid.to_string())
+        let number = uid.to_string();
+        self.0.user(&number).map_or(number, |account| account.name)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     fn sample() -> Report {
         let row = |service: &str, port, state| Row {
