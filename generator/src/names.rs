@@ -23,6 +23,13 @@ pub const CONFIG_DIRS: [&str; 3] = ["etc/dagger", "run/dagger", "usr/lib/dagger"
 pub const CONFIG_FILE: &str = "dagger.toml";
 /// Owner markers: one file a service, present while the container owns the service's data.
 pub const OWNER_DIR: &str = "/var/lib/dagger/owner";
+/// Holds: one file a service, present while neither the container nor the native unit may start, because the service is
+/// changing hands or because that went wrong.
+pub const HOLD_DIR: &str = "/var/lib/dagger/hold";
+/// The unit that, at boot and before any service, finishes or undoes what a crash left.
+pub const RECOVER_UNIT: &str = "dagger-recover.service";
+/// What the agent asks of jobs, and what these say: see `adapter/jobs` of the agent.
+pub const JOB_DIR: &str = "/run/dagger/job";
 /// What the gate leaves for the unit it runs in: an environment file a service.
 pub const GATE_DIR: &str = "/run/dagger/gate";
 /// The last alert of each service: an environment file a service, for `dagger-alert@<service>.service`.
@@ -49,18 +56,24 @@ pub mod exit {
 }
 
 /// Names that would collide with the suite's own units (`dagger-agent.service` and its like).
-const RESERVED: [&str; 12] = [
+const RESERVED: [&str; 18] = [
     "agent",
     "alert",
     "config-error",
+    "discard",
     "disarm",
     "gate",
     "job",
     "metrics",
     "migrate",
+    "plan",
+    "promote",
     "pull",
     "quick-check",
     "recover",
+    "resume",
+    "rollback",
+    "shadow",
     "well",
 ];
 

@@ -28,6 +28,8 @@ pub mod well;
 
 pub mod owner;
 
+pub mod jobs;
+
 pub mod transaction;
 
 pub mod image;

@@ -45,3 +45,5 @@ pub mod alert;
 pub mod library;
 
 pub mod plan;
+
+pub mod job;

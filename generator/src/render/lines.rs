@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::model::Service;
-use crate::names;
+use crate::names::{self, ServiceName};
 use crate::render::{HEADER, Programs};
 use crate::unit::{Exec, Part, Unit};
 
@@ -21,6 +21,14 @@ pub(super) fn owner_condition(unit: &mut Unit, service: &Service) {
             &[names::OWNER_DIR, "/", service.name.as_str()],
         );
     }
+}
+
+/// Neither side starts while the service changes hands, nor before it is known whether that was interrupted.
+pub(super) fn hold_condition(unit: &mut Unit, service: &ServiceName) {
+    unit.set(
+        "ConditionPathExists",
+        &["!", names::HOLD_DIR, "/", service.as_str()],
+    );
 }
 
 /// The head of each of the gate's command lines.

@@ -3,7 +3,7 @@
 use crate::model::{Identity, IdentityStyle, MEDIA, Network, Service, Suite};
 use crate::names::{self, ServiceName};
 use crate::probe::{Argument, Kind};
-use crate::render::lines::{gate, header, owner_condition, seconds};
+use crate::render::lines::{gate, header, hold_condition, owner_condition, seconds};
 use crate::render::{Programs, command};
 use crate::unit::{Exec, Part, Unfit, Unit};
 
@@ -61,11 +61,14 @@ fn relations(unit: &mut Unit, suite: &Suite, service: &Service) {
         .iter()
         .filter(|name| **name != service.name && exists(suite, name));
     let wanted = wanted.map(|name| ["dagger-", name.as_str(), ".service"]);
-    unit.units("Wants", std::iter::once(pull).chain(wanted.clone()));
+    let recover = [names::RECOVER_UNIT, "", ""];
+    unit.units("Wants", [recover, pull].into_iter().chain(wanted.clone()));
     // Started after, stopped before: what is said at the end (to a tracker, to a client) still finds the network.
     unit.units(
         "After",
-        [["network.target", "", ""], pull].into_iter().chain(wanted),
+        [["network.target", "", ""], recover, pull]
+            .into_iter()
+            .chain(wanted),
     );
     let mounted = service
         .state
@@ -80,6 +83,7 @@ fn relations(unit: &mut Unit, suite: &Suite, service: &Service) {
     let own = ["/run/containers", "/var/lib/containers", names::OWNER_DIR];
     unit.paths("RequiresMountsFor", own.into_iter().chain(mounted).chain(files));
     owner_condition(unit, service);
+    hold_condition(unit, &service.name);
     // People hear of it although the agent may not run; when it does, the two words are told as one.
     unit.set("OnFailure", &["dagger-alert@", service.name.as_str(), ".service"]);
     unit.number("StartLimitIntervalSec", RESTART_WINDOW);

@@ -3,7 +3,7 @@
 
 use crate::model::{Broken, Service, Suite};
 use crate::names::{self, ServiceName};
-use crate::render::lines::{gate, header, owner_condition};
+use crate::render::lines::{gate, header, hold_condition};
 use crate::render::{OFF_DROP_IN, OWNER_DROP_IN, Output, Programs};
 use crate::unit::Unit;
 use crate::value;
@@ -31,7 +31,13 @@ pub(super) fn pull(suite: &Suite, service: &Service, programs: &Programs) -> Out
         "RequiresMountsFor",
         ["/var/lib/containers", names::OWNER_DIR].into_iter(),
     );
-    owner_condition(&mut unit, service);
+    if service.native.iter().any(|native| native.present) {
+        // A migration fetches the image before the service is the container's.
+        for way in [names::OWNER_DIR, names::JOB_DIR] {
+            let end = if way == names::JOB_DIR { ".pull" } else { "" };
+            unit.set("ConditionPathExists", &["|", way, "/", name, end]);
+        }
+    }
     unit.section("Service");
     unit.set("Type", &["oneshot"]);
     unit.set("NotifyAccess", &["all"]);
@@ -77,6 +83,9 @@ pub(super) fn owner_drop_in(service: &ServiceName, native: &str, source: &str) -
         "ConditionPathExists",
         &["!", names::OWNER_DIR, "/", service.as_str()],
     );
+    hold_condition(&mut unit, service);
+    unit.set("Wants", &[names::RECOVER_UNIT]);
+    unit.set("After", &[names::RECOVER_UNIT]);
     unit.paths("RequiresMountsFor", std::iter::once(names::OWNER_DIR));
     Output::file(
         format!("{native}.d/{OWNER_DROP_IN}"),

@@ -215,14 +215,18 @@ fn a_native_unit_that_is_there_and_ours_never_start_both() {
     let theirs = text(&outputs, "sonarr.service.d/50-dagger-owner.conf");
     holds(&theirs, "ConditionPathExists", &format!("=!{marker}"));
     holds(&theirs, "RequiresMountsFor", "/var/lib/dagger/owner");
-    for ours in ["dagger-sonarr.service", "dagger-pull@sonarr.service"] {
-        holds(
-            &text(&outputs, ours),
-            "ConditionPathExists",
-            &format!("={marker}"),
-        );
-    }
     let ours = text(&outputs, "dagger-sonarr.service");
+    holds(&ours, "ConditionPathExists", &format!("={marker}"));
+    // While it changes hands neither starts; what a crash left is settled before either does.
+    for side in [&ours, &theirs] {
+        holds(side, "ConditionPathExists", "=!/var/lib/dagger/hold/sonarr");
+        holds(side, "After", "dagger-recover.service");
+        holds(side, "Wants", "dagger-recover.service");
+    }
+    // The image is fetched for the container, or for a migration to it.
+    let pull = text(&outputs, "dagger-pull@sonarr.service");
+    holds(&pull, "ConditionPathExists", &format!("=|{marker}"));
+    holds(&pull, "ConditionPathExists", "=|/run/dagger/job/sonarr.pull");
     assert!(
         !ours.contains("--write-marker") && !ours.contains("Conflicts="),
         "{ours}"
@@ -230,7 +234,7 @@ fn a_native_unit_that_is_there_and_ours_never_start_both() {
     let later = text(&outputs, "nzbdrone.service.d/50-dagger-owner.conf");
     holds(&later, "ConditionPathExists", &format!("=!{marker}"));
     holds(&sonarr_unit(|_| {}), "ExecStartPost", "--write-marker");
-    assert!(!sonarr_unit(|_| {}).contains("ConditionPathExists"));
+    assert!(!sonarr_unit(|_| {}).contains("ConditionPathExists=/"));
 }
 
 #[test]
@@ -241,11 +245,11 @@ fn dependencies_are_soft_and_only_on_what_is_there() {
     service.wants = vec![name("prowlarr"), name("sonarr"), name("transmission")];
     let unit = text(&outputs(vec![service, prowlarr]), "dagger-sonarr.service");
     assert!(
-        unit.contains("\nWants=dagger-pull@sonarr.service dagger-prowlarr.service\n"),
+        unit.contains("\nWants=dagger-recover.service dagger-pull@sonarr.service dagger-prowlarr.service\n"),
         "{unit}"
     );
     assert!(
-        unit.contains("\nAfter=network.target dagger-pull@sonarr.service dagger-prowlarr.service\n"),
+        unit.contains("\nAfter=network.target dagger-recover.service dagger-pull@sonarr.service dagger-prowlarr.service\n"),
         "{unit}"
     );
 }
