@@ -2,6 +2,7 @@
 //! and services that refuse to start.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crate::catalog::Catalog;
 use crate::check::Checker;
@@ -102,6 +103,7 @@ pub fn load(root: &Root) -> Loaded {
             off: off(&merged),
             services,
             start_at_boot: suite.boolean("start-at-boot").unwrap_or(true),
+            probation: suite.duration("probation").unwrap_or(Duration::from_secs(30)),
             podman: suite.owned("podman").unwrap_or_else(|| "/usr/bin/podman".into()),
             source: main_source(&merged, sources),
         },

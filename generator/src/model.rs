@@ -15,6 +15,8 @@ pub struct Suite {
     pub services: Vec<Service>,
     /// Whether `dagger.target` is part of `multi-user.target`.
     pub start_at_boot: bool,
+    /// How long a service that has changed hands is watched before that is final.
+    pub probation: Duration,
     /// The podman program, an absolute path.
     pub podman: String,
     /// Native units of services that do not run; they keep their condition.

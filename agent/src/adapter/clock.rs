@@ -51,6 +51,27 @@ pub fn realtime_usec() -> u64 {
     u64::try_from(realtime().as_micros()).unwrap_or(u64::MAX)
 }
 
+/// A time in microseconds of CLOCK_REALTIME as `2026-11-24 13:08:39Z`, by the civil calendar (days from
+/// 0000-03-01, in eras of 400 years).
+pub fn utc(time: u64) -> String {
+    let seconds = time / 1_000_000;
+    let days = seconds / 86_400 + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    // Months from March, so that the leap day is the last of the year.
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let (month, next) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
+    let year = era * 400 + year_of_era + next;
+    let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}Z")
+}
+
 /// Rings once, at a time of CLOCK_MONOTONIC (timerfd_create(2)).
 ///
 /// tokio's own timers wake the process several times on the way to a time that is far off; a daemon that mostly waits
@@ -121,6 +142,18 @@ impl Alarm {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_are_those_of_the_calendar() {
+        for (seconds, said) in [
+            (0, "1970-01-01 00:00:00Z"),
+            (951_782_400, "2000-02-29 00:00:00Z"),
+            (1_735_689_599, "2024-12-31 23:59:59Z"),
+            (1_795_525_719, "2026-11-24 13:08:39Z"),
+        ] {
+            assert_eq!(utc(seconds * 1_000_000), said);
+        }
+    }
 
     #[test]
     fn an_alarm_rings_when_it_is_set_and_not_before() {

@@ -89,6 +89,48 @@ pub fn ask<T>(
     told.map(Some).map_err(|error| said(&error))
 }
 
+/// Writes a database's log into it, and looks through it where it lies: nobody else may have it open. The application's user
+/// stays the owner of all of its files. Beside what was found, how many rows refer to others that are not there: that is for
+/// people, applications have lived with it.
+///
+/// Its schema is the application's, and its words are not run with our rights, see [`ask`].
+pub fn settle(source: &Path) -> Result<(Found, u64), String> {
+    if State::of(source)?.is_none() {
+        return Ok((Found::Nothing, 0));
+    }
+    match settled(source) {
+        Ok((None, orphans)) => Ok((Found::Good, orphans)),
+        Ok((Some(text), orphans)) => Ok((Found::Damaged(first_words(&text)), orphans)),
+        Err(error) if is_damage(&error) => Ok((Found::Damaged(first_words(&said(&error))), 0)),
+        Err(error) => Err(said(&error)),
+    }
+}
+
+/// The first complaint, if any, and how many rows refer to others that are not there.
+fn settled(source: &Path) -> rusqlite::Result<(Option<String>, u64)> {
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NOFOLLOW | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(source, flags)?;
+    connection.busy_timeout(BUSY)?;
+    connection.execute_batch("PRAGMA trusted_schema = OFF; PRAGMA synchronous = FULL")?;
+    // Busy, pages in the log, pages written (https://www.sqlite.org/pragma.html#pragma_wal_checkpoint).
+    let busy: i64 = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+    if busy != 0 {
+        return Ok((Some("somebody else has it open".into()), 0));
+    }
+    let told: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if told != "ok" {
+        return Ok((Some(told), 0));
+    }
+    let mut check = connection.prepare("PRAGMA foreign_key_check")?;
+    let mut rows = check.query([])?;
+    let mut orphans = 0;
+    while rows.next()?.is_some() {
+        orphans += 1;
+    }
+    Ok((None, orphans))
+}
+
 /// A database's files, before and after.
 #[derive(Debug, PartialEq, Eq)]
 struct State {

@@ -58,6 +58,8 @@ pub mod alert;
 
 pub mod systemd;
 
+pub mod units;
+
 pub mod facts;
 
 pub mod polkit;

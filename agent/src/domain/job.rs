@@ -139,6 +139,29 @@ pub struct Report {
     pub end: Option<End>,
 }
 
+impl Report {
+    /// The first word of a job that has just begun, `now` in µs since 1970.
+    pub fn begun(task: Task, service: &str, pid: u32, now: u64) -> Self {
+        Self {
+            number: 0,
+            task,
+            service: service.to_owned(),
+            id: String::new(),
+            pid,
+            began: now,
+            at: now,
+            step: None,
+            back: None,
+            place: 0,
+            steps: 0,
+            done: Amount::default(),
+            total: Amount::default(),
+            remaining_ms: None,
+            end: None,
+        }
+    }
+}
+
 /// So much of a tree.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Amount {

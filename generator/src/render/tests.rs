@@ -102,6 +102,7 @@ fn suite(mut services: Vec<Service>) -> Suite {
         off: Vec::new(),
         services,
         start_at_boot: true,
+        probation: Duration::from_secs(30),
         podman: "/usr/bin/podman".into(),
         source: "/etc/dagger/dagger.toml".into(),
     }

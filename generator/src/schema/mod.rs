@@ -159,6 +159,12 @@ pub static SUITE: &[Key] = &[
         "true",
         "Whether the suite starts at boot. If not, `systemctl start dagger.target` does it.",
     ),
+    key(
+        "probation",
+        Kind::Duration,
+        "`30s`",
+        "How long a service that has changed hands is watched before that is final. Until then anything that goes wrong undoes it.",
+    ),
 ];
 
 /// `ports = [...]`.

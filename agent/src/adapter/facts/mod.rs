@@ -27,6 +27,7 @@ use super::database::{self, Found};
 use super::media;
 use super::mounts::Mounts;
 use super::owner;
+use crate::domain::library::Counts;
 use crate::domain::media::Now;
 use crate::domain::plan::facts::{
     Database, Facts, FileSystem, Image, Integrity, Media, MediaState, Native, Place, Room, Stored,
@@ -100,6 +101,31 @@ pub fn look(subject: &Subject<'_>) -> Facts {
     }
     facts.native = Some(native);
     facts
+}
+
+/// What the library holds, in these places (role and path) that an earlier look has found. Beside it what could not be read.
+pub fn library(root: &Root, service: &Service, places: &[(String, String)]) -> (Counts, Vec<String>) {
+    let subject = Subject {
+        root,
+        service,
+        unit: None,
+        image: None,
+        snapshots: "",
+        space: None,
+    };
+    let places = places.iter().map(|(role, path)| Place {
+        role: role.clone(),
+        path: path.clone(),
+        there: true,
+        ..Place::default()
+    });
+    let mut facts = Facts {
+        places: places.collect(),
+        ..Facts::default()
+    };
+    databases(&subject, &mut facts);
+    files(&subject, &mut facts);
+    (facts.library, facts.unknown)
 }
 
 /// The directories of the native state: where the unit says, and where nothing is known of the application, where the

@@ -11,7 +11,7 @@
 //! ```
 //!
 //! - [`files`]: the few calls that all of this is made of, as a trait: the real disk here, one that can lose power in tests.
-//! - [`wal`]: the log, the hold and the marker. [`lock`]: one transaction a service at a time.
+//! - [`wal`]: the log, the hold and the marker. [`lock`]: one transaction a service at a time. [`past`]: those that are over.
 
 pub mod files;
 
@@ -19,8 +19,11 @@ pub mod wal;
 
 pub mod lock;
 
+pub mod past;
+
 pub use files::{Below, Files};
 pub use lock::{Holder, Lock, LockError};
+pub use past::past;
 pub use wal::{Found, Wal, WalError};
 
 /// Everything of transactions lies below it.

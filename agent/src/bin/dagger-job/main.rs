@@ -1,19 +1,40 @@
 //! `dagger-job` touches data and has no network: the work on a service's files, one verb a kind of job.
 //!
+//! - [`run`]: one job from its request to its last word. [`look`]: what it is made from. [`rollback`]: what stands in the way
+//!   back. [`story`]: what the steps need to know. [`world`]: the steps, with [`data`] and [`probation`].
+//! - [`recover`]: what a crash left.
+//! - [`bus`]: systemd and the agent. [`tell`]: what a job says while it works.
 //! - [`quick_check`]: `quick-check`, the databases of the suite, every week.
 
+mod bus;
+mod data;
+mod look;
+mod probation;
 mod quick_check;
+mod recover;
+mod rollback;
+mod run;
+mod story;
+mod tell;
+mod world;
 
 use std::process::ExitCode;
 
-use dagger_suite::names::{Root, exit};
+use dagger_agent::domain::job::{Ended, Task};
+use dagger_suite::names::{Root, ServiceName, exit};
 
 const USAGE: &str = "\
-Usage: dagger-job quick-check [SERVICE]...
+Usage: dagger-job plan|migrate|rollback|resume SERVICE
+       dagger-job resume
+       dagger-job recover
+       dagger-job quick-check [SERVICE]...
 
-Copies the databases of the services that run, has SQLite look through each copy, and writes what it found to
-/run/dagger/well/SERVICE.db.json. Without services all of them. It is started by systemd, every week:
-systemctl start dagger-quick-check.service
+  plan, migrate, rollback  the work of dagger-migrate@SERVICE.service and its like, which is how to start it: this program
+                           looks for what was asked for in /run/dagger/job, and says there how far it is
+  resume                   finishes or undoes what was interrupted, of one service or of all
+  recover                  the same at boot, before any service starts: dagger-recover.service
+  quick-check              copies the databases of the services that run, has SQLite look through each copy, and writes what it
+                           found to /run/dagger/well/SERVICE.db.json; every week: dagger-quick-check.service
 
 Environment:
   DAGGER_ROOT=DIR   look for the configuration and all state below DIR
@@ -24,20 +45,24 @@ fn main() -> ExitCode {
         .skip(1)
         .map(|word| word.to_string_lossy().into_owned())
         .collect();
+    let short: Vec<&str> = words.iter().map(String::as_str).collect();
     // Directories are walked without following links; where the root itself lies is the caller's business.
     let root = Root::from_env();
     let root = std::fs::canonicalize(root.join("/")).map_or(root, Root::new);
-    let result = match words.split_first() {
-        Some((verb, services))
-            if verb == "quick-check" && !services.iter().any(|word| word.starts_with('-')) =>
-        {
-            quick_check::run(&root, services)
+    let result = match short.as_slice() {
+        ["quick-check", services @ ..] if !services.iter().any(|word| word.starts_with('-')) => {
+            quick_check::run(&root, words.get(1..).unwrap_or_default())
         }
-        Some((word, _)) if matches!(word.as_str(), "--help" | "-h") => {
+        ["recover"] => recover::boot(&root),
+        ["resume"] => recover::all(&root),
+        [word, service] if Task::from_word(word).is_some() => {
+            return task(&root, word, service);
+        }
+        ["--help" | "-h"] => {
             print!("{USAGE}");
             return ExitCode::from(exit::GOOD);
         }
-        Some((word, _)) if matches!(word.as_str(), "--version" | "-V") => {
+        ["--version" | "-V"] => {
             println!("dagger-job {}", env!("CARGO_PKG_VERSION"));
             return ExitCode::from(exit::GOOD);
         }
@@ -54,5 +79,16 @@ fn main() -> ExitCode {
             }
             ExitCode::from(exit::FAILED)
         }
+    }
+}
+
+fn task(root: &Root, word: &str, service: &str) -> ExitCode {
+    let (Some(task), Ok(service)) = (Task::from_word(word), ServiceName::parse(service)) else {
+        eprintln!("{service:?} is no name of a service");
+        return ExitCode::from(exit::USAGE);
+    };
+    match run::job(root, task, &service) {
+        Ended::Done => ExitCode::from(exit::GOOD),
+        Ended::Undone | Ended::Refused | Ended::Later | Ended::Stuck => ExitCode::from(exit::FAILED),
     }
 }

@@ -1,0 +1,139 @@
+//! The steps that copy: snapshot, what changed since, and the ways back.
+
+use dagger_agent::adapter::clock::realtime_usec;
+use dagger_agent::adapter::snapshot::SnapshotError;
+use dagger_agent::adapter::tree::{self, Options, Tree};
+use dagger_agent::domain::snapshot::Label;
+use dagger_agent::domain::transaction::{Failure, Transaction, Way};
+use serde_json::{Value, json};
+
+use crate::story::Story;
+use crate::world::{Work, at};
+
+/// What the new side has written is kept beside the transaction's snapshot, under its id and this.
+const ASIDE: &str = "-aside";
+
+/// Copies all directories while the old side runs.
+pub fn snapshot(work: &Work<'_>, story: &Story, id: &str) -> Result<Value, Failure> {
+    work.work(Way::Forward, story.size, |progress| {
+        let draft = work
+            .store
+            .begin(work.service, id, progress)
+            .map_err(|error| said(&error))?;
+        for place in story.kept() {
+            let from = Tree::open(&at(work.root, place)).map_err(|error| error.to_string())?;
+            draft
+                .copy(&place.role, &from, &Options::default(), progress)
+                .map_err(|error| said(&error))?;
+        }
+        Ok(Value::Null)
+    })
+}
+
+/// Brings the copy up to what changed until the old side had ended, and gives it its name.
+pub fn refresh(work: &Work<'_>, story: &Story, id: &str) -> Result<Value, Failure> {
+    work.work(Way::Forward, story.size, |progress| {
+        let draft = work.store.resume(work.service, id).map_err(|error| said(&error))?;
+        let draft = draft.ok_or_else(|| format!("the snapshot {id} is not there any more"))?;
+        for place in story.kept() {
+            let from = Tree::open(&at(work.root, place)).map_err(|error| error.to_string())?;
+            let report = draft
+                .refresh(&place.role, &from, &Options::default(), progress)
+                .map_err(|error| said(&error))?;
+            if let Some(path) = report.changed.first.first() {
+                return Err(format!(
+                    "somebody writes to {path} although its service is stopped: find out who (fuser -v {path})"
+                ));
+            }
+        }
+        draft.finish(label(story, realtime_usec())).map_err(|error| said(&error))?;
+        Ok(json!({ "snapshot": id }))
+    })
+}
+
+/// Makes the data what an older snapshot holds.
+pub fn restore_older(work: &Work<'_>, story: &Story, transaction: &Transaction) -> Result<Value, Failure> {
+    let id = transaction.options.snapshot.as_deref();
+    let id = id.ok_or_else(|| "no snapshot was named".to_owned())?;
+    restore(work, story, id, Way::Forward)?;
+    Ok(Value::Null)
+}
+
+/// Makes the data what this transaction's snapshot holds.
+pub fn put_back(work: &Work<'_>, story: &Story, id: &str) -> Result<(), Failure> {
+    restore(work, story, id, Way::Back)
+}
+
+fn restore(work: &Work<'_>, story: &Story, id: &str, way: Way) -> Result<(), Failure> {
+    work.work(way, story.size, |progress| {
+        let snapshot = work.store.find(work.service, id).map_err(|error| said(&error))?;
+        for place in story.kept() {
+            let to = Tree::open(&at(work.root, place)).map_err(|error| error.to_string())?;
+            snapshot
+                .restore(&place.role, &to, &Options::default(), progress)
+                .map_err(|error| said(&error))?;
+        }
+        Ok(())
+    })
+}
+
+/// Keeps what the new side has written as a snapshot of its own. It is for people, and the way back does not hang on it: a
+/// disk that is full is no reason to leave the service down.
+pub fn set_aside(work: &mut Work<'_>, story: &Story, id: &str) -> Result<(), Failure> {
+    let id = format!("{id}{ASIDE}");
+    if work.store.find(work.service, &id).is_ok() {
+        return Ok(());
+    }
+    let kept = work.work(Way::Back, story.size, |progress| {
+        let draft = work
+            .store
+            .begin(work.service, &id, progress)
+            .map_err(|error| said(&error))?;
+        for place in story.kept() {
+            let from = Tree::open(&at(work.root, place)).map_err(|error| error.to_string())?;
+            draft
+                .copy(&place.role, &from, &Options::default(), progress)
+                .map_err(|error| said(&error))?;
+        }
+        let label = Label {
+            why: format!("{}, what was set aside when it was undone", story.label.why),
+            ..label(story, realtime_usec())
+        };
+        draft.finish(label).map_err(|error| said(&error))?;
+        Ok(())
+    });
+    if let Err(failure) = kept {
+        work.notes.push(format!(
+            "what was written since the change could not be kept as a snapshot: {failure}"
+        ));
+        drop_one(work, &id)?;
+    }
+    Ok(())
+}
+
+/// Removes the transaction's snapshot, finished or not.
+pub fn drop_snapshot(work: &Work<'_>, id: &str) -> Result<(), Failure> {
+    drop_one(work, id)
+}
+
+fn drop_one(work: &Work<'_>, id: &str) -> Result<(), Failure> {
+    let progress = tree::Progress::default();
+    work.store
+        .delete(work.service, id, &progress)
+        .map_err(|error| Failure::from(said(&error)))
+}
+
+fn label(story: &Story, when: u64) -> Label {
+    Label {
+        when,
+        roles: story
+            .kept()
+            .map(|place| (place.role.clone(), place.path.clone().into()))
+            .collect(),
+        ..story.label.clone()
+    }
+}
+
+fn said(error: &SnapshotError) -> String {
+    error.to_string()
+}

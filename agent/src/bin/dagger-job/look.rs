@@ -1,0 +1,215 @@
+//! Looks at a service and its machine, and makes of it a plan, and of the plan the story of a transaction.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use dagger_agent::adapter::disk::{self, Leaf};
+use dagger_agent::adapter::facts::unit::{self, Unit};
+use dagger_agent::adapter::facts::{self, Subject};
+use dagger_agent::adapter::snapshot::SNAPSHOT_DIR;
+use dagger_agent::adapter::{image, settings};
+use dagger_agent::domain::job::Amount;
+use dagger_agent::domain::plan::cost::{Kind, is_kept};
+use dagger_agent::domain::plan::facts::{Facts, Image};
+use dagger_agent::domain::plan::{self, Plan};
+use dagger_agent::domain::snapshot::Label;
+use dagger_agent::domain::transaction::{Failure, Step};
+use dagger_suite::model::Service;
+use dagger_suite::names::{Root, ServiceName};
+
+use crate::bus::Bus;
+use crate::story::{Place, Story};
+
+/// Copies of databases lie here while SQLite looks through them.
+const SPACE: &str = "/var/cache/dagger/job";
+
+/// Fewer good looks in a row say nothing.
+const CHECKS_MIN: u32 = 3;
+
+/// The longest time between two looks of a probation.
+const EVERY_MAX: Duration = Duration::from_secs(10);
+
+/// A service and its machine.
+pub struct Looked {
+    /// As the configuration has it.
+    pub service: Service,
+    /// What was found.
+    pub facts: Facts,
+    /// How long its probation is.
+    pub probation: Duration,
+}
+
+/// Looks at a service; none when the configuration has no such. `deep`: its databases are looked through, too.
+pub fn look(root: &Root, name: &ServiceName, bus: &Bus, deep: bool) -> Result<Option<Looked>, String> {
+    let suite = dagger_suite::load(root).suite;
+    let probation = suite.probation;
+    let Some(service) = suite.services.into_iter().find(|it| it.name == *name) else {
+        return Ok(None);
+    };
+    let native = native(&service, bus)?;
+    let image = image::recorded(root, name)
+        .map_err(|error| format!("what is known of its image cannot be read: {error}"))?
+        .filter(|image| image.reference == service.image)
+        .map(|image| Image {
+            version: image.version,
+            digest: image.digest,
+        });
+    let space = root.join(format!("{SPACE}/{name}"));
+    if deep {
+        let leaf = Leaf {
+            mode: 0o700,
+            owner: None,
+        };
+        disk::make_dir(&space, leaf).map_err(|error| error.to_string())?;
+    }
+    let facts = facts::look(&Subject {
+        root,
+        service: &service,
+        unit: native.as_ref(),
+        image: image.as_ref(),
+        snapshots: SNAPSHOT_DIR,
+        space: deep.then_some(space.as_path()),
+    });
+    Ok(Some(Looked {
+        service,
+        facts,
+        probation,
+    }))
+}
+
+/// The first of the service's native units that systemd knows.
+fn native(service: &Service, bus: &Bus) -> Result<Option<Unit>, String> {
+    for unit in &service.native {
+        let asked = bus.wait(unit::ask(bus.connection(), &unit.name));
+        if let Some(unit) =
+            asked.map_err(|error| format!("systemd does not tell of {}: {error}", unit.name))?
+        {
+            return Ok(Some(unit));
+        }
+    }
+    Ok(None)
+}
+
+/// Now that the image is there: does anything stand in the way that was not known before?
+pub fn again(root: &Root, name: &ServiceName, bus: &Bus) -> Result<(), Failure> {
+    let Some(looked) = look(root, name, bus, false)? else {
+        return Err(format!("{name} has left the configuration").into());
+    };
+    match plan::plan(&looked.service, &looked.facts)
+        .blockers
+        .into_iter()
+        .next()
+    {
+        None => Ok(()),
+        Some(finding) => Err(Failure {
+            why: finding.what,
+            todo: Some(finding.remedy).filter(|todo| !todo.is_empty()),
+        }),
+    }
+}
+
+impl Looked {
+    /// The story of a migration by this plan.
+    pub fn migration(&self, root: &Root, plan: &Plan) -> Result<Story, String> {
+        let edits = plan
+            .adjustments
+            .iter()
+            .map(|change| settings::prepare(root, change).map_err(|error| error.to_string()));
+        let edits = edits.collect::<Result<Vec<_>, String>>()?;
+        Ok(Story {
+            edits,
+            costs: costs(plan),
+            label: label(&plan.label, "migrate"),
+            library: plan.library.clone(),
+            ..self.story()
+        })
+    }
+
+    /// What the stories of all verbs have in common.
+    pub fn story(&self) -> Story {
+        let Self { service, facts, .. } = self;
+        let places: Vec<Place> = facts
+            .places
+            .iter()
+            .filter(|place| place.there)
+            .map(|place| Place {
+                role: place.role.clone(),
+                path: place.path.clone(),
+                kept: is_kept(&place.role),
+            })
+            .collect();
+        let kept = || {
+            facts
+                .places
+                .iter()
+                .filter(|place| place.there && is_kept(&place.role))
+        };
+        let checks = service.successes.max(CHECKS_MIN);
+        let every = (self.probation / checks).min(EVERY_MAX);
+        let checks = u32::try_from(self.probation.as_millis() / every.as_millis().max(1)).unwrap_or(checks);
+        Story {
+            container: service.name.unit(),
+            pull: service.name.pull_unit(),
+            native: facts
+                .native
+                .as_ref()
+                .map(|native| native.unit.clone())
+                .unwrap_or_default(),
+            ran: facts.native.as_ref().is_some_and(|native| native.active),
+            places,
+            databases: facts
+                .databases
+                .iter()
+                .map(|database| database.path.clone())
+                .collect(),
+            library: facts.library.clone(),
+            size: Amount {
+                files: kept().map(|place| place.files).sum(),
+                bytes: kept().map(|place| place.bytes).sum(),
+            },
+            every_ms: millis(every),
+            checks: checks.max(CHECKS_MIN),
+            patience_ms: millis(service.start_budget + 3 * self.probation),
+            ..Story::default()
+        }
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// How long the plan's steps take, by the transaction's own.
+fn costs(plan: &Plan) -> Vec<(Step, u64)> {
+    let step = |kind: Kind| match kind {
+        Kind::Pull => Some(Step::Pull),
+        Kind::Snapshot => Some(Step::Snapshot),
+        Kind::Stop => Some(Step::Stop),
+        Kind::CatchUp => Some(Step::Refresh),
+        Kind::Databases => Some(Step::Check),
+        Kind::Settings | Kind::Ownership => Some(Step::Adjust),
+        Kind::Marker => Some(Step::Flip),
+        Kind::Start => Some(Step::Start),
+        Kind::Probation => Some(Step::Probation),
+        Kind::Preflight | Kind::Commit => None,
+    };
+    plan.steps
+        .iter()
+        .filter_map(|it| Some((step(it.kind)?, it.cost.ms)))
+        .collect()
+}
+
+/// What is written on a snapshot.
+pub fn label(words: &BTreeMap<String, String>, why: &str) -> Label {
+    let word = |key: &str| words.get(key).cloned();
+    let schemas = words
+        .iter()
+        .filter_map(|(key, value)| Some((key.strip_prefix("schema-")?.to_owned(), value.clone())));
+    Label {
+        service: word("service").unwrap_or_default(),
+        version: word("native-version"),
+        schemas: schemas.collect(),
+        why: why.to_owned(),
+        ..Label::default()
+    }
+}

@@ -1,0 +1,170 @@
+//! The way back to the native unit: what stands in it, found before anything is stopped.
+
+use std::path::Path;
+
+use dagger_agent::adapter::snapshot::Store;
+use dagger_agent::adapter::transaction::past;
+use dagger_agent::domain::job::Request;
+use dagger_agent::domain::plan::facts::{Facts, Schema};
+use dagger_agent::domain::plan::schema::{Knows, knows};
+use dagger_agent::domain::snapshot::Label;
+use dagger_agent::domain::transaction::record::Ending;
+use dagger_agent::domain::transaction::{Data, Options, Progress, Verb};
+use dagger_suite::names::{Root, ServiceName};
+
+use crate::bus::Bus;
+use crate::look::{self, Looked};
+use crate::run::{Ready, Refused, ready as begin};
+use crate::story::Story;
+
+/// Looks, and makes the transaction of it.
+pub fn ready(
+    root: &Root,
+    dir: &Path,
+    service: &ServiceName,
+    request: &Request,
+    bus: &Bus,
+) -> Result<Ready, Refused> {
+    let Some(looked) = look::look(root, service, bus, false)? else {
+        return Err(Refused {
+            why: format!("{service} is not in the configuration"),
+            todo: Some(format!(
+                "write [services.{service}] into /etc/dagger/dagger.toml again"
+            )),
+        });
+    };
+    if !looked.facts.owned {
+        return Err(Refused {
+            why: format!("{service}'s data belongs to its native unit already"),
+            todo: None,
+        });
+    }
+    let Some(native) = &looked.facts.native else {
+        return Err(no_native(&looked));
+    };
+    let before = migrated(dir, service)?;
+    let story = before.as_ref().map(Story::told).transpose()?;
+    let snapshot = match request.data {
+        Data::Keep => {
+            legible(service, &looked.facts, story.as_ref(), &looked.service.kind)?;
+            None
+        }
+        Data::Restore => Some(chosen(root, service, request, before.as_ref())?),
+    };
+    let container = bus
+        .standing(&looked.service.name.unit())
+        .map_err(|failure| failure.to_string())?;
+    let story = Story {
+        native: native.unit.clone(),
+        ran: !container.is_down(),
+        edits: story.map(|story| story.edits).unwrap_or_default(),
+        label: label(service, &looked),
+        ..looked.story()
+    };
+    let options = Options {
+        data: request.data,
+        snapshot,
+    };
+    Ok(begin(service, Verb::Rollback, options, None, story))
+}
+
+fn no_native(looked: &Looked) -> Refused {
+    let names: Vec<_> = looked
+        .service
+        .native
+        .iter()
+        .map(|unit| unit.name.as_str())
+        .collect();
+    Refused {
+        why: format!("{} has no native unit on this machine", looked.service.name),
+        todo: Some(if names.is_empty() {
+            format!(
+                "name it: `native = \"UNIT.service\"` in [services.{}]",
+                looked.service.name
+            )
+        } else {
+            format!("install the package that has {} again", names.join(" or "))
+        }),
+    }
+}
+
+/// The migration that the service came to its container by; none: it never was native here, or the log is gone.
+fn migrated(dir: &Path, service: &ServiceName) -> Result<Option<Progress>, Refused> {
+    let past = past(dir, service).map_err(|error| Refused::from(error.to_string()))?;
+    Ok(past.into_iter().rfind(|progress| {
+        let verb = progress.transaction().verb;
+        matches!(verb, Verb::Migrate | Verb::Promote) && progress.ending() == Some(Ending::Committed)
+    }))
+}
+
+/// The snapshot that the data becomes.
+fn chosen(
+    root: &Root,
+    service: &ServiceName,
+    request: &Request,
+    before: Option<&Progress>,
+) -> Result<String, Refused> {
+    let id = match (&request.snapshot, before) {
+        (Some(id), _) => id.clone(),
+        (None, Some(before)) => before.transaction().id.clone(),
+        (None, None) => {
+            return Err(Refused {
+                why: format!("there is no migration of {service} whose snapshot could be put back"),
+                todo: Some(format!("name one: nixarr-migrate snapshots {service} lists them")),
+            });
+        }
+    };
+    let found = Store::new(root).find(service, &id);
+    found
+        .map(|_| id)
+        .map_err(|error| Refused::from(error.to_string()))
+}
+
+/// Whether the native version can read what the container's has made of the data. It is known when the schema is still
+/// the one that was migrated, or when that version is known to know it.
+fn legible(service: &ServiceName, facts: &Facts, before: Option<&Story>, kind: &str) -> Result<(), Refused> {
+    let version = before.and_then(|story| story.label.version.clone());
+    for database in &facts.databases {
+        let Some(schema) = &database.schema else { continue };
+        let name = database.path.rsplit('/').next().unwrap_or(&database.path);
+        let was = before.and_then(|story| story.label.schemas.get(name));
+        if was.is_none_or(|was| *was == schema.to_string()) {
+            continue;
+        }
+        if let (Schema::Number(number), Some(version)) = (schema, &version)
+            && knows(kind, version, *number) == Knows::Yes
+        {
+            continue;
+        }
+        return Err(Refused {
+            why: format!(
+                "the container has brought {name} from schema {} to {schema}, and the native version cannot be expected to read that",
+                was.map_or("?", String::as_str)
+            ),
+            todo: Some(format!(
+                "either go back to the data as it was (nixarr-migrate rollback {service} --to-snapshot; what was added since stays in a snapshot), or bring the native install to the container's version first"
+            )),
+        });
+    }
+    Ok(())
+}
+
+fn label(service: &ServiceName, looked: &Looked) -> Label {
+    let schemas = looked.facts.databases.iter().filter_map(|database| {
+        let name = database.path.rsplit('/').next()?.to_owned();
+        Some((name, database.schema.as_ref()?.to_string()))
+    });
+    let image = looked.facts.image.as_ref();
+    Label {
+        service: service.to_string(),
+        version: image
+            .map(|image| image.version.clone())
+            .filter(|version| !version.is_empty()),
+        digest: image
+            .map(|image| image.digest.clone())
+            .filter(|digest| !digest.is_empty()),
+        schemas: schemas.collect(),
+        why: "rollback".into(),
+        ..Label::default()
+    }
+}

@@ -1,0 +1,399 @@
+//! One job from its request to its last word.
+
+use dagger_agent::adapter::clock::{realtime_usec, utc};
+use dagger_agent::adapter::jobs;
+use dagger_agent::adapter::snapshot::{Snapshot, Store};
+use dagger_agent::adapter::transaction::{self, Below, Found, Holder, Lock, Wal};
+use dagger_agent::adapter::tree;
+use dagger_agent::domain::job::{End, Ended, Report, Request, Task};
+use dagger_agent::domain::plan::{self, Plan};
+use dagger_agent::domain::snapshot::{Policy, choose};
+use dagger_agent::domain::transaction::{
+    Data, Moment, Options, Outcome, Progress, RunAs, Side, Transaction, Verb, Way, resume, run, steps,
+};
+use dagger_suite::names::{Root, ServiceName};
+
+use crate::bus::Bus;
+use crate::look::{self, Looked};
+use crate::rollback;
+use crate::story::Story;
+use crate::tell::{Teller, line};
+use crate::world::Work;
+
+/// What is about to be done, when nothing stands in the way.
+pub struct Ready {
+    /// The first record's.
+    pub transaction: Transaction,
+    /// What its steps need to know.
+    pub story: Story,
+}
+
+/// Why nothing is begun.
+pub struct Refused {
+    /// What stands in the way.
+    pub why: String,
+    /// What to do about it.
+    pub todo: Option<String>,
+}
+
+impl From<String> for Refused {
+    fn from(why: String) -> Self {
+        Self { why, todo: None }
+    }
+}
+
+/// Does a task on a service.
+pub fn job(root: &Root, task: Task, service: &ServiceName) -> Ended {
+    let request = jobs::asked(root, service);
+    let teller = Teller::new(root, service, begun(root, task, service, request.as_ref().ok()));
+    let end = request
+        .map_err(|error| Refused::from(error.to_string()))
+        .and_then(|request| {
+            let bus = Bus::connect()?;
+            let _lock = lock(root, task.word(), service)?;
+            match task.verb() {
+                None if task == Task::Plan => look_only(root, service, &bus),
+                None => go_on(root, service, &bus, &teller),
+                Some(verb) => change(root, verb, service, &request.unwrap_or_default(), &bus, &teller),
+            }
+        })
+        .unwrap_or_else(|refused| End {
+            result: Ended::Refused,
+            sentence: format!("{service} was left as it is: {}", refused.why),
+            todo: refused.todo,
+            owner: None,
+            snapshot: None,
+            down_ms: None,
+        });
+    let ended = end.result;
+    teller.end(&end);
+    ended
+}
+
+/// The first word. One that goes on with what another process began goes on with its number, too.
+fn begun(root: &Root, task: Task, service: &ServiceName, request: Option<&Option<Request>>) -> Report {
+    let now = realtime_usec();
+    let request = request.and_then(Option::as_ref);
+    let before = jobs::told(root, service).ok().flatten();
+    let before = before.filter(|report| task == Task::Resume && request.is_none() && report.end.is_none());
+    let mut report = Report::begun(task, service.as_str(), std::process::id(), now);
+    report.number = request.map_or(0, |request| request.number);
+    if let Some(before) = before {
+        report.number = before.number;
+        report.task = before.task;
+        report.id = before.id;
+        report.began = before.began;
+    }
+    report
+}
+
+/// The service is this process's alone.
+pub fn lock(root: &Root, word: &str, service: &ServiceName) -> Result<Lock, Refused> {
+    let holder = Holder {
+        pid: std::process::id(),
+        unit: std::env::var("DAGGER_UNIT").ok(),
+        verb: word.to_owned(),
+        since: realtime_usec(),
+    };
+    let dir = root.join(transaction::DIR);
+    Lock::take(&dir, service.as_str(), &holder).map_err(|error| Refused::from(error.to_string()))
+}
+
+fn looked(root: &Root, service: &ServiceName, bus: &Bus) -> Result<(Looked, Plan), Refused> {
+    let Some(looked) = look::look(root, service, bus, true)? else {
+        let plan = plan::refused(service.as_str());
+        keep(root, service, &plan);
+        return Err(blocked(&plan));
+    };
+    let plan = plan::plan(&looked.service, &looked.facts);
+    keep(root, service, &plan);
+    Ok((looked, plan))
+}
+
+fn keep(root: &Root, service: &ServiceName, plan: &Plan) {
+    if let Err(error) = jobs::keep_plan(root, service, plan) {
+        eprintln!("the plan cannot be shown: {error}");
+    }
+}
+
+fn blocked(plan: &Plan) -> Refused {
+    let mut blockers = plan.blockers.iter();
+    let first = blockers.next();
+    let more = match blockers.count() {
+        0 => String::new(),
+        count => format!(" (and {count} more: see `nixarr-migrate plan {}`)", plan.service),
+    };
+    Refused {
+        why: first.map_or_else(String::new, |finding| format!("{}{more}", finding.what)),
+        todo: first
+            .map(|finding| finding.remedy.clone())
+            .filter(|todo| !todo.is_empty()),
+    }
+}
+
+fn look_only(root: &Root, service: &ServiceName, bus: &Bus) -> Result<End, Refused> {
+    let (_, plan) = looked(root, service, bus)?;
+    println!("{plan}");
+    Ok(End {
+        result: Ended::Done,
+        sentence: match plan.blockers.len() {
+            0 => format!("nothing stands in the way of {service}'s migration"),
+            1 => format!("one thing stands in the way of {service}'s migration"),
+            count => format!("{count} things stand in the way of {service}'s migration"),
+        },
+        todo: None,
+        owner: None,
+        snapshot: None,
+        down_ms: None,
+    })
+}
+
+/// A transaction from its beginning to its end.
+fn change(
+    root: &Root,
+    verb: Verb,
+    service: &ServiceName,
+    request: &Request,
+    bus: &Bus,
+    teller: &Teller,
+) -> Result<End, Refused> {
+    let dir = root.join(transaction::DIR);
+    let ready = match verb {
+        Verb::Migrate => migration(root, service, bus)?,
+        Verb::Rollback => rollback::ready(root, &dir, service, request, bus)?,
+        Verb::Shadow | Verb::Promote | Verb::Discard => {
+            return Err(Refused::from("shadows are not built yet".to_owned()));
+        }
+    };
+    let files = Below::open(&dir).map_err(|error| Refused::from(error.to_string()))?;
+    let mut wal = Wal::prepare(files, &ready.transaction, realtime_usec).map_err(|error| Refused {
+        why: error.to_string(),
+        todo: Some(format!("nixarr-migrate resume {service}")),
+    })?;
+    let all = steps(verb, &ready.transaction.options);
+    teller.change(|report| {
+        report.id.clone_from(&ready.transaction.id);
+        report.steps = count(&all);
+        report.remaining_ms = all
+            .first()
+            .and_then(|first| ready.story.remaining_ms(*first, &all));
+    });
+    let mut work = Work::new(root, service, Some(bus), teller);
+    let outcome = run(&ready.transaction, &mut work, &mut wal);
+    Ok(end(
+        root,
+        service,
+        &ready.transaction,
+        &ready.story,
+        &work,
+        outcome,
+    ))
+}
+
+fn count(steps: &[dagger_agent::domain::transaction::Step]) -> u32 {
+    let acting = steps.iter().filter(|step| step.acts(Way::Forward)).count();
+    u32::try_from(acting).unwrap_or(u32::MAX)
+}
+
+fn migration(root: &Root, service: &ServiceName, bus: &Bus) -> Result<Ready, Refused> {
+    let (looked, plan) = looked(root, service, bus)?;
+    if plan.is_blocked() {
+        return Err(blocked(&plan));
+    }
+    let story = looked.migration(root, &plan)?;
+    let identity = &looked.service.identity;
+    let owner = plan.owner.unwrap_or_default();
+    let run_as = RunAs {
+        uid: if identity.uid_explicit {
+            identity.uid
+        } else {
+            owner.uid
+        },
+        gid: if identity.gid_explicit {
+            identity.gid
+        } else {
+            owner.gid
+        },
+    };
+    Ok(ready(
+        service,
+        Verb::Migrate,
+        Options::default(),
+        Some(run_as),
+        story,
+    ))
+}
+
+/// A transaction with a name that is not taken yet.
+pub fn ready(
+    service: &ServiceName,
+    verb: Verb,
+    options: Options,
+    run_as: Option<RunAs>,
+    story: Story,
+) -> Ready {
+    let digits: String = utc(realtime_usec())
+        .chars()
+        .filter_map(|c| match c {
+            ' ' => Some('-'),
+            c if c.is_ascii_digit() => Some(c),
+            _ => None,
+        })
+        .collect();
+    Ready {
+        transaction: Transaction {
+            // The names of a service's snapshots sort by time, and say what for.
+            id: format!("{digits}-{}", verb.word()),
+            service: service.to_string(),
+            verb,
+            options,
+            run_as,
+            plan: serde_json::to_value(&story).unwrap_or_default(),
+        },
+        story,
+    }
+}
+
+/// Finishes or undoes what is open.
+fn go_on(root: &Root, service: &ServiceName, bus: &Bus, teller: &Teller) -> Result<End, Refused> {
+    match open(root, service)? {
+        None => Ok(End {
+            result: Ended::Done,
+            sentence: format!("nothing of {service} was interrupted"),
+            todo: None,
+            owner: None,
+            snapshot: None,
+            down_ms: None,
+        }),
+        Some((progress, wal)) => go_on_with(root, service, Moment::Running, Some(bus), teller, progress, wal),
+    }
+}
+
+/// The transaction of a service that is open, if any.
+pub fn open(root: &Root, service: &ServiceName) -> Result<Option<(Progress, Wal<Below>)>, Refused> {
+    let dir = root.join(transaction::DIR);
+    let files = Below::open(&dir).map_err(|error| Refused::from(error.to_string()))?;
+    match Wal::find(files, service.as_str(), realtime_usec) {
+        Ok(Found::Nothing) => Ok(None),
+        Ok(Found::Open(progress, wal)) => Ok(Some((*progress, wal))),
+        Err(error) => Err(Refused {
+            why: format!("what was interrupted cannot be read: {error}"),
+            todo: Some(format!(
+                "{service} stays as it is; look at that log, and at the snapshots (nixarr-migrate snapshots {service})"
+            )),
+        }),
+    }
+}
+
+/// Goes on with it.
+pub fn go_on_with(
+    root: &Root,
+    service: &ServiceName,
+    moment: Moment,
+    bus: Option<&Bus>,
+    teller: &Teller,
+    progress: Progress,
+    mut wal: Wal<Below>,
+) -> Result<End, Refused> {
+    let transaction = progress.transaction().clone();
+    let story = Story::of(&transaction)?;
+    teller.change(|report| {
+        report.id.clone_from(&transaction.id);
+        report.steps = count(progress.steps());
+    });
+    let mut work = Work::new(root, service, bus, teller);
+    let outcome = resume(progress, moment, &mut work, &mut wal);
+    Ok(end(root, service, &transaction, &story, &work, outcome))
+}
+
+fn end(
+    root: &Root,
+    service: &ServiceName,
+    transaction: &Transaction,
+    story: &Story,
+    work: &Work<'_>,
+    outcome: Outcome,
+) -> End {
+    let verb = transaction.verb;
+    for note in &work.notes {
+        line(note);
+    }
+    let down = work
+        .down
+        .map(|down| u64::try_from(down.as_millis()).unwrap_or(u64::MAX));
+    let away = down.map_or_else(String::new, |ms| {
+        format!(", and was away for {}.{} s", ms / 1000, ms % 1000 / 100)
+    });
+    let kept = |id: &str| Store::new(root).find(service, id).is_ok().then(|| id.to_owned());
+    let mut end = End {
+        result: Ended::Done,
+        sentence: String::new(),
+        todo: None,
+        owner: Some(verb.from()),
+        snapshot: kept(&transaction.id),
+        down_ms: down,
+    };
+    match outcome {
+        Outcome::Committed => {
+            end.owner = Some(verb.to());
+            let unit = story.unit(verb.to());
+            end.sentence = match verb.to() {
+                Side::Container => format!("{service} runs in its container now ({unit}){away}"),
+                Side::Native => format!("{service} is native again ({unit}){away}"),
+            };
+            end.todo = match verb {
+                Verb::Migrate | Verb::Promote => {
+                    Some(format!("the way back: nixarr-migrate rollback {service}"))
+                }
+                Verb::Rollback if transaction.options.data == Data::Restore => end
+                    .snapshot
+                    .as_ref()
+                    .map(|id| format!("what the container wrote is in the snapshot {id}")),
+                _ => None,
+            };
+            tidy(root, service, work);
+        }
+        Outcome::Undone(why) => {
+            end.result = Ended::Undone;
+            end.sentence = format!("{service} is as it was ({}): {why}", story.unit(verb.from()));
+            end.todo.clone_from(&work.todo);
+            end.snapshot = kept(&format!("{}-aside", transaction.id));
+        }
+        Outcome::Later => {
+            end.result = Ended::Later;
+            end.owner = None;
+            end.sentence = format!("{service}: the rest follows when the machine has booted");
+        }
+        Outcome::Stuck { at, failure, because } => {
+            end.result = Ended::Stuck;
+            end.owner = None;
+            let doing = at.map_or_else(String::new, |(step, way)| match way {
+                Way::Forward => format!(" at {}", step.word()),
+                Way::Back => format!(" while {} was undone", step.word()),
+            });
+            let because = because.map_or_else(String::new, |why| format!("; it was undone because {why}"));
+            end.sentence = format!("{service} is half way{doing}, and stays so: {failure}{because}");
+            end.todo = Some(format!("mend that, then: nixarr-migrate resume {service}"));
+        }
+    }
+    end
+}
+
+/// Removes the snapshots that the policy does not keep. What cannot be removed is tried again the next time.
+fn tidy(root: &Root, service: &ServiceName, work: &Work<'_>) {
+    let store = Store::new(root);
+    let progress = tree::Progress::default();
+    let done = store.sweep(service, &[], &progress).and_then(|()| {
+        let (found, _) = store.list(service)?;
+        let held: Vec<_> = found.iter().map(Snapshot::held).collect();
+        let free = rustix::fs::statvfs(store.place()?).map_or(u64::MAX, |stat| stat.f_bavail * stat.f_frsize);
+        for id in choose(&held, &Policy::default(), realtime_usec(), free) {
+            line(&format!("the snapshot {id} is not kept any longer"));
+            store.delete(service, &id, &progress)?;
+        }
+        Ok(())
+    });
+    if let Err(error) = done {
+        line(&format!("old snapshots were not removed: {error}"));
+    }
+}

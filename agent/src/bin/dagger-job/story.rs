@@ -1,0 +1,88 @@
+//! What the steps of one transaction need to know. It stands in the log's first record: after a crash nothing else is asked,
+//! neither the configuration nor systemd.
+
+use dagger_agent::adapter::settings::Edit;
+use dagger_agent::domain::job::Amount;
+use dagger_agent::domain::library::Counts;
+use dagger_agent::domain::snapshot::Label;
+use dagger_agent::domain::transaction::{Progress, Side, Step, Transaction};
+use serde::{Deserialize, Serialize};
+
+/// One of the application's directories.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// What it is: `config`, `data`.
+    pub role: String,
+    /// Where it lies.
+    pub path: String,
+    /// It is part of the snapshot.
+    pub kept: bool,
+}
+
+/// All of it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Story {
+    /// The container's unit.
+    pub container: String,
+    /// The unit that fetches its image.
+    pub pull: String,
+    /// The native unit.
+    pub native: String,
+    /// Whether the old side ran when it was begun: then it runs again when it is undone.
+    pub ran: bool,
+    /// The directories.
+    pub places: Vec<Place>,
+    /// The databases in them.
+    pub databases: Vec<String>,
+    /// What the library held.
+    pub library: Counts,
+    /// Settings that change on the way to the container.
+    pub edits: Vec<Edit>,
+    /// What the snapshot is labelled with.
+    pub label: Label,
+    /// How much the directories hold.
+    pub size: Amount,
+    /// How long the steps take, in ms, as far as that could be told.
+    pub costs: Vec<(Step, u64)>,
+    /// Time between two checks of the new side, in ms.
+    pub every_ms: u64,
+    /// So many good checks in a row are wanted.
+    pub checks: u32,
+    /// So long the new side may take to be well, in ms.
+    pub patience_ms: u64,
+}
+
+impl Story {
+    /// The story of a transaction.
+    pub fn of(transaction: &Transaction) -> Result<Self, String> {
+        serde_json::from_value(transaction.plan.clone())
+            .map_err(|error| format!("the log does not say what the steps need: {error}"))
+    }
+
+    /// The same, of one that is under way.
+    pub fn told(progress: &Progress) -> Result<Self, String> {
+        Self::of(progress.transaction())
+    }
+
+    /// The unit of a side.
+    pub fn unit(&self, side: Side) -> &str {
+        match side {
+            Side::Native => &self.native,
+            Side::Container => &self.container,
+        }
+    }
+
+    /// The directories that a snapshot holds.
+    pub fn kept(&self) -> impl Iterator<Item = &Place> {
+        self.places.iter().filter(|place| place.kept)
+    }
+
+    /// About how long it takes from a step on, in ms; none when nothing is known.
+    pub fn remaining_ms(&self, from: Step, steps: &[Step]) -> Option<u64> {
+        let left = steps.iter().skip_while(|step| **step != from);
+        let cost = |step: &Step| self.costs.iter().find(|(it, _)| it == step).map(|(_, ms)| *ms);
+        let known: Vec<u64> = left.filter_map(cost).collect();
+        (!known.is_empty()).then(|| known.iter().sum())
+    }
+}
