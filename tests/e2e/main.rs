@@ -12,6 +12,7 @@ mod reload;
 mod bus;
 mod client;
 mod native;
+mod migrate;
 mod state;
 mod media;
 mod images;
@@ -35,6 +36,7 @@ fn main() -> std::process::ExitCode {
         bus::STORIES,
         client::STORIES,
         native::STORIES,
+        migrate::STORIES,
         state::STORIES,
         media::STORIES,
         images::STORIES,

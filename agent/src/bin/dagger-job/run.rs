@@ -351,7 +351,7 @@ fn end(
                     .map(|id| format!("what the container wrote is in the snapshot {id}")),
                 _ => None,
             };
-            tidy(root, service, work);
+            tidy(root, service);
         }
         Outcome::Undone(why) => {
             end.result = Ended::Undone;
@@ -380,7 +380,7 @@ fn end(
 }
 
 /// Removes the snapshots that the policy does not keep. What cannot be removed is tried again the next time.
-fn tidy(root: &Root, service: &ServiceName, work: &Work<'_>) {
+fn tidy(root: &Root, service: &ServiceName) {
     let store = Store::new(root);
     let progress = tree::Progress::default();
     let done = store.sweep(service, &[], &progress).and_then(|()| {

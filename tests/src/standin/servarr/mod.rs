@@ -37,7 +37,7 @@ pub struct Application {
     /// The highest schema number of that version.
     pub schema: u32,
     /// What the library table is called.
-    library: &'static str,
+    pub library: &'static str,
     /// Whether `Basic` is rewritten to `Forms` (Radarr 6, Prowlarr 2).
     pub basic_becomes_forms: bool,
 }

@@ -1,0 +1,190 @@
+//! A service moves from its native unit into its container and back, and nothing is lost on the way.
+
+use anyhow::{Context, Result, ensure};
+use dagger_tests::harness::{BOTH, Story, TRIXIE};
+use dagger_tests::rig::{Machine, Spec};
+use dagger_tests::suite::Ground;
+use serde_json::Value;
+use std::time::Duration;
+
+pub const STORIES: &[Story] = &[
+    Story {
+        name: "sonarr_moves_into_its_container_and_back_and_no_row_is_lost",
+        on: BOTH,
+        run: there_and_back,
+    },
+    Story {
+        name: "a_container_that_dies_in_its_probation_is_undone",
+        on: TRIXIE,
+        run: dies,
+    },
+    Story {
+        name: "jellyfin_17900_a_library_that_is_emptied_is_put_back",
+        on: TRIXIE,
+        run: emptied,
+    },
+];
+
+/// The stand-in keeps its library below this.
+pub const TOML: &str = "[suite]\nmedia = \"/media\"\nstate = \"/var/lib/nixarr\"\nprobation = \"4s\"\n[services.sonarr]\ninterval = \"1s\"\n";
+/// The stand-in as a native service of nixarr's kind: its own user, a media group, its state where nixarr has it.
+pub const UNIT: &str = "[Unit]\nDescription=Sonarr\nAfter=network.target\n[Service]\nUser=sonarr\nGroup=media\nUMask=0002\nExecStart=/usr/local/bin/standin sonarr -nobrowser -data=/var/lib/nixarr/sonarr\nEnvironment=STANDIN_IMAGE=native STANDIN_WRITE_INTERVAL=20ms\nRestart=on-failure\n[Install]\nWantedBy=multi-user.target\n";
+pub const NATIVE: &str = "sonarr.service";
+pub const OURS: &str = "dagger-sonarr.service";
+const STATE: &str = "/var/lib/nixarr/sonarr";
+const MINUTE: Duration = Duration::from_mins(1);
+
+/// A machine on which Sonarr runs natively, beside the suite that is to take it over.
+pub fn native(ground: &Ground, name: &str, toml: &str) -> Result<Spec> {
+    Ok(ground
+        .installed(name)?
+        .file("/etc/dagger/dagger.toml", toml)
+        .file("/usr/lib/systemd/system/sonarr.service", UNIT)
+        .file("/etc/sysusers.d/sonarr.conf", "g media 169\nu sonarr 274:169 - /var/lib/nixarr/sonarr\n")
+        .file("/etc/tmpfiles.d/sonarr.conf", "d /var/lib/nixarr 0755 root root\nd /var/lib/nixarr/sonarr 0700 sonarr media\nd /media/library 0775 root media\n")
+        .file("/etc/systemd/system-preset/50-sonarr.preset", "enable sonarr.service\n")
+        .file("/media/library/a.mkv", "film"))
+}
+
+/// Boots it, and waits until it has written something.
+pub fn boot(spec: Spec) -> Result<Machine> {
+    let machine = Machine::boot(spec)?;
+    machine.ok("systemctl start sonarr.service")?;
+    machine.wait_health("sonarr", "healthy", MINUTE)?;
+    ensure!(
+        runs(&machine)? == (true, false),
+        "Sonarr does not run natively at first"
+    );
+    Ok(machine)
+}
+
+/// Whether the native unit runs, and the container.
+pub fn runs(machine: &Machine) -> Result<(bool, bool)> {
+    let active = |unit| Ok::<_, anyhow::Error>(machine.unit(unit, "ActiveState")? == "active");
+    Ok((active(NATIVE)?, active(OURS)?))
+}
+
+/// Rows that the stand-in has written, none lost, changed or doubled; and that no two ever wrote at once.
+pub fn rows(machine: &Machine) -> Result<u64> {
+    let said = machine.ok(&format!("standin verify {STATE}"))?;
+    ensure!(said.contains(" overlaps=0 ok"), "{said}");
+    let rows = said
+        .split_once("rows=")
+        .and_then(|(_, rest)| rest.split(' ').next());
+    rows.and_then(|rows| rows.parse().ok()).context(said.clone())
+}
+
+/// The last job's own words.
+pub fn job(machine: &Machine) -> Result<Value> {
+    let text = machine.ok("cat /run/dagger/job/sonarr.progress")?;
+    serde_json::from_str(&text).context(text)
+}
+
+fn end<'a>(job: &'a Value, what: &str) -> &'a str {
+    job.pointer(&format!("/end/{what}"))
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+}
+
+/// Everything about the files that an application does not write by itself.
+fn owners(machine: &Machine) -> Result<String> {
+    machine.ok(&format!("cd {STATE} && find . -not -name '*.db-*' -not -name '*.pid' -not -path './logs*' -printf '%p %U:%G %m\\n' | sort"))
+}
+
+fn there_and_back(ground: &Ground) -> Result<()> {
+    let mut machine = boot(native(ground, "there-and-back", TOML)?)?;
+    let (before, owned) = (rows(&machine)?, owners(&machine)?);
+    machine.ok("systemctl start dagger-migrate@sonarr.service")?;
+    let told = job(&machine)?;
+    ensure!(
+        end(&told, "result") == "done" && end(&told, "owner") == "container",
+        "{told}"
+    );
+    ensure!(
+        runs(&machine)? == (false, true),
+        "after the migration: {:?}\n{}",
+        runs(&machine)?,
+        machine.account_of("sonarr")
+    );
+    machine.wait_health("sonarr", "healthy", MINUTE)?;
+    let moved = rows(&machine)?;
+    ensure!(
+        moved > before,
+        "{moved} rows after the migration, {before} before"
+    );
+    ensure!(
+        owners(&machine)? == owned,
+        "{owned}\nbecame\n{}",
+        owners(&machine)?
+    );
+    let marker = machine.ok("cat /var/lib/dagger/owner/sonarr")?;
+    ensure!(marker == "DAGGER_UID=274\nDAGGER_GID=169\n", "{marker}");
+    // Asked for again it says that nothing is left to do.
+    let again = machine.sh("systemctl start dagger-migrate@sonarr.service")?;
+    ensure!(!again.good(), "a second migration succeeded");
+    ensure!(end(&job(&machine)?, "result") == "refused", "{}", job(&machine)?);
+
+    machine.power_cut()?;
+    machine.power_on()?;
+    machine.wait_health("sonarr", "healthy", MINUTE)?;
+    ensure!(
+        runs(&machine)? == (false, true),
+        "after a power cut: {:?}",
+        runs(&machine)?
+    );
+    let late = rows(&machine)?;
+    machine.ok("systemctl start dagger-rollback@sonarr.service")?;
+    ensure!(end(&job(&machine)?, "owner") == "native", "{}", job(&machine)?);
+    ensure!(
+        runs(&machine)? == (true, false),
+        "after the way back: {:?}",
+        runs(&machine)?
+    );
+    machine.wait_health("sonarr", "healthy", MINUTE)?;
+    let back = rows(&machine)?;
+    ensure!(back > late && late > moved, "{moved}, {late}, {back} rows");
+    ensure!(
+        owners(&machine)? == owned,
+        "{owned}\nbecame\n{}",
+        owners(&machine)?
+    );
+    Ok(())
+}
+
+fn dies(ground: &Ground) -> Result<()> {
+    let spec = native(ground, "dies", TOML)?;
+    let machine = boot(spec)?;
+    let before = rows(&machine)?;
+    // The container is well at first, and is killed a moment later.
+    machine.ok("systemd-run --unit=killer sh -c 'until systemctl is-active -q dagger-sonarr.service; do sleep 0.1; done; sleep 1; systemctl kill --kill-whom=all -s KILL dagger-sonarr.service'")?;
+    let failed = machine.sh("systemctl start dagger-migrate@sonarr.service")?;
+    ensure!(!failed.good(), "it succeeded");
+    let told = job(&machine)?;
+    ensure!(end(&told, "result") == "undone", "{told}");
+    ensure!(end(&told, "sentence").contains("dagger-sonarr.service"), "{told}");
+    ensure!(runs(&machine)? == (true, false), "{:?}", runs(&machine)?);
+    machine.wait_health("sonarr", "healthy", MINUTE)?;
+    ensure!(rows(&machine)? >= before, "rows were lost");
+    machine.ok("! test -e /var/lib/dagger/owner/sonarr && ! test -e /var/lib/dagger/hold/sonarr")?;
+    Ok(())
+}
+
+/// Within seconds of its start in the container the application takes its library for deleted, without an error.
+fn emptied(ground: &Ground) -> Result<()> {
+    let machine = boot(native(ground, "emptied", TOML)?)?;
+    let before = rows(&machine)?;
+    machine.ok("systemd-run --unit=emptier sh -c 'until systemctl is-active -q dagger-sonarr.service; do sleep 0.1; done; standin empty /var/lib/nixarr/sonarr'")?;
+    let failed = machine.sh("systemctl start dagger-migrate@sonarr.service")?;
+    ensure!(!failed.good(), "it succeeded: {}", job(&machine)?);
+    let told = job(&machine)?;
+    ensure!(end(&told, "result") == "undone", "{told}");
+    ensure!(
+        end(&told, "sentence").contains("0 of 50 series are left"),
+        "{told}"
+    );
+    ensure!(runs(&machine)? == (true, false), "{:?}", runs(&machine)?);
+    ensure!(rows(&machine)? >= before, "rows were lost");
+    let left = machine.ok(&format!("standin empty {STATE}"))?;
+    ensure!(left.starts_with("50 rows"), "of 50 series were put back: {left}");
+    Ok(())
+}
