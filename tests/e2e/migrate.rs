@@ -26,7 +26,7 @@ pub const STORIES: &[Story] = &[
 ];
 
 /// The stand-in keeps its library below this.
-pub const TOML: &str = "[suite]\nmedia = \"/media\"\nstate = \"/var/lib/nixarr\"\nprobation = \"4s\"\n[services.sonarr]\ninterval = \"1s\"\n";
+pub const TOML: &str = "[suite]\nmedia = \"/media\"\nstate = \"/var/lib/nixarr\"\nprobation = \"4s\"\n[services.sonarr]\nhealth = { interval = \"1s\" }\n";
 /// The stand-in as a native service of nixarr's kind: its own user, a media group, its state where nixarr has it.
 pub const UNIT: &str = "[Unit]\nDescription=Sonarr\nAfter=network.target\n[Service]\nUser=sonarr\nGroup=media\nUMask=0002\nExecStart=/usr/local/bin/standin sonarr -nobrowser -data=/var/lib/nixarr/sonarr\nEnvironment=STANDIN_IMAGE=native STANDIN_WRITE_INTERVAL=20ms\nRestart=on-failure\n[Install]\nWantedBy=multi-user.target\n";
 pub const NATIVE: &str = "sonarr.service";

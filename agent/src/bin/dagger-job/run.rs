@@ -45,6 +45,10 @@ impl From<String> for Refused {
 /// Does a task on a service.
 pub fn job(root: &Root, task: Task, service: &ServiceName) -> Ended {
     let request = jobs::asked(root, service);
+    if task == Task::Resume && matches!(request, Ok(None)) && !is_open(root, service) {
+        // After each job systemd asks whether something was left; what that said about itself is to stay.
+        return Ended::Done;
+    }
     let teller = Teller::new(root, service, begun(root, task, service, request.as_ref().ok()));
     let end = request
         .map_err(|error| Refused::from(error.to_string()))
@@ -267,6 +271,12 @@ fn go_on(root: &Root, service: &ServiceName, bus: &Bus, teller: &Teller) -> Resu
         }),
         Some((progress, wal)) => go_on_with(root, service, Moment::Running, Some(bus), teller, progress, wal),
     }
+}
+
+/// Whether there is anything to finish or undo.
+pub fn is_open(root: &Root, service: &ServiceName) -> bool {
+    let log = format!("{}/{}/{service}/log", transaction::DIR, transaction::TRANSACTIONS);
+    root.join(log).exists()
 }
 
 /// The transaction of a service that is open, if any.
