@@ -5,12 +5,15 @@
 //! | `<service>.request` | agent | [`Request`], taken away by the job that reads it |
 //! | `<service>.progress` | job | [`Report`], replaced as a whole |
 //! | `<service>.plan` | job | [`Plan`](crate::domain::plan::Plan) of the last look |
+//! | `number` | agent | the last number that a job got, so that an agent after this one gives out others |
 //! | `<service>.pull` | job | nothing: while it is there the image may be fetched although the native unit owns the service |
 
 use std::io;
 use std::path::PathBuf;
 
 use dagger_suite::names::{JOB_DIR, Root, ServiceName};
+use rustix::io::Errno;
+use rustix::process::{Pid, test_kill_process};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -20,6 +23,10 @@ use crate::domain::plan::Plan;
 
 /// No file of a job comes near it.
 const MAX: usize = 4 << 20;
+/// More files than these are not looked at: there is a handful for each service.
+const MOST: usize = 100_000;
+/// See [`last_number`].
+const NUMBER: &str = "/run/dagger/job/number";
 
 /// A job's file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +102,56 @@ pub fn tell(root: &Root, service: &ServiceName, report: &Report) -> Result<(), J
 /// What a service's last job said.
 pub fn told(root: &Root, service: &ServiceName) -> Result<Option<Report>, JobError> {
     read(root, service, "progress")
+}
+
+/// What every service's last job said. A report that cannot be read is told to `unreadable`, and left out.
+pub fn all(root: &Root, mut unreadable: impl FnMut(&JobError)) -> Vec<Report> {
+    let dir = root.join(JOB_DIR);
+    let names = match disk::open_dir(&dir) {
+        Ok(None) => Vec::new(),
+        Ok(Some(open)) => disk::names(&open, MOST).unwrap_or_default(),
+        Err(error) => {
+            unreadable(&error.into());
+            Vec::new()
+        }
+    };
+    let mut reports = Vec::new();
+    for name in names {
+        let service = name.to_str().and_then(|name| name.strip_suffix(".progress"));
+        let Some(Ok(service)) = service.map(ServiceName::parse) else {
+            continue;
+        };
+        match told(root, &service) {
+            Ok(report) => reports.extend(report),
+            Err(error) => unreadable(&error),
+        }
+    }
+    reports
+}
+
+/// Whether a process is there.
+pub fn is_alive(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    // One that may not be signalled is there.
+    pid.is_some_and(|pid| test_kill_process(pid) != Err(Errno::SRCH))
+}
+
+/// The last number that a job got; 0: none.
+pub fn last_number(root: &Root) -> u64 {
+    let text = disk::read(&root.join(NUMBER), 64).ok().flatten();
+    text.and_then(|text| String::from_utf8(text).ok()?.trim().parse().ok())
+        .unwrap_or_default()
+}
+
+/// Remembers the last number that a job got.
+pub fn keep_number(root: &Root, number: u64) -> Result<(), JobError> {
+    disk::write_as(
+        &root.join(NUMBER),
+        number.to_string().as_bytes(),
+        Over::Replace,
+        0o600,
+    )?;
+    Ok(())
 }
 
 /// Keeps a plan.

@@ -30,6 +30,8 @@ pub mod owner;
 
 pub mod jobs;
 
+pub mod job_watch;
+
 pub mod transaction;
 
 pub mod image;

@@ -3,6 +3,7 @@
 //! Nothing is polled: after [`Systemd::watch`] systemd says itself what happens to units, and when it has read its own
 //! configuration again. The loop that owns the state never waits for a call: signals and answers reach it as [`News`].
 
+mod jobs;
 mod listen;
 
 use std::collections::HashMap;

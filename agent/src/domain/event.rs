@@ -195,6 +195,33 @@ pub const CONFLICT_ENDED: Event = Event {
     sentence: "Conflict over: {DAGGER_DETAIL}",
 };
 
+/// Fields of jobs. `DAGGER_JOB` is what is done: `migrate`.
+const OF_JOB: &[&str] = &["DAGGER_SERVICE", "DAGGER_JOB", "DAGGER_DETAIL", "DAGGER_UNIT"];
+
+/// A job is at work on a service.
+pub const JOB_BEGAN: Event = Event {
+    id: "46b1db1395394748ae1e68bd13e5e605",
+    priority: Priority::Notice,
+    fields: OF_JOB,
+    sentence: "{DAGGER_SERVICE}: {DAGGER_JOB} has begun: {DAGGER_DETAIL}",
+};
+
+/// It has ended as it was asked for.
+pub const JOB_DONE: Event = Event {
+    id: "fc39bf4aa82440f78ad391f29cd7fa5b",
+    priority: Priority::Notice,
+    fields: OF_JOB,
+    sentence: "{DAGGER_SERVICE}: {DAGGER_JOB} is done: {DAGGER_DETAIL}",
+};
+
+/// It has ended in another way.
+pub const JOB_FAILED: Event = Event {
+    id: "f883f4b690834e87bf74d82847ae9b54",
+    priority: Priority::Warning,
+    fields: OF_JOB,
+    sentence: "{DAGGER_SERVICE}: {DAGGER_JOB} was not done: {DAGGER_DETAIL}",
+};
+
 /// Somebody asked for something that polkit does not allow.
 pub const DENIED: Event = Event {
     id: "816df87055a2457886c6fbcdae43275f",
@@ -220,7 +247,7 @@ pub const CONFIGURATION_INVALID: Event = Event {
 };
 
 /// Every row, with its name for programs.
-pub const NAMES: [(&str, &Event); 20] = [
+pub const NAMES: [(&str, &Event); 23] = [
     ("inactive", &INACTIVE),
     ("healthy", &HEALTHY),
     ("unknown", &UNKNOWN),
@@ -238,6 +265,9 @@ pub const NAMES: [(&str, &Event); 20] = [
     ("resumed", &RESUMED),
     ("conflict-began", &CONFLICT_BEGAN),
     ("conflict-ended", &CONFLICT_ENDED),
+    ("job-began", &JOB_BEGAN),
+    ("job-done", &JOB_DONE),
+    ("job-failed", &JOB_FAILED),
     ("denied", &DENIED),
     ("configuration-loaded", &CONFIGURATION_LOADED),
     ("configuration-invalid", &CONFIGURATION_INVALID),

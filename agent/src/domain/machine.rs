@@ -71,6 +71,8 @@ pub enum Happened {
     Pause(Duration),
     /// The pause is over.
     Resume,
+    /// A job is at work on it, and stops and starts it (`true`); or not any more.
+    Taken(bool),
     /// Time has passed.
     Tick,
 }
@@ -129,6 +131,9 @@ pub struct Machine {
     phase: Phase,
     /// It is our own unit.
     ours: bool,
+    /// A job is at work on it: nothing is done about it meanwhile.
+    #[serde(default)]
+    taken: bool,
 }
 
 impl Default for Machine {
@@ -144,6 +149,7 @@ impl Default for Machine {
             run: Duration::ZERO,
             phase: Phase::Stopped,
             ours: true,
+            taken: false,
         }
     }
 }
@@ -210,6 +216,11 @@ impl Machine {
         self.pause
     }
 
+    /// Whether a job is at work on it.
+    pub fn is_taken(&self) -> bool {
+        self.taken
+    }
+
     /// What the application says of itself.
     pub fn problems(&self) -> &[String] {
         &self.problems
@@ -265,6 +276,10 @@ impl Machine {
                 next.climb(policy, &Input::Suspend, now, &mut effects);
             }
             Happened::Resume => next.pause = None,
+            Happened::Taken(taken) => {
+                next.taken = *taken;
+                next.climb(policy, &Input::Suspend, now, &mut effects);
+            }
             Happened::Tick => next.tick(policy, now, &mut effects),
         }
         next.watch(policy, happened, now, &mut effects);
@@ -351,7 +366,7 @@ impl Machine {
 
     fn climb(&mut self, policy: &Policy, input: &Input, now: Duration, effects: &mut Vec<Effect>) {
         let policy = recovery::Policy {
-            automatic: policy.recovery.automatic && self.ours && self.pause.is_none(),
+            automatic: policy.recovery.automatic && self.ours && self.pause.is_none() && !self.taken,
             ..policy.recovery
         };
         let (recovery, actions) = recovery::step(&policy, &self.recovery, input, now);
@@ -370,7 +385,7 @@ impl Machine {
             return;
         }
         let waits = matches!(self.recovery.stage, Stage::Waiting { .. });
-        if self.pause.is_some() || waits {
+        if self.pause.is_some() || self.taken || waits {
             return self.disarm(effects);
         }
         let good = matches!(happened, Happened::Observed { observation, .. } if observation.is_good());

@@ -47,3 +47,5 @@ pub mod library;
 pub mod plan;
 
 pub mod job;
+
+pub mod follow;

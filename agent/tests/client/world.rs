@@ -288,6 +288,7 @@ fn answer(ask: Ask, views: Vec<ServiceView>, busy: &mut u32) {
                 other => Err(BusError::Failed(format!("not what was asked: {other:?}"))),
             });
         }
+        other => other.refuse(BusError::Failed("not in this world".into())),
     }
 }
 
@@ -419,6 +420,8 @@ pub fn service(name: &str, health: Health) -> ServiceView {
         conflicts: Vec::new(),
         paused_until: 0,
         recoveries: 0,
+        work: String::new(),
+        interrupted: false,
     }
 }
 

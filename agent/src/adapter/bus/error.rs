@@ -17,6 +17,10 @@ pub enum BusError {
     NotAuthorized(String),
     /// polkit wants a password, and the caller did not allow to ask for it.
     InteractiveAuthorizationRequired(String),
+    /// A job is at work on this service already; the text says which.
+    Busy(String),
+    /// There is nothing of the kind: a job that is over cannot be cancelled.
+    NothingToDo(String),
     /// An argument is out of bounds.
     InvalidArgument(String),
     /// Anything else.

@@ -1,9 +1,14 @@
 //! `org.nixarr.Dagger1.Manager`: the suite as a whole.
 
-use tokio::sync::{mpsc, watch};
-use zbus::{Connection, OwnedObjectPath, interface, message::Header};
+use std::collections::HashMap;
 
-use super::{Ask, BusError, Checked, ConflictView, ManagerView, Request, ask};
+use dagger_suite::names::ServiceName;
+use tokio::sync::{mpsc, watch};
+use zbus::{Connection, OwnedObjectPath, OwnedVariant, interface, message::Header};
+
+use super::authorize::{Deed, authorize};
+use super::{Ask, BusError, Checked, ConflictView, ManagerView, Request, SnapshotView, ask, job};
+use crate::domain::job::Task;
 
 /// The object at `/org/nixarr/Dagger1`.
 #[derive(Debug)]
@@ -17,6 +22,62 @@ impl Manager {
     pub fn new(view: watch::Receiver<ManagerView>, queue: mpsc::Sender<Request>) -> Self {
         Self { view, queue }
     }
+
+    /// Begins a task on one service, where polkit lets the caller.
+    async fn begin(
+        &self,
+        connection: &Connection,
+        header: &Header<'_>,
+        task: Task,
+        service: String,
+        options: HashMap<String, OwnedVariant>,
+    ) -> Result<OwnedObjectPath, BusError> {
+        let name = ServiceName::parse(&service).map_err(BusError::NoSuchService)?;
+        let request = job::request(task, options)?;
+        ask(&self.queue, connection, header, |answer| {
+            Ask::Ready(task, service.clone(), answer)
+        })
+        .await?;
+        let deed = Deed {
+            action: &job::action(task),
+            service: &service,
+            unit: &name.unit(),
+        };
+        authorize(connection, header, deed).await?;
+        let number = ask(&self.queue, connection, header, |answer| {
+            Ask::Begin(task, service, request, answer)
+        })
+        .await?;
+        object(number)
+    }
+
+    /// The same on the whole suite: polkit is asked about each service before anything is begun.
+    async fn begin_all(
+        &self,
+        connection: &Connection,
+        header: &Header<'_>,
+        task: Task,
+    ) -> Result<OwnedObjectPath, BusError> {
+        let order = ask(&self.queue, connection, header, |answer| Ask::Order(task, answer)).await?;
+        for service in &order {
+            let name = ServiceName::parse(service).map_err(BusError::NoSuchService)?;
+            let deed = Deed {
+                action: &job::action(task),
+                service,
+                unit: &name.unit(),
+            };
+            authorize(connection, header, deed).await?;
+        }
+        let number = ask(&self.queue, connection, header, |answer| {
+            Ask::BeginAll(task, order, answer)
+        })
+        .await?;
+        object(number)
+    }
+}
+
+fn object(number: u64) -> Result<OwnedObjectPath, BusError> {
+    OwnedObjectPath::try_from(job::path(number)).map_err(|error| BusError::Failed(error.to_string()))
 }
 
 #[interface(
@@ -70,6 +131,144 @@ impl Manager {
         #[zbus(header)] header: Header<'_>,
     ) -> Result<Vec<ConflictView>, BusError> {
         ask(&self.queue, connection, &header, Ask::Conflicts).await
+    }
+
+    /// Has a job look at a service and say what a migration would do; it changes nothing. Plan() of the job has what it
+    /// found. The look reads the service's databases, so it asks polkit for org.nixarr.dagger1.plan.
+    /// Errors of this and the following: org.nixarr.Dagger1.Error.NotAuthorized, .InteractiveAuthorizationRequired, .Busy when
+    /// a job is at work on the service (it says which), .NoSuchService, .InvalidArgument, .Throttled, .Failed.
+    #[zbus(out_args("job"), proxy(allow_interactive_auth))]
+    async fn plan(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+        service: String,
+    ) -> Result<OwnedObjectPath, BusError> {
+        self.begin(connection, &header, Task::Plan, service, HashMap::new())
+            .await
+    }
+
+    /// Moves a service from its native unit into its container, and returns the job. All of it happens or nothing: whatever
+    /// fails on the way is undone, and the native unit runs as before. There are no options yet.
+    /// Asks polkit for org.nixarr.dagger1.migrate.
+    #[zbus(out_args("job"), proxy(allow_interactive_auth))]
+    async fn migrate(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+        service: String,
+        options: HashMap<String, OwnedVariant>,
+    ) -> Result<OwnedObjectPath, BusError> {
+        self.begin(connection, &header, Task::Migrate, service, options)
+            .await
+    }
+
+    /// Moves a service from its container back to its native unit, and returns the job. Options: "data" (s): "keep", what the
+    /// container has written goes back, too, which is what happens without it; or "restore", the data becomes what it was
+    /// before the migration, and what the container wrote is kept as a snapshot. "snapshot" (s): with "restore", the id of
+    /// another snapshot. Asks polkit for org.nixarr.dagger1.rollback.
+    #[zbus(out_args("job"), proxy(allow_interactive_auth))]
+    async fn rollback(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+        service: String,
+        options: HashMap<String, OwnedVariant>,
+    ) -> Result<OwnedObjectPath, BusError> {
+        self.begin(connection, &header, Task::Rollback, service, options)
+            .await
+    }
+
+    /// Finishes or undoes what was interrupted with a service, and returns the job. Where nothing was it is done at once.
+    /// Asks polkit for org.nixarr.dagger1.resume.
+    #[zbus(out_args("job"), proxy(allow_interactive_auth))]
+    async fn resume(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+        service: String,
+    ) -> Result<OwnedObjectPath, BusError> {
+        self.begin(connection, &header, Task::Resume, service, HashMap::new())
+            .await
+    }
+
+    /// Runs a service's container on a copy of its data, beside the native unit, so that somebody can look at it; returns the
+    /// job. Asks polkit for org.nixarr.dagger1.shadow.
+    #[zbus(out_args("job"), proxy(allow_interactive_auth))]
+    async fn shadow(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+        service: String,
+    ) -> Result<OwnedObjectPath, BusError> {
+        self.begin(connection, &header, Task::Shadow, service, HashMap::new())
+            .await
+    }
+
+    /// Ends the shadow of a service and migrates it; returns the job. Asks polkit for org.nixarr.dagger1.promote.
+    #[zbus(out_args("job"), proxy(allow_interactive_auth))]
+    async fn promote(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+        service: String,
+    ) -> Result<OwnedObjectPath, BusError> {
+        self.begin(connection, &header, Task::Promote, service, HashMap::new())
+            .await
+    }
+
+    /// Ends the shadow of a service and removes its copy; returns the job. Asks polkit for org.nixarr.dagger1.discard.
+    #[zbus(out_args("job"), proxy(allow_interactive_auth))]
+    async fn discard(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+        service: String,
+    ) -> Result<OwnedObjectPath, BusError> {
+        self.begin(connection, &header, Task::Discard, service, HashMap::new())
+            .await
+    }
+
+    /// Migrates every service that has a native unit and is not in its container yet, one after the other, what others want
+    /// first, and returns one job for all. It stops at the first that fails; a second call goes on with what is not done.
+    /// Asks polkit for org.nixarr.dagger1.migrate of each service before it begins with the first.
+    #[zbus(out_args("job"), proxy(allow_interactive_auth))]
+    async fn migrate_all(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<OwnedObjectPath, BusError> {
+        self.begin_all(connection, &header, Task::Migrate).await
+    }
+
+    /// The way back for every service that is in its container and has a native unit, with their data, as MigrateAll().
+    /// Asks polkit for org.nixarr.dagger1.rollback of each service before it begins with the first.
+    #[zbus(out_args("job"), proxy(allow_interactive_auth))]
+    async fn rollback_all(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<OwnedObjectPath, BusError> {
+        self.begin_all(connection, &header, Task::Rollback).await
+    }
+
+    /// The snapshots of a service, of all services for an empty name; one dictionary each, every service's oldest first.
+    /// Always there: Service, Id, When (microseconds of CLOCK_REALTIME), Why ("migrate", "rollback"), Files, Bytes, Pinned.
+    /// Where it is known: Version (of the application that wrote it), Digest (of the image that ran on it), Problem (its label
+    /// cannot be read). Only labels are read.
+    /// Errors: org.nixarr.Dagger1.Error.NoSuchService, .Throttled.
+    #[zbus(out_args("snapshots"))]
+    async fn snapshots(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+        service: String,
+    ) -> Result<Vec<SnapshotView>, BusError> {
+        let service = Some(service).filter(|name| !name.is_empty());
+        ask(&self.queue, connection, &header, |answer| {
+            Ask::Snapshots(service, answer)
+        })
+        .await
     }
 
     /// Version of the agent.

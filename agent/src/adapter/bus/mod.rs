@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `/org/nixarr/Dagger1` | [`manager`] `org.nixarr.Dagger1.Manager`, `org.freedesktop.DBus.ObjectManager` |
 //! | `/org/nixarr/Dagger1/service/<service>` | [`service`] `org.nixarr.Dagger1.Service` |
+//! | `/org/nixarr/Dagger1/job/<n>` | [`job`] `org.nixarr.Dagger1.Job` |
 //!
 //! An object holds two things: the end of a `watch` channel with what was last published (getters read it and never
 //! wait), and the beginning of the one queue of [`Request`]s (methods put their question there and await the answer).
@@ -16,13 +17,24 @@ use zbus::Connection;
 use zbus::fdo::DBusProxy;
 use zbus::message::Header;
 
+use crate::domain::job as job_of;
+use crate::domain::job::Task;
+
 pub mod error;
 
 pub mod view;
 
+pub mod job_view;
+
 pub mod conflict;
 
+pub mod snapshots;
+
+pub mod authorize;
+
 pub mod service;
+
+pub mod job;
 
 pub mod manager;
 
@@ -30,14 +42,20 @@ pub mod client;
 
 pub use conflict::ConflictView;
 pub use error::BusError;
+pub use job::{JobObject, JobObjectProxy as JobProxy};
+pub use job_view::JobView;
 pub use manager::{Manager, ManagerProxy};
 pub use service::{ServiceObject, ServiceObjectProxy as ServiceProxy};
+pub use snapshots::SnapshotView;
 pub use view::{ManagerView, Owner, ServiceView};
 
 /// Name of the manager's interface.
 pub const MANAGER_INTERFACE: &str = "org.nixarr.Dagger1.Manager";
 /// Name of a service's interface.
 pub const SERVICE_INTERFACE: &str = "org.nixarr.Dagger1.Service";
+
+/// Name of a job's interface.
+pub const JOB_INTERFACE: &str = "org.nixarr.Dagger1.Job";
 
 /// How many requests may wait for the agent's loop; more are told to come back later.
 pub const QUEUE: usize = 64;
@@ -77,6 +95,49 @@ pub enum Ask {
     Why(String, Answer<Told>),
     /// What stands in the way of the suite, by a look at this moment.
     Conflicts(Answer<Vec<ConflictView>>),
+    /// Whether this task could be begun now: nobody is asked for a password for what would be refused anyway.
+    Ready(Task, String, Answer<()>),
+    /// Begin a task on a service; the answer is the job's number. The caller has been authorized.
+    Begin(Task, String, job_of::Request, Answer<u64>),
+    /// The services that a task on the whole suite is about, in their order.
+    Order(Task, Answer<Vec<String>>),
+    /// Begin a task on these services, one after the other. The caller has been authorized.
+    BeginAll(Task, Vec<String>, Answer<u64>),
+    /// Stop a job. The caller has been authorized.
+    Cancel(u64, Answer<()>),
+    /// The plan of a job, as JSON.
+    PlanOf(u64, Answer<String>),
+    /// The snapshots of a service; of all services without a name.
+    Snapshots(Option<String>, Answer<Vec<SnapshotView>>),
+}
+
+impl Ask {
+    /// Whether polkit has been asked about it already: how often it may be asked was counted then.
+    pub fn is_authorized(&self) -> bool {
+        matches!(self, Self::Begin(..) | Self::BeginAll(..) | Self::Cancel(..))
+    }
+
+    /// Answers with an error. A caller that has gone meanwhile is not missed.
+    pub fn refuse(self, error: BusError) {
+        fn no<T>(answer: Answer<T>, error: BusError) {
+            let _ = answer.send(Err(error));
+        }
+        match self {
+            Self::Check(_, answer) => no(answer, error),
+            Self::Reload(answer)
+            | Self::Admit(answer)
+            | Self::Pause(_, _, answer)
+            | Self::Resume(_, answer)
+            | Self::Ready(_, _, answer)
+            | Self::Cancel(_, answer) => no(answer, error),
+            Self::Why(_, answer) => no(answer, error),
+            Self::Conflicts(answer) => no(answer, error),
+            Self::Begin(_, _, _, answer) | Self::BeginAll(_, _, answer) => no(answer, error),
+            Self::Order(_, answer) => no(answer, error),
+            Self::PlanOf(_, answer) => no(answer, error),
+            Self::Snapshots(_, answer) => no(answer, error),
+        }
+    }
 }
 
 /// The way back to the caller.

@@ -6,9 +6,9 @@ use tokio::sync::{mpsc, watch};
 use zbus::object_server::SignalEmitter;
 use zbus::{Connection, interface, message::Header};
 
+use super::authorize::{Deed, authorize};
 use super::{Ask, BusError, Event, Request, ServiceView, Told, ask};
-use crate::adapter::{journal, past, polkit};
-use crate::domain::event;
+use crate::adapter::past;
 
 /// The longest pause that is not one without an end.
 const PAUSE_MAX: Duration = Duration::from_hours(24 * 30);
@@ -30,7 +30,7 @@ impl ServiceObject {
         Self { view, queue }
     }
 
-    /// Whether polkit lets the caller do this to the service. A denial is a line in the journal; floods are throttled first.
+    /// Whether polkit lets the caller do this to the service. Floods are throttled first.
     async fn authorize(
         &self,
         connection: &Connection,
@@ -42,20 +42,13 @@ impl ServiceObject {
             let view = self.view.borrow();
             (view.name.clone(), view.unit.clone())
         };
-        let details = [("service", name.as_str()), ("unit", unit.as_str())];
-        let Err(refusal) = polkit::check(connection, header, action, &details).await else {
-            return Ok(name);
+        let deed = Deed {
+            action,
+            service: &name,
+            unit: &unit,
         };
-        let caller = header.sender().map(ToString::to_string).unwrap_or_default();
-        let detail = format!("{action} for {name}, asked by {caller}: {refusal}");
-        journal::tell(
-            &event::DENIED,
-            &[("DAGGER_SERVICE", &name), ("DAGGER_DETAIL", &detail)],
-        );
-        Err(match refusal {
-            polkit::Refusal::Denied(_) => BusError::NotAuthorized(refusal.to_string()),
-            polkit::Refusal::Interactive => BusError::InteractiveAuthorizationRequired(refusal.to_string()),
-        })
+        authorize(connection, header, deed).await?;
+        Ok(name)
     }
 }
 
@@ -316,5 +309,18 @@ impl ServiceObject {
     #[zbus(property)]
     fn recoveries(&self) -> u32 {
         self.view.borrow().recoveries
+    }
+
+    /// What a job is doing to it, in words: "being migrated: step stop"; empty: none is at work on it. The agent does nothing
+    /// about the service meanwhile.
+    #[zbus(property)]
+    fn work(&self) -> String {
+        self.view.borrow().work.clone()
+    }
+
+    /// Something was begun with it and neither finished nor undone, and no job is at work on that: Resume() of the manager.
+    #[zbus(property)]
+    fn interrupted(&self) -> bool {
+        self.view.borrow().interrupted
     }
 }

@@ -75,11 +75,13 @@ pub struct ServiceView {
     pub conflicts: Vec<String>,
     pub paused_until: u64,
     pub recoveries: u32,
+    pub work: String,
+    pub interrupted: bool,
 }
 
 impl ServiceView {
     /// All properties by their names on the bus.
-    pub fn properties(&self) -> [(&'static str, Variant<'_>); 22] {
+    pub fn properties(&self) -> [(&'static str, Variant<'_>); 24] {
         [
             ("Name", Variant::from(self.name.as_str())),
             ("Kind", Variant::from(self.kind.as_str())),
@@ -103,6 +105,8 @@ impl ServiceView {
             ("Conflicts", Variant::from(self.conflicts.clone())),
             ("PausedUntil", Variant::from(self.paused_until)),
             ("Recoveries", Variant::from(self.recoveries)),
+            ("Work", Variant::from(self.work.as_str())),
+            ("Interrupted", Variant::from(self.interrupted)),
         ]
     }
 
@@ -132,6 +136,8 @@ impl ServiceView {
             conflicts: take(properties, "Conflicts"),
             paused_until: take(properties, "PausedUntil"),
             recoveries: take(properties, "Recoveries"),
+            work: text("Work"),
+            interrupted: take(properties, "Interrupted"),
         }
     }
 
@@ -202,7 +208,7 @@ impl ManagerView {
 }
 
 /// One property, or its type's empty value where it is missing or of another type.
-fn take<T>(properties: &HashMap<String, OwnedVariant>, name: &str) -> T
+pub(super) fn take<T>(properties: &HashMap<String, OwnedVariant>, name: &str) -> T
 where
     T: TryFrom<OwnedVariant> + Default,
 {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dagger_agent::adapter::bus::{self, Checked, Request};
+use dagger_agent::adapter::job_watch;
 use dagger_agent::adapter::mounts::Watch;
 use dagger_agent::adapter::surroundings::Looker;
 use dagger_agent::adapter::systemd::{News, Systemd};
@@ -25,6 +26,7 @@ use zbus::Connection;
 use crate::config::Configuration;
 use crate::conflicts::Conflicts;
 use crate::entry::{Answer, Entry};
+use crate::jobs::Jobs;
 use crate::publish::{Bus, summary};
 use crate::recover::Find;
 
@@ -84,6 +86,8 @@ pub struct Agent {
     pub media_paths: Option<Vec<PathBuf>>,
     /// What stands in the way of the suite.
     pub conflicts: Conflicts,
+    /// What is under way with services.
+    pub jobs: Jobs,
     /// The service that was restarted last, and when.
     pub restarted: Option<(Key, Duration)>,
     /// The clocks as they were last read.
@@ -120,6 +124,7 @@ struct Inputs {
     answers: mpsc::UnboundedReceiver<(Key, Answer)>,
     finds: mpsc::UnboundedReceiver<Find>,
     requests: mpsc::Receiver<Request>,
+    said: Option<job_watch::Watch>,
     hangup: Signal,
     terminate: Signal,
     interrupt: Signal,
@@ -157,6 +162,13 @@ pub async fn run(root: Root) -> Result<(), String> {
                     agent.answer(&key, answer).await.map_err(lost)?;
                 }
             }
+            said = said(&mut inputs.said) => match said {
+                Ok(said) => agent.heard(said).await.map_err(lost)?,
+                Err(error) => {
+                    log::warn!("jobs are looked at now and then only: {error}");
+                    inputs.said = None;
+                }
+            },
             Some(request) = inputs.requests.recv() => agent.request(request).await.map_err(lost)?,
             _ = inputs.hangup.recv() => agent.reload_by_systemd().await.map_err(lost)?,
             _ = inputs.terminate.recv() => break,
@@ -199,6 +211,13 @@ async fn changed(mounts: &mut Option<Watch>) -> io::Result<()> {
     }
 }
 
+async fn said(jobs: &mut Option<job_watch::Watch>) -> io::Result<Vec<job_watch::Said>> {
+    match jobs {
+        Some(jobs) => jobs.said().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// The sentence for a bus that has gone: systemd starts us again, on a new one.
 fn lost(reason: impl std::fmt::Display) -> String {
     format!("the system bus is lost: {reason}")
@@ -221,6 +240,10 @@ async fn start(root: Root, connection: Connection) -> Result<(Agent, Inputs), St
         .map_err(|error| format!("systemd does not answer on the bus: {error}"))?;
     let bus = Bus::serve(connection, requests).await.map_err(lost)?;
     let looker = Looker::new(root.clone());
+    // Before anything of theirs is read, so that nothing falls between.
+    let said = job_watch::Watch::new(&root)
+        .inspect_err(|error| log::warn!("jobs are looked at now and then only: {error}"))
+        .ok();
     let mut agent = Agent {
         root,
         systemd,
@@ -241,6 +264,7 @@ async fn start(root: Root, connection: Connection) -> Result<(Agent, Inputs), St
         media_due: Duration::ZERO,
         media_paths: None,
         conflicts: Conflicts::default(),
+        jobs: Jobs::default(),
         restarted: None,
         clocks: clocks(),
         jump: None,
@@ -257,6 +281,10 @@ async fn start(root: Root, connection: Connection) -> Result<(Agent, Inputs), St
         watchdog: Watchdog::from_env(),
     };
     agent.load_first().await?;
+    agent
+        .find_jobs()
+        .await
+        .map_err(|error| format!("systemd does not say which jobs run: {error}"))?;
     agent.settle().await.map_err(lost)?;
     agent
         .bus
@@ -269,6 +297,7 @@ async fn start(root: Root, connection: Connection) -> Result<(Agent, Inputs), St
         answers: answers_in,
         finds: finds_in,
         requests: requests_in,
+        said,
         hangup,
         terminate,
         interrupt,
@@ -288,6 +317,7 @@ impl Agent {
         self.give_up_late().await?;
         self.begin_due();
         self.tick_due().await?;
+        self.jobs_due().await?;
         if now >= self.media_due {
             self.check_media(now);
         }
@@ -322,6 +352,7 @@ impl Agent {
             self.limits.next(),
             reload,
             Some(self.conflicts.due),
+            self.jobs.wakes(),
         ];
         next.into_iter().flatten().fold(self.watchdog.next, Duration::min)
     }

@@ -168,6 +168,10 @@ pub struct Entry {
     pub at_start: Option<Record>,
     /// Its last answer since its unit was started by somebody else than the agent.
     pub answer: Option<Observation>,
+    /// What a job is doing to it, in words.
+    pub work: String,
+    /// Something was begun with it, and nobody is at work on that.
+    pub interrupted: bool,
     /// Good answers since we began to count.
     pub good: u64,
     /// All others.
@@ -220,6 +224,8 @@ impl Entry {
             conflicts: Vec::new(),
             paused_until: 0,
             recoveries: 0,
+            work: String::new(),
+            interrupted: false,
         };
         Self {
             own: Unit::new(service.name.unit()),
@@ -236,6 +242,8 @@ impl Entry {
             around: None,
             at_start: None,
             answer: None,
+            work: String::new(),
+            interrupted: false,
             good: 0,
             bad: 0,
             recoveries: 0,

@@ -10,6 +10,7 @@
 //! - [`report`]: alerts and metrics.
 //! - [`recover`]: steps of the ladder, carried out.
 //! - [`conflicts`]: who else wants the same, and what waits for a port.
+//! - [`jobs`], [`sequence`] and [`job_requests`]: what is begun with services, and followed.
 //! - [`watch`]: news of units and answers of applications, in.
 //! - [`requests`]: callers on the bus.
 
@@ -28,6 +29,12 @@ mod report;
 mod recover;
 
 mod conflicts;
+
+mod sequence;
+
+mod jobs;
+
+mod job_requests;
 
 mod watch;
 

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use dagger_agent::adapter::bus::{
-    MANAGER_INTERFACE, Manager, ManagerView, Owner, Request, SERVICE_INTERFACE, ServiceObject, ServiceView,
+    JOB_INTERFACE, JobObject, JobView, MANAGER_INTERFACE, Manager, ManagerView, Owner, Request,
+    SERVICE_INTERFACE, ServiceObject, ServiceView, job,
 };
 use dagger_agent::adapter::{clock, journal, notify, watchdog};
 use dagger_agent::domain::event::Event;
@@ -117,6 +118,31 @@ impl Bus {
         self.changed(&path, SERVICE_INTERFACE, new.changes(&old)).await
     }
 
+    /// Puts a job's object up.
+    pub async fn add_job(&self, number: u64, view: watch::Receiver<JobView>) -> zbus::Result<()> {
+        let object = JobObject::new(view, self.queue.clone());
+        self.connection
+            .object_server()
+            .at(job::path(number), object)
+            .await?;
+        Ok(())
+    }
+
+    /// Takes a job's object down.
+    pub async fn remove_job(&self, number: u64) -> zbus::Result<()> {
+        self.connection
+            .object_server()
+            .remove::<JobObject, _>(job::path(number))
+            .await?;
+        Ok(())
+    }
+
+    /// Publishes a job, where it changed.
+    pub async fn job(&self, number: u64, new: &JobView, old: &JobView) -> zbus::Result<()> {
+        self.changed(&job::path(number), JOB_INTERFACE, new.changes(old))
+            .await
+    }
+
     /// A signal of a service's object.
     pub async fn signal(&self, name: &ServiceName, signal: Signal<'_>) -> zbus::Result<()> {
         let emitter = SignalEmitter::new(&self.connection, name.object_path())?;
@@ -177,6 +203,8 @@ pub fn view(entry: &Entry) -> ServiceView {
         problems: entry.machine.problems().to_vec(),
         paused_until: entry.machine.paused().map_or(0, clock::realtime_usec_at),
         recoveries: entry.machine.recovery().attempts(),
+        work: entry.work.clone(),
+        interrupted: entry.interrupted,
         ..old
     }
 }

@@ -43,6 +43,10 @@ pub enum Find {
     Lost(Vec<Key>, Place),
     /// Who has the suite's ports.
     Ports(Survey),
+    /// systemd has taken the job with this number, or says why not.
+    Begun(u64, Result<(), String>),
+    /// The run of a job's unit.
+    Invocation(u64, String),
 }
 
 impl Agent {
@@ -234,6 +238,8 @@ impl Agent {
         match find {
             Find::Around(key, seen, lines) => self.found_around(&key, seen, lines).await,
             Find::Ports(survey) => self.found_ports(survey).await,
+            Find::Begun(number, begun) => self.job_begun(number, begun).await,
+            Find::Invocation(number, id) => self.job_invocation(number, id).await,
             Find::Lost(keys, place) => {
                 for key in keys {
                     if self.services.get(&key).and_then(Entry::media).is_some() {

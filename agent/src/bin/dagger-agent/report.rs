@@ -19,7 +19,8 @@ const TARGETS: &str = "/etc/dagger/alert.toml";
 impl Agent {
     /// A verdict is another one.
     pub fn alert_of_verdict(&self, key: &Key, before: Health, after: Health) {
-        let Some(entry) = self.services.get(key) else {
+        // A job stops and starts it, and tells itself what comes of that.
+        let Some(entry) = self.services.get(key).filter(|entry| !entry.machine.is_taken()) else {
             return;
         };
         let event = match (after, &entry.machine.recovery().stage) {

@@ -22,16 +22,12 @@ impl Agent {
     pub async fn request(&mut self, request: Request) -> zbus::Result<()> {
         let Request { uid, ask } = request;
         let admitted = self.throttle.admit(uid, clock::monotonic());
+        if !admitted && !ask.is_authorized() {
+            ask.refuse(throttled());
+            return Ok(());
+        }
         match ask {
-            Ask::Check(_, answer) if !admitted => reply(answer, Err(throttled())),
-            Ask::Why(_, answer) if !admitted => reply(answer, Err(throttled())),
-            Ask::Conflicts(answer) if !admitted => reply(answer, Err(throttled())),
             Ask::Conflicts(answer) => self.ask_conflicts(answer),
-            Ask::Reload(answer) | Ask::Admit(answer) | Ask::Pause(_, _, answer) | Ask::Resume(_, answer)
-                if !admitted =>
-            {
-                reply(answer, Err(throttled()));
-            }
             Ask::Admit(answer) => reply(answer, Ok(())),
             Ask::Pause(name, length, answer) => {
                 let until = match length {
@@ -51,6 +47,13 @@ impl Agent {
                 self.reload().await?;
                 reply(answer, self.verdict_on_configuration());
             }
+            Ask::Ready(task, name, answer) => reply(answer, self.ready(task, &name)),
+            Ask::Begin(task, name, request, answer) => self.begin_for(uid, task, &name, request, answer),
+            Ask::Order(task, answer) => reply(answer, self.order_of(task)),
+            Ask::BeginAll(task, order, answer) => self.begin_all(uid, task, order, answer).await?,
+            Ask::Cancel(number, answer) => self.cancel_job(number, answer),
+            Ask::PlanOf(number, answer) => reply(answer, self.plan_of(uid, number)),
+            Ask::Snapshots(name, answer) => self.list_snapshots(name.as_deref(), answer),
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ use dagger_agent::adapter::bus::ServiceView;
 use dagger_agent::adapter::systemd::News;
 use dagger_agent::adapter::{clock, image, media, probe, well};
 use dagger_agent::domain::health::Health;
+use dagger_agent::domain::job::Task;
 use dagger_agent::domain::machine::{Effect, Happened};
 use dagger_agent::domain::schedule;
 use dagger_agent::domain::verdict::Phase;
@@ -31,6 +32,7 @@ impl Agent {
                 let ended = change.active_state.is_some_and(|state| state == "inactive");
                 if ended { self.read_well().await } else { Ok(()) }
             }
+            News::Unit(name, change) if Task::of_unit(&name).is_some() => self.job_unit(&name, &change).await,
             News::Unit(name, change) => {
                 if self.conflicts.is_with(&name) {
                     self.conflicts.changed();
@@ -90,9 +92,11 @@ impl Agent {
 
     /// Looks again at everything about a service that a change of its unit may have changed.
     pub async fn judge_unit(&mut self, key: &Key) -> zbus::Result<()> {
+        let interrupted = self.jobs.table.changing(key).is_none() && self.is_interrupted(key);
         let Some(entry) = self.services.get_mut(key) else {
             return Ok(());
         };
+        entry.interrupted = interrupted;
         // The same test as the units' `ConditionPathExists=`.
         entry.owner = entry.owner_by(self.root.join(entry.service.name.owner_marker()).exists());
         entry.image = match image::recorded(&self.root, &entry.service.name) {

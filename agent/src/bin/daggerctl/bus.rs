@@ -256,7 +256,11 @@ fn of_agent(error: BusError) -> Error {
         BusError::NotAuthorized(text) | BusError::InteractiveAuthorizationRequired(text) => {
             Error::NotAuthorized(text)
         }
-        BusError::Throttled(text) | BusError::ConfigurationInvalid(text) | BusError::Failed(text) => {
+        BusError::Throttled(text)
+        | BusError::ConfigurationInvalid(text)
+        | BusError::Busy(text)
+        | BusError::NothingToDo(text)
+        | BusError::Failed(text) => {
             Error::Failed(text)
         }
     }

@@ -99,6 +99,8 @@ pub fn unknown(name: &str, unit: String) -> Service {
         conflicts: Vec::new(),
         paused_until: 0,
         recoveries: 0,
+        work: String::new(),
+        interrupted: false,
     })
 }
 

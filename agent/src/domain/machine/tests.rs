@@ -267,6 +267,34 @@ fn automatic_recovery_can_be_off_and_a_native_unit_is_never_touched() {
     assert!(acts(&native.at(201, &Happened::Lost(fun(Trouble::Empty)))).is_empty());
 }
 
+/// The job stops and starts the unit itself, and its probation decides what is good enough.
+#[test]
+fn a_service_that_a_job_is_at_work_on_is_left_alone() {
+    let mut patient = Patient::healthy();
+    let effects = patient.at(150, &Happened::Taken(true));
+    assert_eq!(effects, [Effect::Watchdog(Watchdog::Disarm)]);
+    assert!(acts(&patient.falls(200)).is_empty());
+    assert_eq!(patient.health(), Health::Unhealthy, "it is watched on");
+    assert!(acts(&patient.at(240, &Happened::Lost(fun(Trouble::Empty)))).is_empty());
+    let mut effects = patient.at(250, &unit(Phase::Restarting, 100));
+    effects.extend(patient.at(260, &unit(Phase::Active, 260)));
+    effects.extend(patient.at(265, &good()));
+    assert!(
+        !effects
+            .iter()
+            .any(|it| matches!(it, Effect::Act(_) | Effect::Watchdog(_))),
+        "{effects:?}"
+    );
+    patient.at(270, &Happened::Taken(false));
+    let effects = patient.at(280, &good());
+    assert!(
+        effects
+            .iter()
+            .any(|it| matches!(it, Effect::Watchdog(Watchdog::Arm(_))))
+    );
+    assert_eq!(acts(&patient.falls(400)), [&Action::Look]);
+}
+
 #[test]
 fn the_watchdog_is_armed_by_the_first_good_answer_and_fed_by_good_ones_only() {
     let mut patient = Patient::healthy();

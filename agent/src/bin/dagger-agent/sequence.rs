@@ -1,0 +1,187 @@
+//! Tasks on the whole suite: one job after the other.
+
+use std::collections::BTreeMap;
+
+use dagger_agent::adapter::bus::{Answer, BusError, JobView, Owner};
+use dagger_agent::adapter::clock;
+use dagger_agent::domain::follow::all::{All, Member, order};
+use dagger_agent::domain::job::{End, Ended, Request, Task};
+
+use crate::agent::Agent;
+
+/// So many that are over are remembered.
+const KEPT: usize = 4;
+
+/// One of them.
+struct Sequence {
+    all: All,
+    /// Who asked for it.
+    by: u32,
+    /// When it began and ended, in µs since 1970.
+    since: u64,
+    ended: u64,
+}
+
+/// All of them, by the number of their job.
+#[derive(Default)]
+pub struct Sequences(BTreeMap<u64, Sequence>);
+
+impl Sequences {
+    /// Nothing more of it is begun; the job that is at work for it. None when there is no such sequence.
+    pub fn cancel(&mut self, number: u64) -> Option<u64> {
+        let sequence = self.0.get_mut(&number).filter(|it| it.all.end.is_none())?;
+        sequence.all.cancelled = true;
+        sequence.all.current
+    }
+
+    /// Numbers of those that have long been over, which are forgotten.
+    pub fn forget(&mut self) -> Vec<u64> {
+        let over = self.0.iter().filter(|(_, it)| it.all.end.is_some());
+        let mut over: Vec<u64> = over.map(|(number, _)| *number).collect();
+        over.truncate(over.len().saturating_sub(KEPT));
+        for number in &over {
+            self.0.remove(number);
+        }
+        over
+    }
+
+    fn is_at_work(&self) -> bool {
+        self.0.values().any(|it| it.all.end.is_none())
+    }
+
+    /// The one that a job is done for.
+    fn of(&self, job: u64) -> Option<u64> {
+        let of = self.0.iter().find(|(_, it)| it.all.current == Some(job));
+        of.map(|(number, _)| *number)
+    }
+}
+
+impl Agent {
+    /// The services that a task on the whole suite is about, what others want first.
+    pub fn order_of(&self, task: Task) -> Result<Vec<String>, BusError> {
+        if self.jobs.sequences.is_at_work() {
+            return Err(BusError::Busy(
+                "the whole suite is at it already: `nixarr-migrate status` shows how far it is".into(),
+            ));
+        }
+        let from = match task {
+            Task::Rollback => Owner::Container,
+            _ => Owner::Native,
+        };
+        let members: Vec<Member<'_>> = self
+            .services
+            .iter()
+            .filter(|(_, entry)| entry.native.is_some() && entry.owner == from)
+            .map(|(key, entry)| Member {
+                name: key,
+                wants: &entry.service.wants,
+            })
+            .collect();
+        Ok(order(&members))
+    }
+
+    /// Begins a task on these services.
+    pub async fn begin_all(
+        &mut self,
+        by: u32,
+        task: Task,
+        order: Vec<String>,
+        answer: Answer<u64>,
+    ) -> zbus::Result<()> {
+        // While polkit was asked somebody else may have begun.
+        if let Err(busy) = self.order_of(task) {
+            let _ = answer.send(Err(busy));
+            return Ok(());
+        }
+        let number = self.jobs.table.number();
+        let since = clock::realtime_usec();
+        let all = All::new(task, order);
+        let ended = if all.end.is_some() { since } else { 0 };
+        let view = JobView::of_all(number, since, ended, &all, None);
+        self.jobs.sequences.0.insert(
+            number,
+            Sequence {
+                all,
+                by,
+                since,
+                ended,
+            },
+        );
+        self.put_job(number, view).await?;
+        let _ = answer.send(Ok(number));
+        self.go_on_with(number).await
+    }
+
+    /// Begins with the next service, and shows how far it is.
+    async fn go_on_with(&mut self, number: u64) -> zbus::Result<()> {
+        let Some(sequence) = self.jobs.sequences.0.get(&number) else {
+            return Ok(());
+        };
+        let next = sequence.all.next().map(str::to_owned);
+        if let Some(service) = next {
+            let (by, task) = (sequence.by, sequence.all.task);
+            let begun = self.begin_job(by, task, &service, Request::default());
+            if let Some(sequence) = self.jobs.sequences.0.get_mut(&number) {
+                match begun {
+                    Ok(job) => sequence.all.current = Some(job),
+                    Err(error) => sequence.all.ended(&refused(error.to_string())),
+                }
+            }
+        }
+        self.show_sequence(number).await
+    }
+
+    /// A job that may be done for a sequence is where it was not before.
+    pub async fn sequence_changed(&mut self, job: u64) -> zbus::Result<()> {
+        let Some(number) = self.jobs.sequences.of(job) else {
+            return Ok(());
+        };
+        let end = self.jobs.table.get(job).and_then(|job| job.end.clone());
+        let Some(end) = end else {
+            return self.show_sequence(number).await;
+        };
+        if let Some(sequence) = self.jobs.sequences.0.get_mut(&number) {
+            sequence.all.ended(&end);
+        }
+        self.go_on_with(number).await
+    }
+
+    /// systemd has not taken the job of a sequence.
+    pub async fn sequence_not_begun(&mut self, job: u64, why: String) -> zbus::Result<()> {
+        let Some(number) = self.jobs.sequences.of(job) else {
+            return Ok(());
+        };
+        if let Some(sequence) = self.jobs.sequences.0.get_mut(&number) {
+            sequence.all.ended(&refused(why));
+        }
+        self.show_sequence(number).await
+    }
+
+    async fn show_sequence(&mut self, number: u64) -> zbus::Result<()> {
+        let Some(sequence) = self.jobs.sequences.0.get_mut(&number) else {
+            return Ok(());
+        };
+        if sequence.all.end.is_some() && sequence.ended == 0 {
+            sequence.ended = clock::realtime_usec();
+        }
+        let Sequence {
+            all, since, ended, ..
+        } = sequence;
+        let (since, ended, current) = (*since, *ended, all.current);
+        let all = all.clone();
+        let current = current.and_then(|job| self.jobs.view(job));
+        let view = JobView::of_all(number, since, ended, &all, current.as_ref());
+        self.publish_job(number, view).await
+    }
+}
+
+fn refused(sentence: String) -> End {
+    End {
+        result: Ended::Refused,
+        sentence,
+        todo: None,
+        owner: None,
+        snapshot: None,
+        down_ms: None,
+    }
+}

@@ -1,0 +1,322 @@
+//! Jobs as the agent follows them: what each has said, whether anybody is still at it, and which service is in whose hands.
+//!
+//! A [`Table`] takes three kinds of news: what a job writes ([`Table::hear`]), what systemd says of its unit
+//! ([`Table::unit`]), and that nobody is at it any more ([`Table::gone`]). A job that was started by hand is in it, too.
+
+pub mod all;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::job::{End, Ended, Report, Task};
+
+/// So many jobs that are over are remembered.
+const KEPT: usize = 32;
+
+/// What a job is doing, in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It has been asked for, and has not begun.
+    Queued,
+    /// It is at work.
+    Running,
+    /// It undoes what it has done.
+    Undoing,
+    /// It is over.
+    Done,
+}
+
+impl State {
+    /// The word on the bus.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Undoing => "undoing",
+            Self::Done => "done",
+        }
+    }
+}
+
+/// One job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Followed {
+    /// Its number on the bus.
+    pub number: u64,
+    /// What is done.
+    pub task: Task,
+    /// To which service.
+    pub service: String,
+    /// When it was asked for or, one that nobody asked the agent for, begun; in µs since 1970.
+    pub since: u64,
+    /// What it last said.
+    pub report: Option<Report>,
+    /// How it ended; none while it is not over.
+    pub end: Option<End>,
+    /// When it was over, in µs since 1970; 0: it is not.
+    pub ended: u64,
+}
+
+impl Followed {
+    /// What it is doing.
+    pub fn state(&self) -> State {
+        match (&self.end, &self.report) {
+            (Some(_), _) => State::Done,
+            (None, None) => State::Queued,
+            (None, Some(report)) if report.back.is_some() => State::Undoing,
+            (None, Some(_)) => State::Running,
+        }
+    }
+
+    /// Whether it is over.
+    pub fn is_over(&self) -> bool {
+        self.end.is_some()
+    }
+
+    /// Whether it changes the service, or only looks.
+    pub fn changes(&self) -> bool {
+        self.task != Task::Plan
+    }
+
+    /// What happens to the service, for people: `being migrated: step stop`.
+    pub fn words(&self) -> String {
+        let doing = match self.task {
+            Task::Plan => "being looked at",
+            Task::Migrate => "being migrated",
+            Task::Rollback => "being rolled back",
+            Task::Resume => "being put in order",
+            Task::Shadow => "getting a shadow",
+            Task::Promote => "being taken over by its shadow",
+            Task::Discard => "losing its shadow",
+        };
+        let step = self.report.as_ref().and_then(|report| report.step);
+        match (self.state(), step) {
+            (State::Undoing, Some(step)) => format!("{doing}, which is being undone: step {}", step.word()),
+            (State::Undoing, None) => format!("{doing}, which is being undone"),
+            (_, Some(step)) => format!("{doing}: step {}", step.word()),
+            (_, None) => doing.to_owned(),
+        }
+    }
+
+    /// Whether it is this job that says so.
+    fn says(&self, report: &Report) -> bool {
+        let heard = self.report.as_ref();
+        match report.number {
+            // Started by hand: there is nothing but its beginning to know it by.
+            0 => heard.is_some_and(|heard| heard.number == 0 && heard.began == report.began),
+            number => number == self.number,
+        }
+    }
+
+    /// Nobody is at it any more, and it did not say how it ended.
+    fn lost(&self) -> End {
+        let service = &self.service;
+        let unit = self.task.unit(service);
+        let (result, sentence, todo) = match (self.task, &self.report) {
+            (_, None) => (
+                Ended::Refused,
+                format!("{unit} ended before it began"),
+                Some(format!("`systemctl status {unit}` says why")),
+            ),
+            (Task::Plan, Some(_)) => (
+                Ended::Undone,
+                format!("the look at {service} was ended before it was over; it changes nothing"),
+                None,
+            ),
+            (task, Some(_)) => (
+                Ended::Stuck,
+                format!(
+                    "the job ({} {service}) ended in the middle, and nobody has finished or undone what it began",
+                    task.word()
+                ),
+                Some(format!("nixarr-migrate resume {service}")),
+            ),
+        };
+        End {
+            result,
+            sentence,
+            todo,
+            owner: None,
+            snapshot: None,
+            down_ms: None,
+        }
+    }
+}
+
+/// All jobs that are known.
+#[derive(Debug, Default)]
+pub struct Table {
+    jobs: BTreeMap<u64, Followed>,
+    /// Units of jobs that run.
+    up: BTreeSet<String>,
+    last: u64,
+}
+
+impl Table {
+    /// No number up to this one is given out.
+    pub fn begin_after(&mut self, number: u64) {
+        self.last = self.last.max(number);
+    }
+
+    /// A number that no job has had.
+    pub fn number(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    /// A job is asked for; its number.
+    pub fn ask(&mut self, task: Task, service: &str, now: u64) -> u64 {
+        let number = self.number();
+        self.put(number, task, service, now);
+        number
+    }
+
+    fn put(&mut self, number: u64, task: Task, service: &str, since: u64) {
+        self.begin_after(number);
+        let job = Followed {
+            number,
+            task,
+            service: service.to_owned(),
+            since,
+            report: None,
+            end: None,
+            ended: 0,
+        };
+        self.jobs.insert(number, job);
+    }
+
+    /// A job was not begun after all.
+    pub fn withdraw(&mut self, number: u64) {
+        self.jobs.remove(&number);
+    }
+
+    /// A job has said something; its number.
+    pub fn hear(&mut self, report: Report, now: u64) -> u64 {
+        let known = self.jobs.values().rev().find(|job| {
+            let same = job.service == report.service;
+            same && job.says(&report)
+        });
+        let number = match (known, report.number) {
+            (Some(job), _) => job.number,
+            (None, 0) => self.ask(report.task, &report.service, report.began),
+            (None, number) => {
+                self.put(number, report.task, &report.service, report.began);
+                number
+            }
+        };
+        if let Some(job) = self.jobs.get_mut(&number) {
+            // One that was given up for lost and goes on is not over.
+            if job.report.as_ref() != Some(&report) {
+                job.end = None;
+                job.ended = 0;
+            }
+            job.report = Some(report);
+        }
+        self.settle(number, now);
+        number
+    }
+
+    /// A unit of a job runs, or does not any more; the jobs that this is about.
+    pub fn unit(&mut self, unit: &str, up: bool, now: u64) -> Vec<u64> {
+        let Some((task, service)) = Task::of_unit(unit) else {
+            return Vec::new();
+        };
+        let was = if up {
+            !self.up.insert(unit.to_owned())
+        } else {
+            self.up.remove(unit)
+        };
+        let about: Vec<u64> = self
+            .open()
+            .filter(|job| job.task == task && job.service == service)
+            .map(|job| job.number)
+            .collect();
+        for number in &about {
+            self.settle(*number, now);
+            if was && !up {
+                self.gone(*number, now);
+            }
+        }
+        about
+    }
+
+    /// Nobody is at a job any more.
+    pub fn gone(&mut self, number: u64, now: u64) {
+        self.settle(number, now);
+        if let Some(job) = self.jobs.get_mut(&number).filter(|job| !job.is_over()) {
+            job.end = Some(job.lost());
+            job.ended = now;
+        }
+    }
+
+    /// A job that has said its last word is over when its unit is.
+    fn settle(&mut self, number: u64, now: u64) {
+        let Some(job) = self.jobs.get_mut(&number).filter(|job| !job.is_over()) else {
+            return;
+        };
+        let end = job.report.as_ref().and_then(|report| report.end.clone());
+        if end.is_some() && !self.up.contains(&job.task.unit(&job.service)) {
+            job.end = end;
+            job.ended = now;
+        }
+    }
+
+    /// Whether a job's unit runs.
+    pub fn is_up(&self, job: &Followed) -> bool {
+        self.up.contains(&job.task.unit(&job.service))
+    }
+
+    /// The job with this number.
+    pub fn get(&self, number: u64) -> Option<&Followed> {
+        self.jobs.get(&number)
+    }
+
+    /// All of them, the oldest first.
+    pub fn all(&self) -> impl Iterator<Item = &Followed> {
+        self.jobs.values()
+    }
+
+    /// Those that are not over.
+    pub fn open(&self) -> impl Iterator<Item = &Followed> {
+        self.jobs.values().filter(|job| !job.is_over())
+    }
+
+    /// Who is at work on a service, in words; none: nobody.
+    pub fn holder(&self, service: &str) -> Option<String> {
+        if let Some(job) = self.open().find(|job| job.service == service) {
+            let unit = job.task.unit(service);
+            return Some(format!(
+                "{service} is {} (job {}, {unit}); `nixarr-migrate status` shows how far it is",
+                job.words(),
+                job.number
+            ));
+        }
+        let of = |unit: &&String| Task::of_unit(unit).is_some_and(|(_, of)| of == service);
+        let unit = self.up.iter().find(of)?;
+        Some(format!("{service} is in the hands of {unit}"))
+    }
+
+    /// The job that changes a service now.
+    pub fn changing(&self, service: &str) -> Option<&Followed> {
+        self.open().find(|job| job.service == service && job.changes())
+    }
+
+    /// Forgets jobs that have long been over; their numbers.
+    pub fn forget(&mut self) -> Vec<u64> {
+        let mut over: Vec<(u64, u64)> = self
+            .jobs
+            .values()
+            .filter(|job| job.is_over())
+            .map(|job| (job.ended, job.number))
+            .collect();
+        over.sort_unstable();
+        over.truncate(over.len().saturating_sub(KEPT));
+        let numbers: Vec<u64> = over.into_iter().map(|(_, number)| number).collect();
+        for number in &numbers {
+            self.jobs.remove(number);
+        }
+        numbers
+    }
+}
+
+#[cfg(test)]
+mod tests;
