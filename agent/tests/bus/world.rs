@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use dagger_suite::names::BUS_NAME;
-use zbus::fdo::{DBusProxy, Properties};
+use zbus::fdo::{self, DBusProxy, Properties};
 use zbus::names::InterfaceName;
 use zbus::object_server::SignalEmitter;
 use zbus::{Connection, OwnedObjectPath, Variant, connection, interface};
@@ -37,8 +37,12 @@ type Row = (
     OwnedObjectPath,
 );
 
-/// The fake systemd's manager.
-struct Manager(Arc<Mutex<HashMap<String, Unit>>>, Arc<Mutex<Vec<String>>>);
+/// The fake systemd's manager: its units, those that it was asked to restart, and what it was asked to do with jobs.
+struct Manager(
+    Arc<Mutex<HashMap<String, Unit>>>,
+    Arc<Mutex<Vec<String>>>,
+    Arc<Mutex<Vec<String>>>,
+);
 
 #[interface(name = "org.freedesktop.systemd1.Manager")]
 impl Manager {
@@ -49,6 +53,39 @@ impl Manager {
         assert_eq!(mode, "replace");
         self.1.lock().unwrap().push(name);
         OwnedObjectPath::try_from("/job/1").unwrap()
+    }
+
+    /// A unit that is masked is refused; what becomes of others, the test says.
+    fn start_unit(&self, name: String, mode: &str) -> fdo::Result<OwnedObjectPath> {
+        assert_eq!(mode, "fail");
+        let masked = self
+            .0
+            .lock()
+            .unwrap()
+            .get(&name)
+            .is_some_and(|unit| unit.0 == "masked");
+        if masked {
+            return Err(fdo::Error::Failed(format!("Unit {name} is masked.")));
+        }
+        self.2.lock().unwrap().push(format!("start {name}"));
+        Ok(OwnedObjectPath::try_from("/job/2").unwrap())
+    }
+
+    fn kill_unit(&self, name: String, whom: &str, signal: i32) {
+        self.2
+            .lock()
+            .unwrap()
+            .push(format!("kill {name} {whom} {signal}"));
+    }
+
+    fn list_units_by_patterns(&self, states: Vec<String>, patterns: Vec<String>) -> Vec<Row> {
+        assert_eq!(patterns, ["dagger-*@*.service"]);
+        let units = self.0.lock().unwrap();
+        let fits =
+            |(name, unit): &(&String, &Unit)| name.contains('@') && states.contains(&unit.1.to_owned());
+        let names: Vec<String> = units.iter().filter(fits).map(|(name, _)| name.clone()).collect();
+        drop(units);
+        self.list_units_by_names(names)
     }
 
     fn list_units_by_names(&self, names: Vec<String>) -> Vec<Row> {
@@ -88,6 +125,12 @@ impl UnitObject {
     #[expect(clippy::unused_self, reason = "a property of an interface has one")]
     fn inactive_exit_timestamp_monotonic(&self) -> u64 {
         1
+    }
+
+    #[zbus(property, name = "InvocationID")]
+    #[expect(clippy::unused_self, reason = "a property of an interface has one")]
+    fn invocation_id(&self) -> Vec<u8> {
+        vec![0xab; 16]
     }
 }
 
@@ -166,6 +209,8 @@ pub struct World {
     units: Arc<Mutex<HashMap<String, Unit>>>,
     /// Units that systemd was asked to restart unless they are stopped.
     pub restarted: Arc<Mutex<Vec<String>>>,
+    /// What systemd was asked to do with units of jobs: `start NAME`, `kill NAME main 15`.
+    pub asked: Arc<Mutex<Vec<String>>>,
     systemd: Option<Connection>,
     agent: Option<Child>,
     notify: UnixDatagram,
@@ -201,8 +246,9 @@ impl World {
         let address = address.trim().to_owned();
         let units = Arc::new(Mutex::new(HashMap::new()));
         let restarted = Arc::new(Mutex::new(Vec::new()));
+        let asked = Arc::new(Mutex::new(Vec::new()));
         let systemd = connection::Builder::address(address.as_str())
-            .serve_at(MANAGER, Manager(units.clone(), restarted.clone()))
+            .serve_at(MANAGER, Manager(units.clone(), restarted.clone(), asked.clone()))
             .name("org.freedesktop.systemd1")
             .build()
             .await
@@ -215,6 +261,7 @@ impl World {
             address,
             units,
             restarted,
+            asked,
             systemd: Some(systemd),
             agent: None,
             notify,
@@ -338,6 +385,21 @@ impl World {
         begin.elapsed()
     }
 
+    /// Puts something else on the bus, under a name.
+    pub async fn serve<I: zbus::object_server::Interface>(
+        &self,
+        name: &'static str,
+        path: &'static str,
+        object: I,
+    ) -> Connection {
+        connection::Builder::address(self.address.as_str())
+            .serve_at(path, object)
+            .name(name)
+            .build()
+            .await
+            .unwrap()
+    }
+
     /// A connection for a caller.
     pub async fn caller(&self) -> Connection {
         connection::Builder::address(self.address.as_str())
@@ -362,6 +424,17 @@ impl World {
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(self.agent.as_ref().unwrap());
         rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Memory of the agent that is resident, in KiB.
+    pub fn resident(&self) -> u64 {
+        let pid = self.agent.as_ref().unwrap().id();
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
     /// Takes the bus away.

@@ -1,11 +1,11 @@
 //! The client's side: everything that the agent shows, in one call.
 
 use dagger_suite::names::{BUS_NAME, BUS_ROOT};
-use zbus::Connection;
 use zbus::fdo::{ObjectManagerProxy, PropertiesProxy};
 use zbus::names::InterfaceName;
+use zbus::{Connection, ObjectPath};
 
-use super::{MANAGER_INTERFACE, ManagerView, SERVICE_INTERFACE, ServiceView};
+use super::{JOB_INTERFACE, JobView, MANAGER_INTERFACE, ManagerView, SERVICE_INTERFACE, ServiceView};
 
 /// The whole suite as the agent sees it: the manager, and the services by name.
 pub async fn suite(connection: &Connection) -> zbus::Result<(ManagerView, Vec<ServiceView>)> {
@@ -34,4 +34,35 @@ pub async fn suite(connection: &Connection) -> zbus::Result<(ManagerView, Vec<Se
     }
     services.sort_by(|a, b| a.name.cmp(&b.name));
     Ok((ManagerView::from_properties(&properties), services))
+}
+
+/// All jobs that the agent remembers, the oldest first.
+pub async fn jobs(connection: &Connection) -> zbus::Result<Vec<JobView>> {
+    let objects = ObjectManagerProxy::builder(connection)
+        .destination(BUS_NAME)
+        .path(BUS_ROOT)
+        .build()
+        .await?
+        .get_managed_objects()
+        .await?;
+    let mut jobs: Vec<JobView> = objects
+        .into_values()
+        .flatten()
+        .filter(|(interface, _)| interface.as_str() == JOB_INTERFACE)
+        .map(|(_, properties)| JobView::from_properties(&properties))
+        .collect();
+    jobs.sort_by_key(|job| job.number);
+    Ok(jobs)
+}
+
+/// One job.
+pub async fn job(connection: &Connection, path: &ObjectPath<'_>) -> zbus::Result<JobView> {
+    let properties = PropertiesProxy::builder(connection)
+        .destination(BUS_NAME)
+        .path(path)
+        .build()
+        .await?
+        .get_all(InterfaceName::from_static_str(JOB_INTERFACE)?)
+        .await?;
+    Ok(JobView::from_properties(&properties))
 }

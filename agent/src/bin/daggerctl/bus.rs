@@ -260,9 +260,7 @@ fn of_agent(error: BusError) -> Error {
         | BusError::ConfigurationInvalid(text)
         | BusError::Busy(text)
         | BusError::NothingToDo(text)
-        | BusError::Failed(text) => {
-            Error::Failed(text)
-        }
+        | BusError::Failed(text) => Error::Failed(text),
     }
 }
 

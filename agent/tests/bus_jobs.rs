@@ -1,0 +1,666 @@
+//! Jobs over the bus: the real agent, a systemd, a polkit and jobs that the tests play. Needs no root.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that fails says so by ending"
+)]
+
+#[path = "bus/world.rs"]
+#[allow(dead_code, reason = "only parts of the shared world are needed here")]
+mod world;
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use dagger_agent::adapter::bus::{BusError, JobProxy, JobView, ManagerProxy, ServiceProxy, client};
+use dagger_agent::adapter::jobs;
+use dagger_agent::domain::job::{End, Ended, Report, Request, Task};
+use dagger_agent::domain::plan::Plan;
+use dagger_agent::domain::transaction::{Data, Side, Step};
+use dagger_suite::names::{Root, ServiceName};
+use world::{LIMIT, World};
+use zbus::export::futures_core::Stream;
+use zbus::{Connection, MatchRule, MessageStream, OwnedObjectPath, OwnedVariant, Variant, interface};
+
+const UP: (&str, &str, &str, u32) = ("loaded", "activating", "start", 4711);
+const DOWN: (&str, &str, &str, u32) = ("loaded", "inactive", "dead", 0);
+const RUNS: (&str, &str, &str, u32) = ("loaded", "active", "running", 77);
+const UNIT: &str = "dagger-migrate@sonarr.service";
+
+/// What polkit does with a question.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Mood {
+    Allows,
+    Denies,
+    WantsPassword,
+    Waits,
+}
+
+/// A polkit with a mood for each action, by its last word, and a list of what it was asked.
+#[derive(Clone)]
+struct Polkit(Arc<Mutex<HashMap<&'static str, Mood>>>, Arc<Mutex<Vec<String>>>);
+
+type Subject = (String, HashMap<String, OwnedVariant>);
+
+#[interface(name = "org.freedesktop.PolicyKit1.Authority")]
+impl Polkit {
+    async fn check_authorization(
+        &self,
+        subject: Subject,
+        action: String,
+        details: HashMap<String, String>,
+        flags: u32,
+        _cancellation: String,
+    ) -> (bool, bool, HashMap<String, String>) {
+        assert_eq!(subject.0, "system-bus-name", "a process could be swapped");
+        let verb = action.strip_prefix("org.nixarr.dagger1.").unwrap();
+        self.1
+            .lock()
+            .unwrap()
+            .push(format!("{verb} {} {}", details["service"], details["unit"]));
+        let mood = self.0.lock().unwrap().get(verb).copied().unwrap_or(Mood::Allows);
+        let answer = match mood {
+            Mood::Allows => (true, false),
+            Mood::Denies => (false, false),
+            Mood::WantsPassword => (false, flags & 1 == 0),
+            Mood::Waits => std::future::pending().await,
+        };
+        (answer.0, answer.1, HashMap::new())
+    }
+}
+
+/// The world with a polkit and a caller in it.
+struct Stage {
+    world: World,
+    caller: Connection,
+    polkit: Polkit,
+    _polkit: Connection,
+}
+
+impl Stage {
+    /// Native services with a container each; what they want.
+    async fn new(name: &str, services: &[(&str, &[&str])]) -> Option<Self> {
+        let world = World::new(name).await?;
+        let mut text = String::from("[suite]\nmedia = \"/fun\"\n");
+        for (port, (name, wants)) in (1..).zip(services) {
+            let table = format!(
+                "[services.{name}]\nimage = \"localhost/x:1\"\nport = {port}\nnative = \"{name}.service\"\nwants = {wants:?}\n"
+            );
+            text.push_str(&table);
+            let unit = format!("etc/systemd/system/{name}.service");
+            world.put(&unit, "[Service]\nExecStart=/bin/true\n");
+            world.unit(&format!("dagger-{name}.service"), DOWN).await;
+            world.unit(&format!("{name}.service"), RUNS).await;
+        }
+        world.put("etc/dagger/dagger.toml", &text);
+        let polkit = Polkit(Arc::default(), Arc::default());
+        let path = "/org/freedesktop/PolicyKit1/Authority";
+        let served = world
+            .serve("org.freedesktop.PolicyKit1", path, polkit.clone())
+            .await;
+        let mut world = world;
+        world.start().await;
+        Some(Self {
+            caller: world.caller().await,
+            world,
+            polkit,
+            _polkit: served,
+        })
+    }
+
+    async fn sonarr(name: &str) -> Option<Self> {
+        Self::new(name, &[("sonarr", &[])]).await
+    }
+
+    fn mood(&self, verb: &'static str, mood: Mood) {
+        self.polkit.0.lock().unwrap().insert(verb, mood);
+    }
+
+    fn questions(&self) -> Vec<String> {
+        std::mem::take(&mut *self.polkit.1.lock().unwrap())
+    }
+
+    /// What systemd was asked since the last time.
+    fn orders(&self) -> Vec<String> {
+        std::mem::take(&mut *self.world.asked.lock().unwrap())
+    }
+
+    fn root(&self) -> Root {
+        Root::new(self.world.path("").canonicalize().unwrap())
+    }
+
+    fn tell(&self, report: &Report) {
+        jobs::tell(&self.root(), &name(&report.service), report).unwrap();
+    }
+
+    async fn manager(&self) -> ManagerProxy<'_> {
+        ManagerProxy::new(&self.caller).await.unwrap()
+    }
+
+    async fn migrate(&self, service: &str) -> Result<OwnedObjectPath, BusError> {
+        self.manager().await.migrate(service.into(), HashMap::new()).await
+    }
+
+    /// The job as the bus shows it, as soon as it is as wanted.
+    async fn until(&self, path: &OwnedObjectPath, wanted: impl Fn(&JobView) -> bool) -> JobView {
+        let begin = Instant::now();
+        loop {
+            let view = client::job(&self.caller, path).await.unwrap();
+            if wanted(&view) {
+                return view;
+            }
+            assert!(begin.elapsed() < LIMIT, "it stays {view:?}: {}", self.world.log());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    async fn work(&self, service: &str) -> String {
+        let (_, services) = client::suite(&self.caller).await.unwrap();
+        services
+            .into_iter()
+            .find(|view| view.name == service)
+            .unwrap()
+            .work
+    }
+
+    /// Plays a job that systemd has been asked for, from its beginning to its end.
+    async fn play(&self, number: u64, service: &str, result: Ended) {
+        let unit = format!("dagger-migrate@{service}.service");
+        let begin = Instant::now();
+        while !self
+            .world
+            .asked
+            .lock()
+            .unwrap()
+            .contains(&format!("start {unit}"))
+        {
+            assert!(begin.elapsed() < LIMIT, "{unit} was not started");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let request = jobs::asked(&self.root(), &name(service)).unwrap().unwrap();
+        assert!(number == 0 || request.number == number, "{request:?}");
+        self.world.change(&unit, UP).await;
+        let report = report(request.number, service);
+        self.tell(&report);
+        self.tell(&ended(report, result));
+        if result == Ended::Done {
+            self.world.put(
+                &format!("var/lib/dagger/owner/{service}"),
+                "DAGGER_UID=1\nDAGGER_GID=1\n",
+            );
+            self.world.change(&format!("{service}.service"), DOWN).await;
+        }
+        self.world.change(&unit, DOWN).await;
+    }
+}
+
+fn name(service: &str) -> ServiceName {
+    ServiceName::parse(service).unwrap()
+}
+
+fn report(number: u64, service: &str) -> Report {
+    Report {
+        number,
+        ..Report::begun(Task::Migrate, service, std::process::id(), 5_000_000)
+    }
+}
+
+fn ended(report: Report, result: Ended) -> Report {
+    let end = End {
+        result,
+        sentence: format!("{} has ended", report.service),
+        todo: Some("look at it".into()),
+        owner: Some(Side::Container),
+        snapshot: Some("20261124-migrate".into()),
+        down_ms: Some(1500),
+    };
+    Report {
+        end: Some(end),
+        ..report
+    }
+}
+
+fn number(path: &OwnedObjectPath) -> u64 {
+    path.as_str().rsplit('/').next().unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_job_is_begun_followed_cancelled_and_remembered() {
+    let Some(stage) = Stage::sonarr("job").await else {
+        return;
+    };
+    let path = stage.migrate("sonarr").await.unwrap();
+    assert_eq!(stage.questions(), ["migrate sonarr dagger-sonarr.service"]);
+    assert_eq!(stage.orders(), [format!("start {UNIT}")]);
+    let view = stage.until(&path, |view| view.state == "queued").await;
+    assert_eq!((view.verb.as_str(), view.unit.as_str()), ("migrate", UNIT));
+    let request = jobs::asked(&stage.root(), &name("sonarr")).unwrap().unwrap();
+    assert_eq!(request.number, number(&path));
+
+    stage.world.change(UNIT, UP).await;
+    let mut at_stop = report(request.number, "sonarr");
+    at_stop.step = Some(Step::Stop);
+    at_stop.place = 3;
+    at_stop.steps = 9;
+    at_stop.total.bytes = 1 << 30;
+    stage.tell(&at_stop);
+    let view = stage
+        .until(&path, |view| view.step == "stop" && !view.invocation.is_empty())
+        .await;
+    assert_eq!((view.place, view.steps, view.bytes_total), (3, 9, 1 << 30));
+    assert_eq!(view.invocation, "ab".repeat(16));
+    assert_eq!(stage.work("sonarr").await, "being migrated: step stop");
+    let busy = stage.migrate("sonarr").await.unwrap_err();
+    let BusError::Busy(text) = &busy else {
+        panic!("{busy:?}")
+    };
+    assert!(text.contains(UNIT) && text.contains("step stop"), "{text}");
+    assert_eq!(
+        stage.questions(),
+        [""; 0],
+        "nobody is asked for a password for that"
+    );
+
+    let job = JobProxy::builder(&stage.caller)
+        .path(path.clone())
+        .build()
+        .await
+        .unwrap();
+    job.cancel().await.unwrap();
+    assert_eq!(stage.questions(), ["cancel sonarr dagger-sonarr.service"]);
+    assert_eq!(stage.orders(), [format!("kill {UNIT} main 15")]);
+    at_stop.back = Some("somebody cancelled it".into());
+    stage.tell(&at_stop);
+    let view = stage.until(&path, |view| view.state == "undoing").await;
+    assert_eq!(view.reason, "somebody cancelled it");
+
+    at_stop.step = None;
+    stage.tell(&ended(at_stop, Ended::Undone));
+    stage.world.change(UNIT, DOWN).await;
+    let view = stage.until(&path, JobView::is_over).await;
+    assert_eq!(
+        (view.result.as_str(), view.sentence.as_str()),
+        ("undone", "sonarr has ended")
+    );
+    assert_eq!(
+        (view.snapshot.as_str(), view.down_usec),
+        ("20261124-migrate", 1_500_000)
+    );
+    assert_eq!(stage.work("sonarr").await, "");
+    let over = job.cancel().await.unwrap_err();
+    assert!(matches!(over, BusError::NothingToDo(_)), "{over:?}");
+    let log = stage.world.log();
+    assert!(log.contains("sonarr: migrate has begun: job 1"), "{log}");
+    assert!(
+        log.contains("sonarr: migrate was not done: sonarr has ended (look at it)"),
+        "{log}"
+    );
+    assert!(stage.migrate("sonarr").await.is_ok(), "and another one may begin");
+}
+
+#[tokio::test]
+async fn whoever_may_not_changes_nothing() {
+    let Some(stage) = Stage::sonarr("denied").await else {
+        return;
+    };
+    for verb in [
+        "plan", "migrate", "rollback", "resume", "shadow", "promote", "discard",
+    ] {
+        stage.mood(verb, Mood::Denies);
+    }
+    let manager = stage.manager().await;
+    let sonarr = || "sonarr".to_owned();
+    let refused = [
+        manager.plan(sonarr()).await,
+        manager.migrate(sonarr(), HashMap::new()).await,
+        manager.rollback(sonarr(), HashMap::new()).await,
+        manager.resume(sonarr()).await,
+        manager.shadow(sonarr()).await,
+        manager.promote(sonarr()).await,
+        manager.discard(sonarr()).await,
+        manager.migrate_all().await,
+    ];
+    for (index, refused) in refused.into_iter().enumerate() {
+        assert!(
+            matches!(refused, Err(BusError::NotAuthorized(_))),
+            "{index}: {refused:?}"
+        );
+    }
+    assert_eq!(
+        stage.world.log().matches("Denied: org.nixarr.dagger1.").count(),
+        8
+    );
+    stage.questions();
+    // What makes no sense is refused before anybody is asked.
+    let missing = stage.migrate("sonar").await;
+    assert!(matches!(missing, Err(BusError::NoSuchService(_))), "{missing:?}");
+    let broken = stage.migrate("../x").await;
+    assert!(matches!(broken, Err(BusError::NoSuchService(_))), "{broken:?}");
+    let value = OwnedVariant::try_from(Variant::from("x")).unwrap();
+    let options = HashMap::from([("force".to_owned(), value)]);
+    let unknown = manager.migrate(sonarr(), options).await;
+    assert!(
+        matches!(unknown, Err(BusError::InvalidArgument(_))),
+        "{unknown:?}"
+    );
+    assert_eq!(stage.questions(), [""; 0]);
+
+    stage.mood("migrate", Mood::WantsPassword);
+    let silent = stage
+        .caller
+        .call_method(
+            Some("org.nixarr.Dagger1"),
+            "/org/nixarr/Dagger1",
+            Some("org.nixarr.Dagger1.Manager"),
+            "Migrate",
+            &("sonarr", HashMap::<String, OwnedVariant>::new()),
+        )
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(silent.contains("InteractiveAuthorizationRequired"), "{silent}");
+    assert_eq!(stage.orders(), [""; 0], "nothing was begun");
+    assert_eq!(jobs::asked(&stage.root(), &name("sonarr")).unwrap(), None);
+    assert!(client::jobs(&stage.caller).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn one_who_waits_for_a_password_holds_up_nobody_and_a_flood_of_them_is_turned_away() {
+    let Some(stage) = Stage::new("waits", &[("sonarr", &[]), ("radarr", &[])]).await else {
+        return;
+    };
+    stage.mood("migrate", Mood::Waits);
+    let mut waiting = Vec::new();
+    for _ in 0..8 {
+        let caller = stage.world.caller().await;
+        waiting.push(tokio::spawn(async move {
+            let manager = ManagerProxy::new(&caller).await.unwrap();
+            manager.migrate("sonarr".into(), HashMap::new()).await
+        }));
+    }
+    let begin = Instant::now();
+    while stage.polkit.1.lock().unwrap().len() < 8 {
+        assert!(begin.elapsed() < LIMIT);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let ninth = stage.migrate("radarr").await;
+    assert!(matches!(ninth, Err(BusError::Throttled(_))), "{ninth:?}");
+    assert!(stage.manager().await.check().await.is_ok(), "others are served");
+    // Those who go away take their questions with them.
+    for waiting in waiting {
+        waiting.abort();
+    }
+    assert_eq!(stage.orders(), [""; 0]);
+}
+
+#[tokio::test]
+async fn jobs_outlive_the_agent_and_those_that_are_started_by_hand_are_seen() {
+    let Some(mut stage) = Stage::new("restart", &[("sonarr", &[]), ("radarr", &[])]).await else {
+        return;
+    };
+    let over = stage.migrate("radarr").await.unwrap();
+    stage.play(number(&over), "radarr", Ended::Undone).await;
+    stage.until(&over, JobView::is_over).await;
+    let open = stage.migrate("sonarr").await.unwrap();
+    stage.world.change(UNIT, UP).await;
+    let mut said = report(number(&open), "sonarr");
+    said.step = Some(Step::Snapshot);
+    stage.tell(&said);
+    stage.until(&open, |view| view.step == "snapshot").await;
+
+    stage.world.signal(rustix::process::Signal::KILL);
+    stage.world.ended();
+    said.step = Some(Step::Start);
+    stage.tell(&said);
+    stage.world.start().await;
+    let view = stage.until(&open, |view| !view.invocation.is_empty()).await;
+    assert_eq!((view.state.as_str(), view.step.as_str()), ("running", "start"));
+    assert_eq!(stage.until(&over, JobView::is_over).await.result, "undone");
+    assert_eq!(stage.work("sonarr").await, "being migrated: step start");
+    // SIGKILL, and what finishes it is killed, too.
+    stage.world.put("var/lib/dagger/transactions/sonarr/log", "");
+    stage.world.change(UNIT, DOWN).await;
+    let view = stage.until(&open, JobView::is_over).await;
+    assert_eq!(
+        (view.result.as_str(), view.remedy.as_str()),
+        ("stuck", "nixarr-migrate resume sonarr")
+    );
+    let (_, services) = client::suite(&stage.caller).await.unwrap();
+    assert!(
+        services
+            .iter()
+            .any(|view| view.name == "sonarr" && view.interrupted)
+    );
+
+    // By hand: nobody asked the agent.
+    let mut by_hand = Report::begun(Task::Resume, "sonarr", std::process::id(), 9_000_000);
+    stage.tell(&by_hand);
+    let third = OwnedObjectPath::try_from("/org/nixarr/Dagger1/job/3").unwrap();
+    let begin = Instant::now();
+    while client::jobs(&stage.caller).await.unwrap().len() < 3 {
+        assert!(begin.elapsed() < LIMIT, "{}", stage.world.log());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    stage
+        .until(&third, |view| view.verb == "resume" && view.state == "running")
+        .await;
+    by_hand.pid = 0x7fff_fffe;
+    stage.tell(&by_hand);
+    stage.until(&third, |view| view.result == "stuck").await;
+}
+
+#[tokio::test]
+async fn a_job_that_systemd_does_not_take_leaves_nothing() {
+    let Some(stage) = Stage::sonarr("masked").await else {
+        return;
+    };
+    stage.world.unit(UNIT, ("masked", "inactive", "dead", 0)).await;
+    let refused = stage.migrate("sonarr").await.unwrap_err();
+    let text = refused.to_string();
+    assert!(text.contains("is masked") && text.contains(UNIT), "{text}");
+    assert_eq!(jobs::asked(&stage.root(), &name("sonarr")).unwrap(), None);
+    assert!(client::jobs(&stage.caller).await.unwrap().is_empty());
+    assert_eq!(stage.work("sonarr").await, "");
+}
+
+#[tokio::test]
+async fn a_rollback_says_what_becomes_of_the_data() {
+    let Some(stage) = Stage::sonarr("options").await else {
+        return;
+    };
+    let value = |text: &str| OwnedVariant::try_from(Variant::from(text)).unwrap();
+    let options = HashMap::from([
+        ("data".to_owned(), value("restore")),
+        ("snapshot".to_owned(), value("20261124-migrate")),
+    ]);
+    let path = stage
+        .manager()
+        .await
+        .rollback("sonarr".into(), options)
+        .await
+        .unwrap();
+    let request = jobs::asked(&stage.root(), &name("sonarr")).unwrap().unwrap();
+    let wanted = Request {
+        number: number(&path),
+        data: Data::Restore,
+        snapshot: Some("20261124-migrate".into()),
+    };
+    assert_eq!(request, wanted);
+}
+
+#[tokio::test]
+async fn a_plan_is_for_whoever_asked_for_it() {
+    let Some(stage) = Stage::sonarr("plan").await else {
+        return;
+    };
+    let path = stage.manager().await.plan("sonarr".into()).await.unwrap();
+    let job = JobProxy::builder(&stage.caller)
+        .path(path.clone())
+        .build()
+        .await
+        .unwrap();
+    let early = job.plan().await.unwrap_err();
+    assert!(matches!(early, BusError::NothingToDo(_)), "{early:?}");
+    let plan = Plan {
+        service: "sonarr".into(),
+        ..Plan::default()
+    };
+    jobs::keep_plan(&stage.root(), &name("sonarr"), &plan).unwrap();
+    let unit = "dagger-plan@sonarr.service";
+    stage.world.change(unit, UP).await;
+    let said = Report {
+        task: Task::Plan,
+        ..report(number(&path), "sonarr")
+    };
+    stage.tell(&ended(said, Ended::Done));
+    stage.world.change(unit, DOWN).await;
+    stage.until(&path, JobView::is_over).await;
+    let told: Plan = serde_json::from_str(&job.plan().await.unwrap()).unwrap();
+    assert_eq!(told, plan);
+    assert_eq!(stage.work("sonarr").await, "", "a look changes nothing");
+    assert!(!stage.world.log().contains("plan is done"), "and is no news");
+}
+
+#[tokio::test]
+async fn the_whole_suite_goes_in_order_stops_at_the_first_failure_and_goes_on() {
+    let suite: [(&str, &[&str]); 3] = [
+        ("sonarr", &["prowlarr"]),
+        ("radarr", &["prowlarr"]),
+        ("prowlarr", &[]),
+    ];
+    let Some(stage) = Stage::new("all", &suite).await else {
+        return;
+    };
+    let path = stage.manager().await.migrate_all().await.unwrap();
+    let asked = stage.questions();
+    assert_eq!(asked.len(), 3, "each before anything is begun: {asked:?}");
+    stage.play(0, "prowlarr", Ended::Done).await;
+    let view = stage.until(&path, |view| view.place == 2).await;
+    assert_eq!(
+        (view.verb.as_str(), view.step.as_str(), view.steps),
+        ("migrate-all", "radarr", 3)
+    );
+    let busy = stage.manager().await.migrate_all().await;
+    assert!(matches!(busy, Err(BusError::Busy(_))), "{busy:?}");
+    stage.play(0, "radarr", Ended::Undone).await;
+    let view = stage.until(&path, JobView::is_over).await;
+    assert_eq!(
+        view.sentence,
+        "stopped at radarr: radarr has ended; migrated: prowlarr; untouched: sonarr"
+    );
+    assert!(
+        !stage
+            .orders()
+            .contains(&"start dagger-migrate@sonarr.service".to_owned())
+    );
+
+    let path = stage.manager().await.migrate_all().await.unwrap();
+    stage.play(0, "radarr", Ended::Done).await;
+    stage.play(0, "sonarr", Ended::Done).await;
+    let view = stage.until(&path, JobView::is_over).await;
+    assert_eq!(view.sentence, "migrated: radarr, sonarr", "prowlarr was done");
+    assert_eq!(stage.orders().len(), 2);
+    let path = stage.manager().await.migrate_all().await.unwrap();
+    let view = stage.until(&path, JobView::is_over).await;
+    assert!(
+        view.result == "done" && view.sentence.contains("nothing to migrate"),
+        "{view:?}"
+    );
+}
+
+/// Four jobs that talk all the time: what is signalled, and what it costs.
+#[tokio::test]
+async fn progress_is_told_a_few_times_a_second_and_costs_little_memory() {
+    let services: [(&str, &[&str]); 4] = [("a", &[]), ("b", &[]), ("c", &[]), ("d", &[])];
+    let Some(stage) = Stage::new("pace", &services).await else {
+        return;
+    };
+    let before = stage.world.resident();
+    let mut paths = Vec::new();
+    for (service, _) in services {
+        let path = stage.migrate(service).await.unwrap();
+        stage.world.change(&Task::Migrate.unit(service), UP).await;
+        paths.push((path, service));
+    }
+    let rule = MatchRule::builder()
+        .sender("org.nixarr.Dagger1")
+        .interface("org.freedesktop.DBus.Properties")
+        .path_namespace("/org/nixarr/Dagger1/job")
+        .build()
+        .unwrap();
+    let mut stream = MessageStream::for_match_rule(rule, &stage.caller, None)
+        .await
+        .unwrap();
+    let begin = Instant::now();
+    let mut bytes = 0;
+    while begin.elapsed() < Duration::from_secs(2) {
+        bytes += 1;
+        for (path, service) in &paths {
+            let mut said = report(number(path), service);
+            said.step = Some(Step::Snapshot);
+            said.done.bytes = bytes;
+            stage.tell(&said);
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    for (path, _) in &paths {
+        stage.until(path, |view| view.bytes_done == bytes).await;
+    }
+    let mut signals = 0;
+    loop {
+        let next = poll_fn(|context| Pin::new(&mut stream).poll_next(context));
+        match tokio::time::timeout(Duration::from_millis(300), next).await {
+            Ok(Some(_)) => signals += 1,
+            _ => break,
+        }
+    }
+    assert!(
+        bytes > 100 && (4..=4 * 14).contains(&signals),
+        "{signals} signals of {bytes} reports each"
+    );
+    let after = stage.world.resident();
+    assert!(after < before + 1024, "{before} KiB, then {after} KiB");
+}
+
+#[tokio::test]
+async fn recovery_keeps_its_hands_off_while_a_job_is_at_work() {
+    let Some(stage) = Stage::sonarr("hands").await else {
+        return;
+    };
+    stage
+        .world
+        .put("var/lib/dagger/owner/sonarr", "DAGGER_UID=1\nDAGGER_GID=1\n");
+    stage.world.change("sonarr.service", DOWN).await;
+    let path = stage.migrate("sonarr").await.unwrap();
+    stage.world.change(UNIT, UP).await;
+    stage.tell(&report(number(&path), "sonarr"));
+    stage.until(&path, |view| view.state == "running").await;
+    // The container cannot start: five ends by itself would make the agent look around and act.
+    for _ in 0..6 {
+        stage.world.change("dagger-sonarr.service", RUNS).await;
+        stage
+            .world
+            .change(
+                "dagger-sonarr.service",
+                ("loaded", "activating", "auto-restart", 0),
+            )
+            .await;
+    }
+    let proxy = ServiceProxy::builder(&stage.caller)
+        .path("/org/nixarr/Dagger1/service/sonarr")
+        .build()
+        .await
+        .unwrap();
+    proxy.check().await.unwrap();
+    assert!(stage.world.restarted.lock().unwrap().is_empty());
+    assert_eq!(stage.orders(), [format!("start {UNIT}")]);
+    assert!(
+        !stage.world.log().contains("is restarted"),
+        "{}",
+        stage.world.log()
+    );
+}
