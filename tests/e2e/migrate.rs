@@ -23,6 +23,11 @@ pub const STORIES: &[Story] = &[
         on: TRIXIE,
         run: emptied,
     },
+    Story {
+        name: "debians_transmission_moves_into_its_container_and_back_with_its_torrents",
+        on: BOTH,
+        run: torrents,
+    },
 ];
 
 /// The stand-in keeps its library below this.
@@ -30,6 +35,8 @@ pub const TOML: &str = "[suite]\nmedia = \"/media\"\nstate = \"/var/lib/nixarr\"
 /// The stand-in as a native service of nixarr's kind: its own user, a media group, its state where nixarr has it.
 pub const UNIT: &str = "[Unit]\nDescription=Sonarr\nAfter=network.target\n[Service]\nUser=sonarr\nGroup=media\nUMask=0002\nExecStart=/usr/local/bin/standin sonarr -nobrowser -data=/var/lib/nixarr/sonarr\nEnvironment=STANDIN_IMAGE=native STANDIN_WRITE_INTERVAL=20ms\nRestart=on-failure\n[Install]\nWantedBy=multi-user.target\n";
 pub const NATIVE: &str = "sonarr.service";
+const TOML_FILE: &str = "/etc/dagger/dagger.toml";
+const DEBIANS: &str = "transmission-daemon.service";
 pub const OURS: &str = "dagger-sonarr.service";
 const STATE: &str = "/var/lib/nixarr/sonarr";
 const MINUTE: Duration = Duration::from_mins(1);
@@ -186,5 +193,87 @@ fn emptied(ground: &Ground) -> Result<()> {
     ensure!(rows(&machine)? >= before, "rows were lost");
     let left = machine.ok(&format!("standin empty {STATE}"))?;
     ensure!(left.starts_with("50 rows"), "of 50 series were put back: {left}");
+    Ok(())
+}
+
+/// A call to Transmission's RPC, as its own clients make it.
+const RPC: &str = r#"rpc() {
+    url=http://127.0.0.1:9091/transmission/rpc
+    id=$(curl -s $url | sed -n 's/.*X-Transmission-Session-Id: \([^<]*\)<.*/\1/p')
+    curl -s -H "X-Transmission-Session-Id: $id" -d "$1" $url
+}"#;
+
+/// A torrent of one piece, made by hand, whose file is there already.
+const TORRENT: &str = r#"
+head -c 262144 /dev/urandom >/fun/film
+hash=$(sha1sum /fun/film | cut -c1-40 | sed 's/../\\x&/g')
+info=$(printf 'd4:infod6:lengthi262144e4:name4:film12:piece lengthi262144e6:pieces20:%bee' "$hash" | base64 -w0)
+chown -R debian-transmission: /fun
+"#;
+
+/// Debian's own Transmission: its torrents, how far each is, and its settings.
+fn torrents(ground: &Ground) -> Result<()> {
+    let toml = "[suite]\nmedia = \"/fun\"\nprobation = \"4s\"\n[services.transmission]\nstate = \"/var/lib/transmission-daemon/.config/transmission-daemon\"\nhealth = { interval = \"1s\" }\n";
+    let spec = ground
+        .installed_with("torrents", &["transmission-daemon"])?
+        .file("/etc/dagger/dagger.toml", toml);
+    let machine = Machine::boot(spec)?;
+    machine.wait_unit(DEBIANS, "active", MINUTE)?;
+    let settings = "/etc/transmission-daemon/settings.json";
+    machine.ok(&format!("systemctl stop {DEBIANS} && sed -i 's/\"rpc-authentication-required\": true/\"rpc-authentication-required\": false/; s|\"download-dir\": \".*\"|\"download-dir\": \"/fun\"|' {settings} && systemctl start {DEBIANS}"))?;
+    let bash = |script: &str| {
+        let output = machine.run(&["bash", "-c", &format!("{RPC}\n{script}")])?;
+        ensure!(output.good(), "{}", output.all());
+        Ok(output.stdout)
+    };
+    bash(&format!(
+        "{TORRENT} rpc '{{\"method\":\"torrent-add\",\"arguments\":{{\"download-dir\":\"/fun\",\"metainfo\":\"'$info'\"}}}}'"
+    ))?;
+    let list = || {
+        let asked = bash(
+            "rpc '{\"method\":\"torrent-get\",\"arguments\":{\"fields\":[\"hashString\",\"percentDone\",\"downloadDir\",\"addedDate\"]}}'",
+        )?;
+        // Version 4 writes 1 with a point.
+        Ok::<_, anyhow::Error>(asked.trim().replace("1.0", "1"))
+    };
+    machine.wait_for("the torrent is whole", MINUTE, |_| {
+        Ok(list()?.contains("\"percentDone\":1").then_some(()))
+    })?;
+    let before = list()?;
+    // Its settings are a link that leads out of what the container sees: the plan says so before anything is touched.
+    let refused = machine.sh("systemctl start dagger-migrate@transmission.service")?;
+    let said = machine.ok("cat /run/dagger/job/transmission.progress")?;
+    ensure!(
+        !refused.good() && said.contains("settings.json is a symbolic link") && list()? == before,
+        "{said}"
+    );
+    machine.write(
+        TOML_FILE,
+        &toml.replace(
+            "health =",
+            "volumes = [{ source = \"/etc/transmission-daemon\" }]
+health =",
+        ),
+    )?;
+    machine.ok("systemctl daemon-reload")?;
+    let moved = machine.sh("systemctl start dagger-migrate@transmission.service")?;
+    ensure!(
+        moved.good(),
+        "{}
+{}",
+        machine.ok("cat /run/dagger/job/transmission.progress")?,
+        machine.account_of("transmission")
+    );
+    ensure!(
+        machine.unit("dagger-transmission.service", "ActiveState")? == "active",
+        "ours does not run"
+    );
+    ensure!(list()? == before, "{before}\nbecame\n{}", list()?);
+    machine.ok("systemctl start dagger-rollback@transmission.service")?;
+    ensure!(
+        machine.unit(DEBIANS, "ActiveState")? == "active",
+        "the native one does not run"
+    );
+    ensure!(list()? == before, "{before}\nbecame\n{}", list()?);
     Ok(())
 }

@@ -148,12 +148,14 @@ impl Walk<'_> {
                 Err(Errno::NOENT) => continue,
                 Err(error) => return Err(error.into()),
             };
-            if stat.st_dev != self.device {
-                // Another file system: named by its mount.
+            let kind = FileType::from_raw_mode(stat.st_mode);
+            // Another file system: named by its mount. Only of directories: an overlay shows files with the number of the
+            // layer that they come from (Documentation/filesystems/overlayfs.rst).
+            if kind == FileType::Directory && stat.st_dev != self.device {
                 continue;
             }
             self.note(&here, name, depth, &stat);
-            match FileType::from_raw_mode(stat.st_mode) {
+            match kind {
                 FileType::Directory => {
                     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
                     match rustix::fs::openat(dir, entry.file_name(), flags, Mode::empty()) {
