@@ -49,6 +49,7 @@ need_packages() {
 		nsenter util-linux
 		mount mount
 		curl curl
+		strace strace
 		rsync rsync
 		mkfs.xfs xfsprogs
 		mkfs.btrfs btrfs-progs

@@ -13,6 +13,7 @@ mod bus;
 mod client;
 mod native;
 mod migrate;
+mod crash;
 mod state;
 mod media;
 mod images;
@@ -37,6 +38,7 @@ fn main() -> std::process::ExitCode {
         client::STORIES,
         native::STORIES,
         migrate::STORIES,
+        crash::STORIES,
         state::STORIES,
         media::STORIES,
         images::STORIES,

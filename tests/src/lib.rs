@@ -7,6 +7,8 @@
 pub mod rig;
 pub mod standin;
 pub mod suite;
+pub mod native;
+pub mod crash;
 pub mod harness;
 pub mod demo;
 pub mod bench;

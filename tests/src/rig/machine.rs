@@ -96,7 +96,7 @@ pub struct Machine {
     spec: Spec,
     lock: Option<Flock<File>>,
     nspawn: Option<Child>,
-    leader: u32,
+    pub(super) leader: u32,
     booted: Duration,
 }
 

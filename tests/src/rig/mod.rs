@@ -9,6 +9,7 @@ pub mod exec;
 pub mod sweep;
 pub mod machine;
 pub mod freeze;
+pub mod trace;
 pub mod journal;
 pub mod image;
 

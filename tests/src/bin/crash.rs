@@ -1,0 +1,146 @@
+//! `crash [CASES]`: migrations and rollbacks in real machines, killed at every call of the job's own that makes something
+//! durable, once with the machine running on and once with its power going at the same moment. CASES bounds how many are tried:
+//! then they are spread over all calls. `DAGGER_MACHINES` says how many machines there are at a time.
+
+use anyhow::{Context, Result};
+use dagger_tests::crash::{Case, attempt};
+use dagger_tests::native::{QUICK, boot, native, runs};
+use dagger_tests::rig::{Machine, Suite, host, sweep};
+use dagger_tests::suite::Ground;
+use serde_json::json;
+use std::collections::VecDeque;
+use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+const VERBS: [&str; 2] = ["migrate", "rollback"];
+
+#[derive(Default)]
+struct Sum {
+    tried: usize,
+    cuts: usize,
+    finished: usize,
+    slowest: Duration,
+    findings: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("crash: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run() -> Result<bool> {
+    let most = std::env::args()
+        .nth(1)
+        .map_or(Ok(usize::MAX), |word| word.parse());
+    let most = most.context("CASES is not a number")?;
+    let machines = std::env::var("DAGGER_MACHINES").map_or(Ok(4), |word| word.parse());
+    let machines: usize = machines.context("DAGGER_MACHINES is not a number")?;
+    host::can_boot()?;
+    Ground::built()?;
+    sweep::on_signals()?;
+    sweep::leftovers()?;
+    let ground = Ground::prepare(Suite::Trixie)?;
+    let queue = Mutex::new(cases(&ground, most)?);
+    let sum = Mutex::new(Sum::default());
+    std::thread::scope(|scope| {
+        for number in 0..machines {
+            let (ground, queue, sum) = (&ground, &queue, &sum);
+            scope.spawn(move || work(ground, number, queue, sum));
+        }
+    });
+    let sum = sum.into_inner().unwrap_or_else(PoisonError::into_inner);
+    for finding in &sum.findings {
+        println!("finding: {finding}");
+    }
+    println!(
+        "crash-machine: {} losses in {} interruptions ({} power cuts), {} were finished and the others undone; decided within {:.2} s",
+        sum.findings.len(),
+        sum.tried,
+        sum.cuts,
+        sum.finished,
+        sum.slowest.as_secs_f64()
+    );
+    let good = sum.findings.is_empty();
+    let figure = |name: &str, value: f64, unit: &str, limit: f64| {
+        println!(
+            "{}",
+            json!({ "name": name, "value": value, "unit": unit, "limit": limit, "peer": null, "samples": sum.tried, "ok": value <= limit })
+        );
+    };
+    let count = u32::try_from(sum.findings.len()).unwrap_or(u32::MAX);
+    figure("crash-machine", f64::from(count), "losses", 0.0);
+    figure("crash-decided", sum.slowest.as_secs_f64(), "s", 2.0);
+    Ok(good && sum.slowest < Duration::from_secs(2))
+}
+
+/// Every call of every verb, by both kinds; or so many of them, spread evenly.
+fn cases(ground: &Ground, most: usize) -> Result<VecDeque<Case>> {
+    let mut machine = boot(native(ground, "crash-count", QUICK)?)?;
+    let mut all = Vec::new();
+    for verb in VERBS {
+        let whole = Case {
+            verb,
+            call: 65_535,
+            cut: false,
+        };
+        let calls = attempt(&mut machine, whole)?.calls;
+        println!("{verb}: {calls} calls make something durable");
+        for call in 1..=calls {
+            for cut in [true, false] {
+                all.push(Case { verb, call, cut });
+            }
+        }
+    }
+    let step = (all.len() / most.max(1)).max(1);
+    Ok(all.into_iter().step_by(step).collect())
+}
+
+fn work(ground: &Ground, number: usize, queue: &Mutex<VecDeque<Case>>, sum: &Mutex<Sum>) {
+    let mut machine = None;
+    loop {
+        let case = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let Some(case) = case else { return };
+        let found = one(ground, number, &mut machine, case);
+        let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
+        sum.tried += 1;
+        sum.cuts += usize::from(case.cut);
+        match found {
+            Ok((finished, decided)) => {
+                sum.finished += usize::from(finished);
+                sum.slowest = sum.slowest.max(decided.unwrap_or_default());
+            }
+            Err(error) => {
+                println!("{case:?}: {error:#}");
+                sum.findings.push(format!("{case:?}: {error:#}"));
+                machine = None;
+            }
+        }
+    }
+}
+
+/// Whether it was finished, and how long that took to decide.
+fn one(
+    ground: &Ground,
+    number: usize,
+    machine: &mut Option<Machine>,
+    case: Case,
+) -> Result<(bool, Option<Duration>)> {
+    let machine = match machine {
+        Some(machine) => machine,
+        None => machine.insert(boot(native(ground, &format!("crash-{number}"), QUICK)?)?),
+    };
+    let wanted = case.verb == "rollback";
+    if runs(machine)?.1 != wanted {
+        let verb = if wanted { "migrate" } else { "rollback" };
+        machine.ok(&format!("systemctl start dagger-{verb}@sonarr.service"))?;
+    }
+    let found = attempt(machine, case)?;
+    Ok((found.container != wanted, found.decided))
+}

@@ -1,0 +1,116 @@
+//! A job that is killed in the middle, with and without the power going at the same moment: afterwards it is the old world
+//! or the new one, and no row is lost.
+//!
+//! Where it is killed is a number: the nth call of the job's own that makes something durable. A new step is killed, too,
+//! without anybody adding it here.
+
+use anyhow::{Context, Result, ensure};
+use std::time::{Duration, Instant};
+
+use crate::native::{NATIVE, OURS, rows, runs};
+use crate::rig::Machine;
+
+/// So long it may take until everything is settled.
+const LIMIT: Duration = Duration::from_mins(1);
+
+/// One case.
+#[derive(Debug, Clone, Copy)]
+pub struct Case {
+    /// `migrate` or `rollback`.
+    pub verb: &'static str,
+    /// At which call the job is killed.
+    pub call: u64,
+    /// The power goes at the same moment; else the machine runs on.
+    pub cut: bool,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Found {
+    /// How many such calls the job made.
+    pub calls: u64,
+    /// The container owns the service.
+    pub container: bool,
+    /// How long what was left was looked at before any service could start, after a power cut.
+    pub decided: Option<Duration>,
+}
+
+/// Tries a case, on a machine where everything is settled.
+pub fn attempt(machine: &mut Machine, case: Case) -> Result<Found> {
+    let Case { verb, call, cut } = case;
+    let unit = format!("dagger-{verb}@sonarr.service");
+    let before = rows(machine)?;
+    // Where the power goes nobody tidies up; else what systemd starts afterwards is left as it is.
+    let after = if cut { "ExecStopPost=\n" } else { "" };
+    machine.write(
+        &format!("/run/systemd/system/{unit}.d/99-crash.conf"),
+        &format!("[Service]\nExecStart=\nExecStart=/bin/sh -c 'kill -STOP $$$$; exec /usr/libexec/dagger/dagger-job {verb} sonarr'\n{after}"),
+    )?;
+    machine.ok(&format!(
+        "systemctl daemon-reload && systemctl start --no-block {unit}"
+    ))?;
+    let pid = machine.wait_for("the job", LIMIT, |machine| {
+        let pid: u32 = machine.unit(&unit, "MainPID")?.parse().unwrap_or(0);
+        Ok((pid != 0).then_some(pid))
+    })?;
+    let calls = machine.kill_at(pid, call)?;
+    let mut decided = None;
+    if cut {
+        machine.power_cut()?;
+        machine.power_on()?;
+        decided = Some(recovery(machine)?);
+    } else {
+        machine.ok(&format!(
+            "rm -r /run/systemd/system/{unit}.d && systemctl daemon-reload"
+        ))?;
+    }
+    settle(machine).with_context(|| format!("{case:?}"))?;
+    let container = match runs(machine)? {
+        (true, false) => false,
+        (false, true) => true,
+        both => anyhow::bail!("{case:?}: native and container run: {both:?}"),
+    };
+    let now = rows(machine).with_context(|| format!("{case:?}"))?;
+    ensure!(now >= before, "{case:?}: {now} rows of {before} are left");
+    Ok(Found {
+        calls,
+        container,
+        decided,
+    })
+}
+
+/// How long dagger-recover.service took in this boot.
+fn recovery(machine: &Machine) -> Result<Duration> {
+    let at = |property| -> Result<u64> {
+        let text = machine.unit("dagger-recover.service", property)?;
+        text.parse().with_context(|| format!("{property}: {text:?}"))
+    };
+    let (began, ended) = (
+        at("InactiveExitTimestampMonotonic")?,
+        at("ActiveEnterTimestampMonotonic")?,
+    );
+    ensure!(
+        began > 0 && ended >= began,
+        "dagger-recover.service did not run at boot"
+    );
+    Ok(Duration::from_micros(ended - began))
+}
+
+/// Waits until nothing is open any more and one of both sides runs.
+fn settle(machine: &Machine) -> Result<()> {
+    let began = Instant::now();
+    loop {
+        let open = machine
+            .sh("test -e /var/lib/dagger/transactions/sonarr/log || test -e /var/lib/dagger/hold/sonarr")?
+            .good();
+        let one = matches!(runs(machine)?, (true, false) | (false, true));
+        if !open && one {
+            return Ok(());
+        }
+        if began.elapsed() > LIMIT {
+            let account = machine.sh(&format!("ls -R /var/lib/dagger | head -50; cut -c1-200 /var/lib/dagger/transactions/sonarr/log; systemctl status --no-pager {NATIVE} {OURS} dagger-recover dagger-resume 'dagger-*@sonarr'; journalctl -b --no-pager -o short-precise | grep -i dagger | tail -60"))?;
+            anyhow::bail!("it is not settled: {}", account.all());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}

@@ -1,0 +1,74 @@
+//! A machine on which Sonarr, the stand-in, runs natively as nixarr has it, beside the suite that is to take it over.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use std::time::Duration;
+
+use crate::rig::{Machine, Spec};
+use crate::suite::Ground;
+
+/// The stand-in keeps its library below this.
+pub const TOML: &str = "[suite]\nmedia = \"/media\"\nstate = \"/var/lib/nixarr\"\nprobation = \"4s\"\n[services.sonarr]\nhealth = { interval = \"1s\" }\n";
+/// The same with a probation that is hardly one.
+pub const QUICK: &str = "[suite]\nmedia = \"/media\"\nstate = \"/var/lib/nixarr\"\nprobation = \"1s\"\n[services.sonarr]\nhealth = { interval = \"1s\" }\n";
+/// The stand-in as a native service of nixarr's kind: its own user, a media group, its state where nixarr has it.
+pub const UNIT: &str = "[Unit]\nDescription=Sonarr\nAfter=network.target\n[Service]\nUser=sonarr\nGroup=media\nUMask=0002\nExecStart=/usr/local/bin/standin sonarr -nobrowser -data=/var/lib/nixarr/sonarr\nEnvironment=STANDIN_IMAGE=native STANDIN_WRITE_INTERVAL=20ms\nRestart=on-failure\n[Install]\nWantedBy=multi-user.target\n";
+/// Its native unit.
+pub const NATIVE: &str = "sonarr.service";
+/// Its container's.
+pub const OURS: &str = "dagger-sonarr.service";
+/// Where its state is.
+pub const STATE: &str = "/var/lib/nixarr/sonarr";
+const MINUTE: Duration = Duration::from_mins(1);
+
+/// A machine on which Sonarr runs natively, beside the suite that is to take it over.
+pub fn native(ground: &Ground, name: &str, toml: &str) -> Result<Spec> {
+    Ok(ground
+        .installed(name)?
+        .file("/etc/dagger/dagger.toml", toml)
+        .file("/usr/lib/systemd/system/sonarr.service", UNIT)
+        .file("/etc/sysusers.d/sonarr.conf", "g media 169\nu sonarr 274:169 - /var/lib/nixarr/sonarr\n")
+        .file("/etc/tmpfiles.d/sonarr.conf", "d /var/lib/nixarr 0755 root root\nd /var/lib/nixarr/sonarr 0700 sonarr media\nd /media/library 0775 root media\n")
+        .file("/media/library/a.mkv", "film"))
+}
+
+/// Boots it, and waits until it has written something.
+pub fn boot(spec: Spec) -> Result<Machine> {
+    let machine = Machine::boot(spec)?;
+    machine.ok("systemctl enable --now sonarr.service 2>/dev/null")?;
+    machine.wait_health("sonarr", "healthy", MINUTE)?;
+    ensure!(
+        runs(&machine)? == (true, false),
+        "Sonarr does not run natively at first"
+    );
+    Ok(machine)
+}
+
+/// Whether the native unit runs, and the container.
+pub fn runs(machine: &Machine) -> Result<(bool, bool)> {
+    let active = |unit| Ok::<_, anyhow::Error>(machine.unit(unit, "ActiveState")? == "active");
+    Ok((active(NATIVE)?, active(OURS)?))
+}
+
+/// Rows that the stand-in has written, none lost, changed or doubled; and that no two ever wrote at once.
+pub fn rows(machine: &Machine) -> Result<u64> {
+    let said = machine.ok(&format!("standin verify {STATE}"))?;
+    ensure!(said.contains(" overlaps=0 ok"), "{said}");
+    let rows = said
+        .split_once("rows=")
+        .and_then(|(_, rest)| rest.split(' ').next());
+    rows.and_then(|rows| rows.parse().ok()).context(said.clone())
+}
+
+/// The last job's own words.
+pub fn job(machine: &Machine) -> Result<Value> {
+    let text = machine.ok("cat /run/dagger/job/sonarr.progress")?;
+    serde_json::from_str(&text).context(text)
+}
+
+/// One of a job's last words.
+pub fn end<'a>(job: &'a Value, what: &str) -> &'a str {
+    job.pointer(&format!("/end/{what}"))
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+}

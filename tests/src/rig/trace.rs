@@ -1,0 +1,76 @@
+//! A process of the machine, killed at a chosen system call (strace(1), `inject=`): before it, and so after the one before.
+
+use super::Machine;
+use anyhow::{Context, Result, bail, ensure};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// What makes a step durable, or changes a name.
+const CALLS: &str = "fsync,fdatasync,syncfs,renameat,renameat2,linkat,unlinkat";
+
+impl Machine {
+    /// The number that the host knows a process of the machine by.
+    pub fn host_pid(&self, pid: u32) -> Result<u32> {
+        let of = |pid: u32| std::fs::read_link(format!("/proc/{pid}/ns/pid"));
+        let here = of(self.leader).context("the machine is off")?;
+        for entry in std::fs::read_dir("/proc").context("list /proc")?.flatten() {
+            let Some(host) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            if of(host).ok() != Some(here.clone()) {
+                continue;
+            }
+            let status =
+                std::fs::read_to_string(PathBuf::from(format!("/proc/{host}/status"))).unwrap_or_default();
+            let inside = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+            if inside.and_then(|line| line.split_whitespace().last()) == Some(&pid.to_string()) {
+                return Ok(host);
+            }
+        }
+        bail!("process {pid} of {} is not there", self.name)
+    }
+
+    /// Lets a process go on that has stopped itself, and kills it at its `call`th call (from 1) that makes something
+    /// durable; one that makes fewer comes to its end. Returns when it has ended: how
+    /// many of them it made.
+    pub fn kill_at(&self, pid: u32, call: u64) -> Result<u64> {
+        let host = self.host_pid(pid)?;
+        let stopped = format!("/proc/{host}/stat");
+        let began = Instant::now();
+        while !std::fs::read_to_string(&stopped).is_ok_and(|stat| stat.contains(") T ")) {
+            ensure!(
+                began.elapsed() < Duration::from_secs(10),
+                "process {pid} does not stop"
+            );
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let list = self.on_disk("/var/tmp/rig-calls");
+        let mut strace = Command::new("strace")
+            .arg("-o")
+            .arg(&list)
+            .args(["-q", "-e", &format!("trace={CALLS}")])
+            .args(["-e", &format!("inject={CALLS}:signal=KILL:when={call}")])
+            .args(["-p", &host.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("start strace")?;
+        let traced = format!("/proc/{host}/status");
+        let is_traced = || std::fs::read_to_string(&traced).is_ok_and(|text| !text.contains("TracerPid:\t0"));
+        let began = Instant::now();
+        while !is_traced() {
+            ensure!(
+                began.elapsed() < Duration::from_secs(10),
+                "strace does not attach"
+            );
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        self.ok(&format!("kill -CONT {pid}"))?;
+        strace.wait().context("wait for strace")?;
+        let calls = std::fs::read_to_string(&list).with_context(|| format!("read {}", list.display()))?;
+        let made = calls.lines().filter(|line| line.contains('(')).count();
+        Ok(u64::try_from(made).unwrap_or(u64::MAX))
+    }
+}
