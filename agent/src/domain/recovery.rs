@@ -127,6 +127,12 @@ impl Recovery {
         }
     }
 
+    /// Whether the unit is on its way from a stop that we asked for to the start that follows. A stop that had to kill leaves it
+    /// `failed` for that long (systemd.service(5), TimeoutStopSec=).
+    pub fn is_between(&self, now: Duration) -> bool {
+        matches!(self.stage, Stage::Restarting { asked, begun: false, .. } if now < asked + BEGIN)
+    }
+
     /// Restarts by us within the window.
     pub fn attempts(&self) -> u32 {
         u32::try_from(self.restarts.len()).unwrap_or(u32::MAX)
@@ -243,9 +249,7 @@ impl Recovery {
     fn stopped(&mut self, now: Duration) -> Vec<Action> {
         match self.stage {
             // Our own restart passes through here, and so does the stop after giving up.
-            Stage::Restarting {
-                begun: false, asked, ..
-            } if now < asked + BEGIN => {}
+            Stage::Restarting { .. } if self.is_between(now) => {}
             Stage::GivenUp { .. }
             | Stage::Waiting {
                 cause: Cause::Place(_),

@@ -234,3 +234,30 @@ fn a_unit_whose_mount_cannot_be_mounted_is_tried_again() {
     patient.at(281, &unit(Phase::Stopped, 280));
     assert_eq!(patient.health(), Health::Inactive);
 }
+
+/// An application that does not stop is killed, and its unit is `failed` until the start of the same restart follows.
+#[test]
+fn a_stop_that_had_to_kill_is_not_the_end() {
+    for phase in [Phase::Failed, Phase::Stopped] {
+        let mut patient = Patient::healthy();
+        restarted(&mut patient, 200);
+        patient.at(203, &unit(Phase::Deactivating, 100));
+        let effects = patient.at(293, &unit(phase, 100));
+        assert!(acts(&effects).is_empty(), "{phase:?}: {effects:?}");
+        assert_eq!(patient.health(), Health::Recovering, "{phase:?}");
+        patient.at(294, &unit(Phase::Activating, 294));
+        patient.at(300, &unit(Phase::Active, 294));
+        let effects = patient.at(301, &good());
+        assert!(matches!(
+            acts(&effects)[..],
+            [Action::Recovered { attempts: 1, .. }]
+        ));
+    }
+    // Where no start follows it is the end after all.
+    let mut patient = Patient::healthy();
+    restarted(&mut patient, 200);
+    patient.at(203, &unit(Phase::Deactivating, 100));
+    patient.at(293, &unit(Phase::Failed, 100));
+    patient.at(330, &Happened::Tick);
+    assert_eq!(patient.health(), Health::Failed);
+}
