@@ -40,7 +40,8 @@ fn held(ground: &Ground) -> Result<()> {
         .file("/etc/systemd/system/squatter.service", SQUATTER);
     let spec = spec.file(
         "/etc/systemd/system/dagger-sonarr.service.d/rig.conf",
-        "[Unit]\nWants=squatter.service\nAfter=squatter.service\n",
+        // A refused start that takes its time to be over: the agent looks at the ports meanwhile, too.
+        "[Unit]\nWants=squatter.service\nAfter=squatter.service\n[Service]\nExecStopPost=/bin/sleep 0.3\n",
     );
     let machine = Machine::boot(spec)?;
     for other in ["radarr", "prowlarr", "jellyfin", "transmission"] {

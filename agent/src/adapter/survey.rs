@@ -90,6 +90,8 @@ pub fn holder(found: &sockets::Holder) -> Holder {
             State::Connected => Doing::Connected,
             State::Closing => Doing::Closing,
         },
+        v6only: found.v6only,
+        device: found.device,
         unit: unit.map(|unit| unit.name.clone()),
         manager: unit.and_then(|unit| unit.user),
         socket: None,

@@ -8,6 +8,8 @@ pub mod words;
 
 pub mod suggest;
 
+mod hinder;
+
 use core::net::SocketAddr;
 use std::fmt;
 
@@ -122,6 +124,10 @@ pub struct Holder {
     pub address: SocketAddr,
     /// What the socket does.
     pub doing: Doing,
+    /// For an IPv6 socket: whether it leaves IPv4 to others (IPV6_V6ONLY), where the kernel tells.
+    pub v6only: Option<bool>,
+    /// Number of the interface that it is bound to, 0 for none.
+    pub device: u32,
     /// The unit that the socket belongs to, with suffix.
     pub unit: Option<String>,
     /// For a unit of a user's own manager: that user's number.
@@ -168,6 +174,25 @@ pub struct Units {
     pub native: Option<Phase>,
     /// The native one owns the data.
     pub natively: bool,
+    /// The one that owns the data has had a main process since its last start began: nothing has refused it its port.
+    pub ran: bool,
+}
+
+impl Units {
+    /// The unit that the ports of the service belong to, and whether it runs, so that its own sockets may be there.
+    fn owner(self, wanted: &Wanted) -> (&str, bool) {
+        let (unit, phase) = match (&wanted.native, self.native) {
+            (Some(native), Some(phase)) if self.natively => (native, phase),
+            _ => (&wanted.unit, self.own),
+        };
+        // A start that the gate refuses begins and ends within moments, and again and again: that is one conflict.
+        let runs = match phase {
+            Phase::Active => true,
+            Phase::Activating | Phase::Deactivating => self.ran,
+            Phase::Unloaded | Phase::Stopped | Phase::Restarting | Phase::Failed => false,
+        };
+        (unit, runs)
+    }
 }
 
 /// What kind of conflict.
@@ -220,10 +245,9 @@ impl Conflict {
     }
 
     /// Whether this is the same conflict as one that was seen before. A holder that has become known, or that could not
-    /// be named this time, does not make it another one.
+    /// be named this time, does not make it another one; nor does a service that starts or ends meanwhile.
     pub fn continues(&self, before: &Self) -> bool {
-        let same =
-            (self.kind, &self.service, &self.namespace) == (before.kind, &before.service, &before.namespace);
+        let same = (&self.service, &self.namespace) == (&before.service, &before.namespace);
         let port = |conflict: &Self| conflict.claim.as_ref().map(|claim| claim.port);
         same && port(self) == port(before)
             && match (self.with(), before.with()) {
@@ -265,19 +289,29 @@ fn beside(wanted: &Wanted, units: Units) -> Option<Conflict> {
 }
 
 fn over_port(wanted: &Wanted, units: Units, claim: &Claim, held: &[Held]) -> Option<Conflict> {
-    let (unit, phase) = match (&wanted.native, units.native) {
-        (Some(native), Some(phase)) if units.natively => (native, phase),
-        _ => (&wanted.unit, units.own),
-    };
-    // While it starts the gate may be looking at the port just now: one that is refused again and again has one conflict.
-    let runs = matches!(phase, Phase::Active | Phase::Deactivating);
-    let holder = held
+    let (unit, runs) = units.owner(wanted);
+    let here: Vec<&Holder> = held
         .iter()
         .filter(|held| held.namespace == wanted.namespace && held.port == claim.port)
         .map(|held| &held.holder)
-        .filter(|holder| !holder.is(unit) && hinders(holder, claim.port.protocol, runs))
-        // Who waits for connections is worth more than who has one.
-        .min_by_key(|holder| (holder.doing, holder.unit.is_none()))?;
+        .collect();
+    let rivals = if runs {
+        hinder::answers_for(unit, claim.port, &here)
+    } else {
+        hinder::keeps_out(claim.port, &here)
+    };
+    let holder = rivals
+        .into_iter()
+        .filter(|holder| !holder.is(unit))
+        // Who waits for connections is worth more than who has one. Of equals it is the same one at every look.
+        .min_by_key(|holder| {
+            (
+                holder.doing,
+                holder.unit.is_none(),
+                holder.unit.clone(),
+                holder.address,
+            )
+        })?;
     Some(Conflict {
         kind: if runs { Kind::Answered } else { Kind::Taken },
         service: wanted.service.clone(),
@@ -287,18 +321,6 @@ fn over_port(wanted: &Wanted, units: Units, claim: &Claim, held: &[Held]) -> Opt
         holder: Some(holder.clone()),
         native: None,
     })
-}
-
-/// Whether a socket of somebody else's is in the way.
-fn hinders(holder: &Holder, protocol: Protocol, runs: bool) -> bool {
-    match holder.doing {
-        Doing::Closing => false,
-        Doing::Connected => !runs,
-        // A bound TCP socket answers nobody.
-        Doing::Bound if runs => protocol == Protocol::Udp && holder.unit.is_some(),
-        Doing::Listening if runs => holder.unit.is_some(),
-        Doing::Listening | Doing::Bound => true,
-    }
 }
 
 /// A conflict, and since when it is known (microseconds of CLOCK_REALTIME).

@@ -45,6 +45,10 @@ pub struct Holder {
     pub address: SocketAddr,
     /// What the socket does.
     pub state: State,
+    /// For an IPv6 socket: whether it leaves IPv4 to others, where the kernel tells.
+    pub v6only: Option<bool>,
+    /// Number of the interface that it is bound to, 0 for none.
+    pub device: u32,
     /// User who made it.
     pub uid: u32,
     /// The unit that the socket was made in.
@@ -149,6 +153,8 @@ pub fn name(groups: &Groups, found: &[Found]) -> Vec<Holder> {
         Holder {
             address: found.address,
             state: found.state,
+            v6only: found.v6only,
+            device: found.device,
             uid: found.uid,
             unit,
             process,

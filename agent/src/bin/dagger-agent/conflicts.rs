@@ -15,7 +15,7 @@ use dagger_agent::domain::schedule;
 use dagger_agent::domain::verdict::Phase;
 
 use crate::agent::{Agent, Key};
-use crate::entry::Entry;
+use crate::entry::{Entry, Unit};
 use crate::publish;
 use crate::recover::Find;
 
@@ -231,10 +231,13 @@ impl Agent {
 }
 
 fn units(entry: &Entry) -> Units {
+    let natively = entry.owner == Owner::Native;
+    let native = entry.native.as_ref();
     Units {
         own: entry.own.phase(),
-        native: entry.native.as_ref().map(crate::entry::Unit::phase),
-        natively: entry.owner == Owner::Native,
+        native: native.map(Unit::phase),
+        natively,
+        ran: native.filter(|_| natively).unwrap_or(&entry.own).ran,
     }
 }
 

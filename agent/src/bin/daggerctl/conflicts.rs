@@ -110,6 +110,7 @@ async fn unaided(bus: &Bus, look: &Look) -> Result<Vec<ConflictView>, Error> {
             own: if natively { Phase::Stopped } else { phase },
             native: natively.then_some(phase),
             natively,
+            ran: known.view.main_pid != 0,
         };
         services.push((wanted, units));
     }

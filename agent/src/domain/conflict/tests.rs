@@ -32,6 +32,7 @@ fn units(own: Phase, native: Phase, natively: bool) -> Units {
         own,
         native: Some(native),
         natively,
+        ran: [own, native].contains(&Phase::Active),
     }
 }
 
@@ -39,6 +40,8 @@ fn holder(unit: Option<&str>, doing: Doing) -> Holder {
     Holder {
         address: "0.0.0.0:9091".parse().unwrap(),
         doing,
+        v6only: None,
+        device: 0,
         unit: unit.map(str::to_owned),
         manager: None,
         socket: None,
@@ -69,6 +72,7 @@ const STOPPED: Units = Units {
     own: Phase::Restarting,
     native: Some(Phase::Stopped),
     natively: false,
+    ran: false,
 };
 
 #[test]
@@ -126,6 +130,44 @@ fn a_service_that_runs_is_in_conflict_only_with_somebody_else_who_answers() {
         found(up, &[own, udp]),
         [(Kind::Answered, Some("web.service".into()))]
     );
+}
+
+/// A refused start goes through `activating` and `deactivating`, and a look may fall into either.
+#[test]
+fn a_start_that_is_refused_again_and_again_has_one_conflict() {
+    let wanted = transmission();
+    let web = [held(tcp(9091), Some("web.service"), Doing::Listening)];
+    let mut known = Vec::new();
+    let mut told = (0, 0);
+    for (own, ran) in [
+        (Phase::Activating, false),
+        (Phase::Deactivating, false),
+        (Phase::Restarting, false),
+        // This time the gate came before the other one, and the application itself found its port taken.
+        (Phase::Activating, false),
+        (Phase::Activating, true),
+        (Phase::Active, true),
+        (Phase::Deactivating, true),
+        (Phase::Failed, true),
+    ] {
+        let units = Units { own, ran, ..STOPPED };
+        let change = change(&known, conflicts(&[(&wanted, units)], &web), 5);
+        told = (told.0 + change.begun.len(), told.1 + change.ended.len());
+        known = change.now;
+    }
+    assert_eq!(told, (1, 0));
+    assert_eq!(known[0].conflict.kind, Kind::Taken);
+}
+
+/// While a container starts or ends, a socket that cannot be named may well be its own.
+#[test]
+fn what_cannot_be_named_is_nobody_elses_while_the_container_comes_and_goes() {
+    let unknown = [held(tcp(9091), None, Doing::Listening)];
+    for own in [Phase::Activating, Phase::Deactivating] {
+        let units = |ran| Units { own, ran, ..STOPPED };
+        assert_eq!(found(units(true), &unknown), [], "{own:?}");
+        assert_eq!(found(units(false), &unknown), [(Kind::Taken, None)], "{own:?}");
+    }
 }
 
 #[test]
