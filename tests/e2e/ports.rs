@@ -18,6 +18,16 @@ pub const STORIES: &[Story] = &[
         run: holders,
     },
     Story {
+        name: "conflict_with_a_podman_container_names_the_container_not_who_keeps_its_port",
+        on: BOTH,
+        run: containers,
+    },
+    Story {
+        name: "conflict_with_a_native_transmission_ends_when_it_is_stopped",
+        on: TRIXIE,
+        run: native,
+    },
+    Story {
         name: "umbrel_2213_one_address_against_the_wildcard",
         on: TRIXIE,
         run: one_address,
@@ -135,6 +145,86 @@ fn holders(ground: &Ground) -> Result<()> {
     machine.ok("systemctl stop web.socket six.service")?;
     machine.wait_health("sonarr", "healthy", MINUTE)?;
     machine.wait_health("radarr", "healthy", MINUTE)
+}
+
+/// What podman publishes by a bridge is kept by conmon(8), in a socket that podman made wherever it was called: here in a
+/// login, which lives on. With the host's network it is the container's own.
+fn containers(ground: &Ground) -> Result<()> {
+    let toml = "[suite]\nmedia = \"/fun\"\nstart-at-boot = false\n[services.sonarr]\n[services.radarr]\n";
+    let machine = Machine::boot(ground.configured("containers", toml)?)?;
+    machine.ok(
+        "setsid systemd-run --quiet --scope --unit=session-9 env -u INVOCATION_ID sh -c 'podman run --quiet --detach \
+         --name=web --publish=8989:8096 docker.io/jellyfin/jellyfin:latest && exec sleep infinity' >/dev/null 2>&1 & \
+         systemd-run --quiet --unit=host podman run --name=host --network=host lscr.io/linuxserver/radarr:latest; \
+         timeout 30 sh -c 'until ss -Hltn | grep -q :8989 && ss -Hltn | grep -q :7878; do sleep 0.1; done'",
+    )?;
+    let id = machine.ok("podman ps --quiet --filter name=host")?;
+    let host = format!("podman {}", id.trim());
+    machine.ok("systemctl start --no-block dagger-sonarr.service dagger-radarr.service")?;
+    for (service, stop) in [
+        ("sonarr", "podman stop web"),
+        ("radarr", &*format!("podman stop {}", id.trim())),
+    ] {
+        let status = machine.wait_for("a refusal that says how to stop the container", MINUTE, |m| {
+            let status = m.unit(&format!("dagger-{service}.service"), "StatusText")?;
+            Ok(status.contains(stop).then_some(()))
+        });
+        status.with_context(|| machine.account_of(service))?;
+    }
+    let told = machine.sh("daggerctl conflicts")?;
+    ensure!(
+        told.code == 3
+            && ["podman web", "podman stop web", "conmon", &host]
+                .iter()
+                .all(|word| told.stdout.contains(word))
+            && !told.stdout.contains("session-9"),
+        "{}",
+        told.all()
+    );
+    // The agent may not look into processes: it says of the login no more than that it comes from there.
+    let journal = machine.ok("journalctl -b --no-pager -o cat DAGGER_CONFLICT=taken")?;
+    ensure!(
+        journal.contains(&format!("the podman container {}", id.trim())) && !journal.contains("by session-9"),
+        "{journal}"
+    );
+    machine.ok("podman rm --force --time=0 web host")?;
+    machine.wait_health("sonarr", "healthy", MINUTE)?;
+    machine.wait_health("radarr", "healthy", MINUTE)
+}
+
+/// The data has been given to the container, and the native daemon still runs: it keeps the port until it is stopped.
+fn native(ground: &Ground) -> Result<()> {
+    let toml = "[suite]\nmedia = \"/fun\"\nstart-at-boot = false\n[services.transmission]\nnative = \"transmission-daemon.service\"\n";
+    let spec = ground
+        .installed_with("against", &["transmission-daemon"])?
+        .file("/etc/dagger/dagger.toml", toml);
+    let machine = Machine::boot(spec)?;
+    machine.wait_unit("transmission-daemon.service", "active", MINUTE)?;
+    machine.ok(
+        "mkdir -p /var/lib/dagger/owner && printf 'DAGGER_UID=568\\nDAGGER_GID=568\\n' >/var/lib/dagger/owner/transmission && \
+         systemctl start --no-block dagger-transmission.service",
+    )?;
+    let told = machine.wait_for("the native unit as the holder", MINUTE, |m| {
+        let told = m.sh("daggerctl conflicts")?.stdout;
+        Ok(told
+            .contains("systemctl disable --now transmission-daemon.service")
+            .then_some(told))
+    });
+    let told = told.with_context(|| machine.account_of("transmission"))?;
+    ensure!(
+        told.contains("tcp 9091 (web)") && told.contains("transmission-da"),
+        "{told}"
+    );
+    // Through several refusals there is one conflict for each port, and nobody says that both run.
+    machine.wait_for("a third refusal", MINUTE, |m| {
+        let restarts = m.unit("dagger-transmission.service", "NRestarts")?;
+        Ok((restarts.parse::<u32>().unwrap_or(0) >= 3).then_some(()))
+    })?;
+    let lines = machine.ok("journalctl -b --no-pager -o cat DAGGER_SERVICE=transmission + _SYSTEMD_UNIT=monitoring.service | grep ^Conflict")?;
+    let web = lines.lines().filter(|line| line.contains("TCP port 9091"));
+    ensure!(web.count() == 1 && !lines.contains("runs beside"), "{lines}");
+    machine.ok("systemctl stop transmission-daemon.service")?;
+    machine.wait_health("transmission", "healthy", MINUTE)
 }
 
 fn one_address(ground: &Ground) -> Result<()> {

@@ -276,7 +276,9 @@ pub fn conflicts(services: &[(&Wanted, Units)], held: &[Held]) -> Vec<Conflict> 
 }
 
 fn beside(wanted: &Wanted, units: Units) -> Option<Conflict> {
-    let both = units.own.is_up() && units.native.is_some_and(|phase| phase == Phase::Active);
+    // One that the gate refuses, again and again, touches no data.
+    let ours = units.own == Phase::Active || (units.own == Phase::Activating && units.ran && !units.natively);
+    let both = ours && units.native == Some(Phase::Active);
     both.then(|| Conflict {
         kind: Kind::Beside,
         service: wanted.service.clone(),

@@ -20,6 +20,11 @@ impl Unit {
     pub fn is_scope(&self) -> bool {
         is_unit(&self.name, ".scope")
     }
+
+    /// A socket unit.
+    pub fn is_socket(&self) -> bool {
+        is_unit(&self.name, ".socket")
+    }
 }
 
 impl fmt::Display for Unit {

@@ -51,7 +51,7 @@ pub struct Holder {
     pub device: u32,
     /// User who made it.
     pub uid: u32,
-    /// The unit that the socket was made in.
+    /// The unit that has it: that of the process, or where that is not known the one that the socket was made in.
     pub unit: Option<Unit>,
     /// A process that has the socket open.
     pub process: Option<Process>,
@@ -131,8 +131,7 @@ const HOLDERS_MAX: usize = 8;
 
 /// Who has these sockets, in their order. The groups must have been learnt.
 ///
-/// The process is looked for where the caller may look (CAP_SYS_PTRACE for others' processes); without a process the unit
-/// is that of the group which the socket was made in.
+/// The process is looked for where the caller may look (CAP_SYS_PTRACE for others' processes).
 pub fn name(groups: &Groups, found: &[Found]) -> Vec<Holder> {
     let wanted: Vec<Wanted<'_>> = found
         .iter()
@@ -144,23 +143,37 @@ pub fn name(groups: &Groups, found: &[Found]) -> Vec<Holder> {
     let processes = process::of_sockets(groups.tree(), &wanted);
     let holder = |found: &Found| {
         let process = processes.get(&found.inode).cloned();
-        // Without the attribute (Linux before 5.7, older trees, or when the group is gone) the process still knows its own.
-        let unit = groups.unit(found).cloned().or_else(|| {
-            process
-                .as_ref()
-                .and_then(|process| cgroup::unit_of(&process.cgroup))
-        });
         Holder {
             address: found.address,
             state: found.state,
             v6only: found.v6only,
             device: found.device,
             uid: found.uid,
-            unit,
+            unit: unit(groups, found, process.as_ref()),
             process,
         }
     };
     found.iter().map(holder).collect()
+}
+
+/// The unit that has a socket. The kernel tells where it was made (Linux 5.7; not of a group that is gone). Its maker may
+/// have handed it on and live in another unit than the one who has it now: who has it open knows better.
+fn unit(groups: &Groups, found: &Found, process: Option<&Process>) -> Option<Unit> {
+    let made = groups.group(found);
+    let made_in = made.and_then(|group| group.unit.as_ref());
+    // systemd makes sockets in the group of their socket unit, where no process is.
+    if made_in.is_some_and(Unit::is_socket) {
+        return made_in.cloned();
+    }
+    match process {
+        Some(process) if !process.cgroup.is_empty() => cgroup::unit_of(&process.cgroup),
+        Some(_) => made_in.cloned(),
+        // Nobody is left in the unit: whoever has the socket now is in another one.
+        None => made
+            .filter(|group| !groups.tree().processes(&group.path).is_empty())
+            .and(made_in)
+            .cloned(),
+    }
 }
 
 #[cfg(test)]

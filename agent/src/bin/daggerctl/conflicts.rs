@@ -4,9 +4,10 @@
 use std::fmt::Write as _;
 
 use dagger_agent::adapter::bus::{ConflictView, Owner};
+use dagger_agent::adapter::survey::MANAGER;
 use dagger_agent::cli::ConflictsArgs;
 use dagger_agent::domain::conflict::suggest::Suggestion;
-use dagger_agent::domain::conflict::{self, Holder, Known, Units, Wanted, words};
+use dagger_agent::domain::conflict::{self, Conflict, Holder, Kind, Known, Units, Wanted};
 use dagger_agent::domain::verdict::Phase;
 use dagger_suite::names::{Root, exit};
 use serde::Serialize;
@@ -132,17 +133,17 @@ async fn unaided(bus: &Bus, look: &Look) -> Result<Vec<ConflictView>, Error> {
         .collect())
 }
 
-/// A conflict, with what this process may see of the holder: the agent's sandbox does not let it look into processes.
 fn row(look: &Look, view: ConflictView) -> Row {
     let own = seen(look, &view);
     let process = own.and_then(|holder| holder.process.as_ref());
-    let container = own.and_then(|holder| holder.container.as_ref());
+    let user = own.and_then(|holder| holder.user);
+    let view = own.and_then(|holder| retold(look, &view, holder)).unwrap_or(view);
     Row {
         process: view.process.or(process.map(|process| process.name.clone())),
         pid: view.pid.or(process.map(|process| process.pid)),
-        user: view.user.or(own.and_then(|holder| holder.user)),
-        container: view.container.or(container.map(words::container)),
-        unit: view.unit.or(own.and_then(Holder::named).map(str::to_owned)),
+        user: view.user.or(user),
+        container: view.container,
+        unit: view.unit,
         kind: view.kind,
         service: view.service,
         what: view.what,
@@ -158,18 +159,64 @@ fn row(look: &Look, view: ConflictView) -> Row {
     }
 }
 
-/// The same holder, as we see it ourselves.
+/// The same holder, as we see it ourselves: at the same address, and where several are there, of the same unit.
 fn seen<'a>(look: &'a Look, view: &ConflictView) -> Option<&'a Holder> {
     let same = |held: &&conflict::Held| {
         held.namespace == view.namespace
             && Some(held.port.number) == view.port
             && Some(held.port.protocol.word()) == view.protocol.as_deref()
             && Some(held.holder.address.to_string()) == view.address
-            && (view.unit.is_none()
-                || held.holder.named().is_none()
-                || held.holder.named() == view.unit.as_deref())
     };
-    look.survey.held.iter().find(same).map(|held| &held.holder)
+    let all: Vec<&Holder> = look
+        .survey
+        .held
+        .iter()
+        .filter(same)
+        .map(|held| &held.holder)
+        .collect();
+    match all.as_slice() {
+        [one] => Some(one),
+        several => several
+            .iter()
+            .copied()
+            .find(|holder| holder.named() == view.unit.as_deref()),
+    }
+}
+
+/// A conflict told again, where we know the holder's process: the agent's sandbox does not let it look into processes, so
+/// it names the unit in which the socket was made. What systemd holds is told by the agent, which asks it for whom.
+fn retold(look: &Look, view: &ConflictView, holder: &Holder) -> Option<ConflictView> {
+    let kind = [Kind::Taken, Kind::Answered]
+        .into_iter()
+        .find(|kind| kind.word() == view.kind)?;
+    if holder.process.is_none() || holder.is(MANAGER) {
+        return None;
+    }
+    let service = look
+        .services
+        .iter()
+        .find(|service| service.name.as_str() == view.service)?;
+    let wanted = conflict::wanted(service);
+    let claim = wanted.ports.into_iter().find(|claim| {
+        Some(claim.port.number) == view.port && Some(claim.port.protocol.word()) == view.protocol.as_deref()
+    })?;
+    let conflict = Conflict {
+        kind,
+        service: wanted.service,
+        unit: wanted.unit,
+        claim: Some(claim),
+        namespace: wanted.namespace,
+        holder: Some(holder.clone()),
+        native: None,
+    };
+    let known = Known {
+        conflict,
+        since: view.since,
+    };
+    Some(ConflictView {
+        breaks: view.breaks.clone(),
+        ..ConflictView::of(&known, &[])
+    })
 }
 
 /// Another port for each that somebody else has, or for all of the services that are named.

@@ -204,6 +204,12 @@ fn both_units_on_the_same_data_are_a_conflict_without_any_port() {
     assert_eq!(found(both, &[]), [(Kind::Beside, daemon)]);
     let one = units(Phase::Active, Phase::Stopped, false);
     assert_eq!(found(one, &[]), []);
+    // Begun by the gate's refusal of our start and ended by its end, it would be told at every try.
+    let refused = Units {
+        ran: false,
+        ..units(Phase::Activating, Phase::Active, false)
+    };
+    assert_eq!(found(refused, &[]), []);
 }
 
 #[test]

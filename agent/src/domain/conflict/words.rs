@@ -132,6 +132,11 @@ pub fn whom(holder: &Holder) -> String {
             process.name,
             process.pid
         ),
+        // Scopes pass on what they have: a container's helper leaves the login that it was started in.
+        (Some(unit), None) if is_scope(unit) => {
+            let unit = unit_of(unit, holder.manager);
+            format!("a process that was started in {unit} ({socket})")
+        }
         (Some(unit), None) => format!("{} ({socket})", unit_of(unit, holder.manager)),
         (None, Some(process)) => format!("the process {} (PID {}, {socket})", process.name, process.pid),
         (None, None) if holder.doing == Doing::Closing => format!("the rest of an earlier run ({socket})"),
@@ -178,6 +183,11 @@ fn is_ours(unit: &str) -> bool {
         .is_some_and(|stem| stem.starts_with("dagger-"))
 }
 
+/// It holds processes that somebody else started: a login, a container engine. systemd itself is not meant.
+fn is_scope(unit: &str) -> bool {
+    unit.strip_suffix(".scope").is_some() && unit != "init.scope"
+}
+
 /// How a container outside the suite is stopped, or found where only its engine's helper is known.
 fn stop_container(port: Port, holder: &Holder) -> String {
     let Some(Container { engine, handle }) = &holder.container else {
@@ -209,6 +219,9 @@ fn stop_unit(unit: &str, holder: &Holder) -> String {
             }
         },
         // A scope holds processes that somebody else started: there is nothing to disable.
+        _ if is_scope(unit) && holder.process.is_none() => {
+            "`daggerctl conflicts` as root shows the process; stop it".into()
+        }
         _ if unit.strip_suffix(".scope").is_some() => stop_process(holder.process.as_ref()),
         Some(user) => format!("stop it as user {user} (systemctl --user disable --now {unit})"),
         None => format!("stop it (systemctl disable --now {unit})"),
