@@ -6,6 +6,7 @@ use std::io;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
+use super::cgroups::Cgroups;
 use super::sockets::diag::{Found, State};
 use super::sockets::dump::{self, Which};
 use super::sockets::groups::Groups;
@@ -26,7 +27,16 @@ pub struct Survey {
     pub held: Vec<Held>,
     /// One sentence for each namespace that could not be looked into.
     pub blind: Vec<String>,
+    /// Why no unit can be told of any socket, where that is so: holders are named only by their processes then.
+    pub dim: Option<&'static str>,
 }
+
+/// Said where the kernel does not tell the groups of sockets.
+const NO_IDS: &str = "this kernel does not tell the control groups of sockets (Linux 5.7 and later do): who has a port is \
+                      found by its processes only, and only root sees all of them";
+/// Said where no group can be looked up.
+const NO_TREE: &str = "this machine has no unified control groups (cgroup v2): who has a port is found by its processes \
+                       only, and only root sees all of them";
 
 /// Looks at all ports of all services.
 pub fn look(wanted: &[Wanted]) -> Survey {
@@ -40,11 +50,14 @@ pub fn look(wanted: &[Wanted]) -> Survey {
         ports.sort_unstable();
         ports.dedup();
         match netns::within(namespace.map(Path::new), || held(&ports)) {
-            Ok(found) => survey.held.extend(found.into_iter().map(|(port, holder)| Held {
-                namespace: namespace.map(str::to_owned),
-                port,
-                holder,
-            })),
+            Ok((found, dim)) => {
+                survey.dim = survey.dim.or(dim);
+                survey.held.extend(found.into_iter().map(|(port, holder)| Held {
+                    namespace: namespace.map(str::to_owned),
+                    port,
+                    holder,
+                }));
+            }
             // Without the namespace nothing in it holds a port.
             Err(error) if namespace.is_some() && error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => survey.blind.push(match namespace {
@@ -56,9 +69,12 @@ pub fn look(wanted: &[Wanted]) -> Survey {
     survey
 }
 
-/// The sockets on these ports, in the calling thread's namespace: one reading for all servers. A port without one may be
+/// Sockets of one namespace.
+type HeldHere = Vec<(Port, Holder)>;
+
+/// The sockets on these ports, in the calling thread's namespace, and why none has a unit, as [`dim`] says: one reading for all servers. A port without one may be
 /// that of a connection, which is asked for by itself.
-fn held(ports: &[Port]) -> io::Result<Vec<(Port, Holder)>> {
+fn held(ports: &[Port]) -> io::Result<(HeldHere, Option<&'static str>)> {
     let port_of = |found: &Found| Port {
         protocol: found.protocol,
         number: found.address.port(),
@@ -72,11 +88,22 @@ fn held(ports: &[Port]) -> io::Result<Vec<(Port, Holder)>> {
     let mut groups = Groups::new()?;
     groups.learn(&found);
     let holders = sockets::name(&groups, &found);
-    Ok(found
+    let held = found
         .iter()
         .map(port_of)
         .zip(holders.iter().map(holder))
-        .collect())
+        .collect();
+    Ok((held, dim(&found, groups.tree())))
+}
+
+/// Why none of these sockets has a unit, where there is one reason for all.
+fn dim(found: &[Found], tree: &Cgroups) -> Option<&'static str> {
+    let mut open = found.iter().filter(|found| found.inode != 0).peekable();
+    open.peek()?;
+    if open.all(|found| found.cgroup.is_none()) {
+        return Some(NO_IDS);
+    }
+    (!tree.is_there()).then_some(NO_TREE)
 }
 
 /// A holder as the domain sees it.
@@ -126,6 +153,7 @@ mod tests {
     use super::*;
     use crate::domain::conflict::Claim;
     use dagger_suite::model::Protocol;
+    use dagger_suite::names::Root;
     use std::net::{TcpListener, UdpSocket};
 
     #[test]
@@ -157,6 +185,42 @@ mod tests {
         let mut wanted = vec![(tcp, Doing::Listening), (udp, Doing::Bound)];
         wanted.sort_unstable();
         assert_eq!(found, wanted, "and not {other:?}");
+    }
+
+    #[test]
+    fn what_keeps_units_from_being_told_is_said_once() {
+        let root = |name: &str, table: &str| {
+            let root = std::env::temp_dir().join(format!("dagger-survey-{}-{name}", std::process::id()));
+            fs::create_dir_all(root.join("proc/self")).unwrap();
+            fs::write(root.join("proc/self/mountinfo"), table).unwrap();
+            let tree = Cgroups::below(&Root::new(&root));
+            fs::remove_dir_all(root).unwrap();
+            tree
+        };
+        let old = root(
+            "old",
+            "33 30 0:29 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd\n",
+        );
+        let new = root("new", "25 22 0:24 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n");
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let mut found = dump::on_ports(Protocol::Tcp, &[port], Which::All).unwrap();
+        assert_eq!(dim(&found, &new), None);
+        assert_eq!(dim(&found, &old), Some(NO_TREE));
+        assert_eq!(dim(&[], &old), None, "nobody has to be named");
+        found[0].cgroup = None;
+        assert_eq!(dim(&found, &new), Some(NO_IDS));
+        // The process is named all the same.
+        let mut groups = Groups::new().unwrap();
+        groups.learn(&found);
+        let holder = &sockets::name(&groups, &found)[0];
+        assert_eq!(
+            holder.process.as_ref().map(|process| process.pid),
+            Some(std::process::id())
+        );
+        // What is closing nobody has any more, and no kernel tells its group.
+        found[0].inode = 0;
+        assert_eq!(dim(&found, &new), None);
     }
 
     #[test]

@@ -61,10 +61,29 @@ pub fn on_port(port: Port, which: Which) -> io::Result<Vec<Found>> {
 ///
 /// The ports are in the request, so the kernel sends these and no others however many there are.
 pub fn on_ports(protocol: Protocol, ports: &[u16], which: Which) -> io::Result<Vec<Found>> {
+    let mut reply = vec![0; REPLY_MAX];
+    chosen(ports, |ports, found| {
+        ask(protocol, ports, which, &mut reply, found)
+    })
+}
+
+/// Lets the kernel choose by port, and chooses by ourselves where it cannot.
+fn chosen(
+    ports: &[u16],
+    mut ask: impl FnMut(&[u16], &mut Vec<Found>) -> io::Result<()>,
+) -> io::Result<Vec<Found>> {
     let mut found = Vec::new();
     // Without a port all would be told.
-    if !ports.is_empty() {
-        ask(protocol, ports, which, &mut vec![0; REPLY_MAX], &mut found)?;
+    if ports.is_empty() {
+        return Ok(found);
+    }
+    match ask(ports, &mut found) {
+        // Linux before 4.16 does not know the comparison that several ports need.
+        Err(error) if ports.len() > 1 && error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => {
+            found.clear();
+            ask(&[], &mut found)?;
+        }
+        asked => asked?,
     }
     // Kernels before 4.4 filter UDP dumps less strictly; a wrong holder is worse than none.
     found.retain(|found| ports.contains(&found.address.port()));
@@ -328,6 +347,33 @@ mod tests {
             );
         }
         assert!(on_ports(Protocol::Tcp, &[], Which::All).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_kernel_that_cannot_choose_several_ports_is_asked_for_all() {
+        let one = servers_with(&TcpListener::bind("127.0.0.1:0").unwrap()).remove(0);
+        let port = one.address.port();
+        let other = if port == 1 { 2 } else { 1 };
+        let only = std::slice::from_ref(&one);
+        let mut asked = Vec::new();
+        let mut old = |ports: &[u16], found: &mut Vec<Found>| {
+            asked.push(ports.len());
+            found.push(one.clone());
+            match ports {
+                [_, _, ..] => Err(io::Error::from_raw_os_error(Errno::INVAL.raw_os_error())),
+                _ => Ok(()),
+            }
+        };
+        assert_eq!(chosen(&[port, other], &mut old).unwrap(), only);
+        assert_eq!(chosen(&[other, 3], &mut old).unwrap(), []);
+        assert_eq!(chosen(&[port], &mut old).unwrap(), only);
+        assert_eq!(asked, [2, 0, 2, 0, 1]);
+        let refused =
+            |_: &[u16], _: &mut Vec<Found>| Err(io::Error::from_raw_os_error(Errno::PERM.raw_os_error()));
+        assert_eq!(
+            chosen(&[port, other], refused).unwrap_err().kind(),
+            io::ErrorKind::PermissionDenied
+        );
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub struct Conflicts {
     waiting: Vec<Answer<Vec<ConflictView>>>,
     /// Where nobody could look, as it was last said.
     blind: Vec<String>,
+    /// Why no unit can be told, as it was last said.
+    dim: Option<&'static str>,
     /// When which service was started because its port was free.
     started: BTreeMap<Key, Duration>,
 }
@@ -52,6 +54,7 @@ impl Default for Conflicts {
             known: Vec::new(),
             waiting: Vec::new(),
             blind: Vec::new(),
+            dim: None,
             started: BTreeMap::new(),
         }
     }
@@ -123,6 +126,11 @@ impl Agent {
                 log::warn!("{sentence}; conflicts are as they were last seen");
             }
             self.conflicts.blind = survey.blind;
+        }
+        if let Some(sentence) = survey.dim
+            && self.conflicts.dim.replace(sentence) != survey.dim
+        {
+            log::warn!("{sentence}");
         }
         let next = if self.services.values().any(waits_for_port) {
             now + OFTEN

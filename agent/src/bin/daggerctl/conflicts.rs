@@ -15,7 +15,7 @@ use serde::Serialize;
 use crate::bus::Bus;
 use crate::error::Error;
 use crate::ports::{Look, Users, process, way_out};
-use crate::screen::{Screen, print, print_json, warn};
+use crate::screen::{Screen, print, print_json};
 use crate::status::{now, report, without_agent};
 use crate::suite::known;
 use crate::text::{Cell, Tone, ago, clean, table};
@@ -84,9 +84,7 @@ pub async fn conflicts(args: &ConflictsArgs, screen: Screen) -> Result<u8, Error
     } else {
         print(&text(&shown, &Users::read(&root), now(), screen.colour))?;
     }
-    for sentence in &look.survey.blind {
-        warn("daggerctl", &clean(sentence));
-    }
+    look.warn();
     let code = if found { exit::NOT_HEALTHY } else { exit::GOOD };
     Ok(without_agent("daggerctl", reason, code))
 }

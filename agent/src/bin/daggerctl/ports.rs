@@ -82,6 +82,14 @@ impl Look {
             .filter(|holder| holder.doing < conflict::Doing::Connected)
     }
 
+    /// Says what could not be seen.
+    pub fn warn(&self) {
+        let blind = self.survey.blind.iter().map(String::as_str);
+        for sentence in blind.chain(self.survey.dim) {
+            warn("daggerctl", &clean(sentence));
+        }
+    }
+
     /// Another port for a claim of a service; none where all are taken.
     pub fn suggest(&self, service: &Service, claim: &Claim) -> Option<Suggestion> {
         let free = |port| sockets::free(port).unwrap_or(false);
@@ -125,9 +133,7 @@ pub fn ports(args: &ConflictsArgs, screen: Screen) -> Result<u8, Error> {
     } else {
         print(&text(&report, screen.colour))?;
     }
-    for sentence in &look.survey.blind {
-        warn("daggerctl", &clean(sentence));
-    }
+    look.warn();
     let taken = report.ports.iter().any(|row| row.state == "taken");
     Ok(if taken { exit::NOT_HEALTHY } else { exit::GOOD })
 }

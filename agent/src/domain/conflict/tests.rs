@@ -322,6 +322,22 @@ fn compose_4950_the_holder_and_the_way_out_are_named() {
         &["previous container does not end"],
     );
     says(&of(None), &["a process that cannot be named"]);
+    // As it has to be typed.
+    says(
+        &of(Some("my\\x2dapp.service")),
+        &[
+            "taken by my\\x2dapp.service (",
+            "disable --now 'my\\x2dapp.service'",
+        ],
+    );
+    // Nobody has looked into the processes of a login.
+    says(
+        &of(Some("session-1.scope")),
+        &[
+            "taken by a process that was started in session-1.scope (",
+            "`daggerctl conflicts` as root",
+        ],
+    );
     let of = |unit, name| {
         said(unit, Doing::Listening, |holder| {
             holder.process = Some(process(name));

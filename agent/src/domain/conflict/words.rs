@@ -2,6 +2,7 @@
 //! bus and the client.
 
 use core::net::SocketAddr;
+use std::borrow::Cow;
 
 use super::{Conflict, Container, Doing, Holder, Kind, Port, Process};
 
@@ -89,7 +90,8 @@ pub fn remedy(conflict: &Conflict) -> String {
         (None, _) => {
             let native = conflict.with().unwrap_or("the native unit");
             format!(
-                "stop one of the two now (systemctl stop {native}, or systemctl stop {})",
+                "stop one of the two now (systemctl stop {}, or systemctl stop {})",
+                shell(native),
                 conflict.unit
             )
         }
@@ -183,6 +185,15 @@ fn is_ours(unit: &str) -> bool {
         .is_some_and(|stem| stem.starts_with("dagger-"))
 }
 
+/// A unit's name as a word of a command: a shell would take the escapes of systemd.unit(5) (`\\x2d`) for its own.
+fn shell(unit: &str) -> Cow<'_, str> {
+    if unit.contains('\\') {
+        format!("'{unit}'").into()
+    } else {
+        unit.into()
+    }
+}
+
 /// It holds processes that somebody else started: a login, a container engine. systemd itself is not meant.
 fn is_scope(unit: &str) -> bool {
     unit.strip_suffix(".scope").is_some() && unit != "init.scope"
@@ -212,7 +223,8 @@ fn stop_unit(unit: &str, holder: &Holder) -> String {
     match holder.manager {
         None if unit == "init.scope" => match &holder.socket {
             Some(socket) => {
-                format!("systemd listens there for {socket}; stop it (systemctl disable --now {socket})")
+                let word = shell(socket);
+                format!("systemd listens there for {socket}; stop it (systemctl disable --now {word})")
             }
             None => {
                 "systemd itself listens there for a socket unit; `systemctl list-sockets` shows it".into()
@@ -223,8 +235,11 @@ fn stop_unit(unit: &str, holder: &Holder) -> String {
             "`daggerctl conflicts` as root shows the process; stop it".into()
         }
         _ if unit.strip_suffix(".scope").is_some() => stop_process(holder.process.as_ref()),
-        Some(user) => format!("stop it as user {user} (systemctl --user disable --now {unit})"),
-        None => format!("stop it (systemctl disable --now {unit})"),
+        Some(user) => format!(
+            "stop it as user {user} (systemctl --user disable --now {})",
+            shell(unit)
+        ),
+        None => format!("stop it (systemctl disable --now {})", shell(unit)),
     }
 }
 
