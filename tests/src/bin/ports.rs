@@ -1,15 +1,16 @@
 //! Listening sockets by the thousand, and programs that look at them in turns: what `ports-scan-*` are measured with.
 //!
 //! - `ports scan`: prints every server of the network namespace with the unit that holds it, as the agent reads them.
-//! - `ports check PORT...`: prints who holds these TCP ports.
+//! - `ports check PORT...`: prints who holds these TCP ports, as the gate finds it before a start.
 //! - `ports hold FIRST COUNT`: listens on COUNT ports from FIRST on until its input ends.
 //! - `ports rounds FIRST COUNT ROUNDS PROGRAM...`: has those held and runs each PROGRAM (its words
 //!   divided by blanks) in every round, in turns; prints `PROGRAM'S-NUMBER MICROSECONDS LINES-OF-OUTPUT` for each run, from
 //!   before its process is made until it has ended. To be run in a network namespace of its own.
 
 use dagger_agent::adapter::sockets::diag::Found;
-use dagger_agent::adapter::sockets::dump::{self, Which};
+use dagger_agent::adapter::sockets::dump;
 use dagger_agent::adapter::sockets::groups::Groups;
+use dagger_agent::adapter::sockets::{self, Port};
 use dagger_suite::model::Protocol;
 use std::io::{BufRead as _, BufReader, BufWriter, Error, ErrorKind, Result, Write};
 use std::net::TcpListener;
@@ -63,11 +64,22 @@ fn show(found: &[Found]) -> Result<()> {
 }
 
 fn check(ports: &[&str]) -> Result<()> {
-    let ports = ports
-        .iter()
-        .map(|port| number(port))
-        .collect::<Result<Vec<u16>>>()?;
-    show(&dump::on_ports(Protocol::Tcp, &ports, Which::Listening)?)
+    let mut out = std::io::stdout().lock();
+    for port in ports {
+        let port = Port {
+            protocol: Protocol::Tcp,
+            number: number(port)?,
+        };
+        if sockets::free(port)? {
+            continue;
+        }
+        for holder in sockets::met(port, |_| true)? {
+            let unit = holder.unit.map_or_else(|| "-".into(), |unit| unit.to_string());
+            let process = holder.process.map_or(0, |process| process.pid);
+            writeln!(out, "{} {unit} {process}", holder.address)?;
+        }
+    }
+    Ok(())
 }
 
 /// Listens, says so with a line, and ends with its input.

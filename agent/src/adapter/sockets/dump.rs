@@ -3,6 +3,7 @@
 //! Everybody may ask. An answer is whole or an error: what was lost, cut off or mixed up on its way is asked for again.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use dagger_suite::model::Protocol;
@@ -25,7 +26,7 @@ const INET_DIAG_REQ_BYTECODE: u16 = 1;
 const INET_DIAG_BC_JMP: u8 = 1;
 const INET_DIAG_BC_S_EQ: u8 = 11;
 /// Larger than any datagram that the kernel sends in answer to a dump (32 KiB, net/netlink/af_netlink.c).
-const REPLY_MAX: usize = 64 * 1024;
+pub(super) const REPLY_MAX: usize = 64 * 1024;
 /// So often a question is put whose answer was spoilt.
 const TRIES: usize = 5;
 /// The kernel answers while it is asked; a wait is a fault that must not become ours.
@@ -129,8 +130,8 @@ fn repeated(
     )))
 }
 
-/// Each question goes over a socket of its own: nothing of a spoilt answer is left in the next one's way.
-fn dump(request: &[u8], protocol: Protocol, reply: &mut [u8], found: &mut Vec<Found>) -> io::Result<Answer> {
+/// Puts a question, over a socket of its own: nothing of a spoilt answer is left in the next one's way.
+pub(super) fn open(request: &[u8]) -> io::Result<OwnedFd> {
     let socket = socket_with(
         AddressFamily::NETLINK,
         SocketType::DGRAM,
@@ -139,23 +140,32 @@ fn dump(request: &[u8], protocol: Protocol, reply: &mut [u8], found: &mut Vec<Fo
     )?;
     sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(PATIENCE))?;
     send(&socket, request, SendFlags::empty())?;
-    let mut answer = Answer::Whole;
+    Ok(socket)
+}
+
+/// The next datagram of the answer; none where something of it was lost.
+pub(super) fn receive<'a>(socket: &OwnedFd, reply: &'a mut [u8]) -> io::Result<Option<&'a [u8]>> {
     loop {
         // With the flag the length is the datagram's, however much of it there was room for.
-        let length = match recv(&socket, &mut *reply, RecvFlags::TRUNC) {
-            Ok((_, length)) => length,
+        return match recv(socket, &mut *reply, RecvFlags::TRUNC) {
+            Ok((_, length)) => Ok(reply.get(..length)),
             Err(Errno::INTR) => continue,
             // netlink(7): messages were lost.
-            Err(Errno::NOBUFS) => return Ok(Answer::Spoilt),
-            Err(Errno::AGAIN) => {
-                return Err(io::Error::new(
-                    io::ErrorKind::TimedOut,
-                    "the kernel does not answer which sockets there are",
-                ));
-            }
-            Err(error) => return Err(error.into()),
+            Err(Errno::NOBUFS) => Ok(None),
+            Err(Errno::AGAIN) => Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "the kernel does not answer which sockets there are",
+            )),
+            Err(error) => Err(error.into()),
         };
-        let Some(datagram) = reply.get(..length) else {
+    }
+}
+
+fn dump(request: &[u8], protocol: Protocol, reply: &mut [u8], found: &mut Vec<Found>) -> io::Result<Answer> {
+    let socket = open(request)?;
+    let mut answer = Answer::Whole;
+    loop {
+        let Some(datagram) = receive(&socket, reply)? else {
             return Ok(Answer::Spoilt);
         };
         let part = decode(datagram, protocol, found)?;
@@ -187,22 +197,8 @@ fn request(family: u8, protocol: Protocol, ports: &[u16], which: Which) -> io::R
     } else {
         BOUND_INACTIVE
     };
-    let request = SockDiagMessage::InetRequest(InetRequest {
-        family,
-        protocol: match protocol {
-            Protocol::Tcp => IPPROTO_TCP,
-            Protocol::Udp => IPPROTO_UDP,
-        },
-        extensions: ExtensionFlags::empty(),
-        states: StateFlags::from_bits_retain(states.bits() | bound),
-        socket_id: id,
-    });
-    let mut header = NetlinkHeader::default();
-    header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-    let mut message = NetlinkMessage::new(header, request.into());
-    message.finalize();
-    let mut bytes = vec![0; message.buffer_len()];
-    message.serialize(&mut bytes);
+    let states = StateFlags::from_bits_retain(states.bits() | bound);
+    let mut bytes = message(NLM_F_REQUEST | NLM_F_DUMP, family, protocol, states, id);
     if ports.len() > 1 {
         let filter = filter(ports)?;
         let length = u16::try_from(4 + filter.len()).map_err(io::Error::other)?;
@@ -213,6 +209,33 @@ fn request(family: u8, protocol: Protocol, ports: &[u16], which: Which) -> io::R
         bytes.splice(..4, length.to_ne_bytes());
     }
     Ok(bytes)
+}
+
+/// The bytes of a request without attributes.
+pub(super) fn message(
+    flags: u16,
+    family: u8,
+    protocol: Protocol,
+    states: StateFlags,
+    socket_id: SocketId,
+) -> Vec<u8> {
+    let request = SockDiagMessage::InetRequest(InetRequest {
+        family,
+        protocol: match protocol {
+            Protocol::Tcp => IPPROTO_TCP,
+            Protocol::Udp => IPPROTO_UDP,
+        },
+        extensions: ExtensionFlags::empty(),
+        states,
+        socket_id,
+    });
+    let mut header = NetlinkHeader::default();
+    header.flags = flags;
+    let mut message = NetlinkMessage::new(header, request.into());
+    message.finalize();
+    let mut bytes = vec![0; message.buffer_len()];
+    message.serialize(&mut bytes);
+    bytes
 }
 
 /// A program that the kernel runs over each socket (`struct inet_diag_bc_op` of linux/inet_diag.h): true for any of the

@@ -16,6 +16,8 @@ pub mod diag;
 
 pub mod dump;
 
+pub mod exact;
+
 pub mod groups;
 
 pub mod process;
@@ -124,6 +126,19 @@ pub fn holders(port: Port) -> io::Result<Vec<Holder>> {
     let mut groups = Groups::new()?;
     groups.learn(&found);
     Ok(name(&groups, &found))
+}
+
+/// Who is met first on a port that is taken: whoever answers at loopback, which is told at once however many sockets there
+/// are, and only where nobody `strange` does, everybody as [`holders`] tells them.
+pub fn met(port: Port, strange: impl Fn(&Holder) -> bool) -> io::Result<Vec<Holder>> {
+    let found = exact::answering(port)?;
+    let mut groups = Groups::new()?;
+    groups.learn(&found);
+    let met = name(&groups, &found);
+    if met.iter().any(strange) {
+        return Ok(met);
+    }
+    holders(port)
 }
 
 /// More sockets of one port than this are not looked into: an agent's hundred connections tell no more than eight.

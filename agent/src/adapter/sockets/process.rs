@@ -82,22 +82,25 @@ fn open(pid: u32) -> Option<OwnedFd> {
 }
 
 /// Those of the inodes that the process has open.
-fn sockets_of(process: BorrowedFd<'_>, left: &BTreeSet<u32>) -> Vec<u32> {
+fn sockets_of(process: BorrowedFd<'_>, left: &BTreeSet<u32>) -> BTreeSet<u32> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let Ok(descriptors) = openat(process, "fd", flags, Mode::empty()) else {
-        return Vec::new();
+        return BTreeSet::new();
     };
     let Ok(entries) = Dir::read_from(&descriptors) else {
-        return Vec::new();
+        return BTreeSet::new();
     };
     let mut buffer = Vec::new();
-    let mut sockets = Vec::new();
+    let mut sockets = BTreeSet::new();
     for entry in entries.flatten() {
         let Ok(target) = readlinkat(&descriptors, entry.file_name(), buffer) else {
             buffer = Vec::new();
             continue;
         };
         sockets.extend(inode_of(target.to_bytes()).filter(|inode| left.contains(inode)));
+        if sockets.len() == left.len() {
+            break;
+        }
         buffer = target.into_bytes();
     }
     sockets

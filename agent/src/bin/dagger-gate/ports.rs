@@ -68,8 +68,6 @@ fn wait(service: &ServiceName, port: Port, begin: Instant) -> Option<String> {
             Ok(false) => {}
             Err(error) => return Some(format!("cannot look at {port} for {service}: {error}")),
         }
-        // Not knowing the holder is no reason to call the port free.
-        let holders = sockets::holders(port).unwrap_or_default();
         let own = |holder: &Holder| {
             holder.state == State::Closing
                 || holder
@@ -77,6 +75,8 @@ fn wait(service: &ServiceName, port: Port, begin: Instant) -> Option<String> {
                     .as_ref()
                     .is_some_and(|unit| unit.name == service.unit())
         };
+        // Not knowing the holder is no reason to call the port free.
+        let holders = sockets::met(port, |holder| !own(holder)).unwrap_or_default();
         let patience = if holders.is_empty() {
             NOBODY_PATIENCE
         } else if holders.iter().all(own) {
