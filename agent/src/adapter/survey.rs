@@ -6,6 +6,8 @@ use std::io;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
+use dagger_suite::model::Protocol;
+
 use super::cgroups::Cgroups;
 use super::sockets::diag::{Found, State};
 use super::sockets::dump::{self, Which};
@@ -45,55 +47,75 @@ pub fn look(wanted: &[Wanted]) -> Survey {
         let ports = places.entry(service.namespace.as_deref()).or_default();
         ports.extend(service.ports.iter().map(|claim| claim.port));
     }
-    let mut survey = Survey::default();
+    let mut blind = Vec::new();
+    let mut found: Vec<(Option<&str>, Found)> = Vec::new();
     for (namespace, mut ports) in places {
         ports.sort_unstable();
         ports.dedup();
         match netns::within(namespace.map(Path::new), || held(&ports)) {
-            Ok((found, dim)) => {
-                survey.dim = survey.dim.or(dim);
-                survey.held.extend(found.into_iter().map(|(port, holder)| Held {
-                    namespace: namespace.map(str::to_owned),
-                    port,
-                    holder,
-                }));
-            }
+            Ok(here) => found.extend(here.into_iter().map(|one| (namespace, one))),
             // Without the namespace nothing in it holds a port.
             Err(error) if namespace.is_some() && error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => survey.blind.push(match namespace {
+            Err(error) => blind.push(match namespace {
                 Some(path) => format!("the ports in {path} cannot be looked at: {error}"),
                 None => format!("the ports cannot be looked at: {error}"),
             }),
         }
     }
-    survey
+    let (namespaces, found): (Vec<Option<&str>>, Vec<Found>) = found.into_iter().unzip();
+    match named(&found) {
+        Ok((holders, dim)) => Survey {
+            held: holders
+                .iter()
+                .zip(&found)
+                .zip(namespaces)
+                .map(|((one, found), namespace)| Held {
+                    namespace: namespace.map(str::to_owned),
+                    port: port_of(found),
+                    holder: holder(one),
+                })
+                .collect(),
+            blind,
+            dim,
+        },
+        Err(error) => {
+            blind.push(format!("who has the ports cannot be looked up: {error}"));
+            Survey {
+                blind,
+                ..Survey::default()
+            }
+        }
+    }
 }
 
-/// Sockets of one namespace.
-type HeldHere = Vec<(Port, Holder)>;
-
-/// The sockets on these ports, in the calling thread's namespace, and why none has a unit, as [`dim`] says: one reading for all servers. A port without one may be
-/// that of a connection, which is asked for by itself.
-fn held(ports: &[Port]) -> io::Result<(HeldHere, Option<&'static str>)> {
-    let port_of = |found: &Found| Port {
+fn port_of(found: &Found) -> Port {
+    Port {
         protocol: found.protocol,
         number: found.address.port(),
-    };
+    }
+}
+
+/// The sockets on these ports, in the calling thread's namespace: one reading for all servers. A TCP port without one may
+/// be that of a connection; those are asked for by themselves, because there are many.
+fn held(ports: &[Port]) -> io::Result<Vec<Found>> {
     let mut found = dump::servers()?;
     found.retain(|found| ports.binary_search(&port_of(found)).is_ok());
     let held: BTreeSet<Port> = found.iter().map(port_of).collect();
-    for port in ports.iter().filter(|port| !held.contains(port)) {
-        found.extend(dump::on_port(*port, Which::All)?);
-    }
-    let mut groups = Groups::new()?;
-    groups.learn(&found);
-    let holders = sockets::name(&groups, &found);
-    let held = found
+    let left: Vec<u16> = ports
         .iter()
-        .map(port_of)
-        .zip(holders.iter().map(holder))
+        .filter(|port| port.protocol == Protocol::Tcp && !held.contains(port))
+        .map(|port| port.number)
         .collect();
-    Ok((held, dim(&found, groups.tree())))
+    found.extend(dump::on_ports(Protocol::Tcp, &left, Which::All)?);
+    Ok(found)
+}
+
+/// Who has these sockets, and why none has a unit, as [`dim`] says it. Control groups and processes are not divided by
+/// network namespaces: they are looked through once.
+fn named(found: &[Found]) -> io::Result<(Vec<sockets::Holder>, Option<&'static str>)> {
+    let mut groups = Groups::new()?;
+    groups.learn(found);
+    Ok((sockets::name(&groups, found), dim(found, groups.tree())))
 }
 
 /// Why none of these sockets has a unit, where there is one reason for all.
@@ -152,7 +174,6 @@ fn range(text: &str) -> Option<RangeInclusive<u16>> {
 mod tests {
     use super::*;
     use crate::domain::conflict::Claim;
-    use dagger_suite::model::Protocol;
     use dagger_suite::names::Root;
     use std::net::{TcpListener, UdpSocket};
 

@@ -51,7 +51,7 @@ fn groups() -> Vec<Group> {
             measure: snapshot::measure,
         },
         Group {
-            rows: vec![idle::ROW],
+            rows: idle::ROWS.to_vec(),
             measure: idle::measure,
         },
     ]

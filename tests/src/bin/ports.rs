@@ -1,7 +1,7 @@
 //! Listening sockets by the thousand, and programs that look at them in turns: what `ports-scan-*` are measured with.
 //!
 //! - `ports scan`: prints every server of the network namespace with the unit that holds it, as the agent reads them.
-//! - `ports check PORT...`: prints who holds these TCP ports, as the gate finds it before a start.
+//! - `ports check PORT...`: prints the unit that holds each of these TCP ports, as the gate finds it before a start.
 //! - `ports hold FIRST COUNT`: listens on COUNT ports from FIRST on until its input ends.
 //! - `ports rounds FIRST COUNT ROUNDS PROGRAM...`: has those held and runs each PROGRAM (its words
 //!   divided by blanks) in every round, in turns; prints `PROGRAM'S-NUMBER MICROSECONDS LINES-OF-OUTPUT` for each run, from
@@ -9,6 +9,7 @@
 
 use dagger_agent::adapter::sockets::diag::Found;
 use dagger_agent::adapter::sockets::dump;
+use dagger_agent::adapter::sockets::exact;
 use dagger_agent::adapter::sockets::groups::Groups;
 use dagger_agent::adapter::sockets::{self, Port};
 use dagger_suite::model::Protocol;
@@ -64,22 +65,17 @@ fn show(found: &[Found]) -> Result<()> {
 }
 
 fn check(ports: &[&str]) -> Result<()> {
-    let mut out = std::io::stdout().lock();
+    let mut found = Vec::new();
     for port in ports {
         let port = Port {
             protocol: Protocol::Tcp,
             number: number(port)?,
         };
-        if sockets::free(port)? {
-            continue;
-        }
-        for holder in sockets::met(port, |_| true)? {
-            let unit = holder.unit.map_or_else(|| "-".into(), |unit| unit.to_string());
-            let process = holder.process.map_or(0, |process| process.pid);
-            writeln!(out, "{} {unit} {process}", holder.address)?;
+        if !sockets::free(port)? {
+            found.extend(exact::answering(port)?);
         }
     }
-    Ok(())
+    show(&found)
 }
 
 /// Listens, says so with a line, and ends with its input.
