@@ -94,6 +94,12 @@ fn held(ground: &Ground) -> Result<()> {
         told.code == 3 && told.stdout.contains("squatter.service") && told.stdout.contains("8989"),
         "daggerctl conflicts: {told:?}"
     );
+    // Who may not look into processes is told the unit all the same.
+    let told = machine.as_nobody(&["daggerctl", "conflicts"])?;
+    ensure!(
+        told.code == 3 && told.stdout.contains("squatter.service") && !told.stdout.contains("socat"),
+        "as nobody: {told:?}"
+    );
     machine.ok("rm /etc/systemd/system/squatter.service && systemctl daemon-reload && systemctl stop squatter.service")?;
     // Nobody has to do more.
     machine.wait_health("sonarr", "healthy", MINUTE)?;
@@ -230,9 +236,15 @@ fn native(ground: &Ground) -> Result<()> {
 fn one_address(ground: &Ground) -> Result<()> {
     let toml = "[suite]\nmedia = \"/fun\"\nstart-at-boot = false\n[services.sonarr]\n";
     let machine = Machine::boot(ground.configured("address", toml)?)?;
-    machine.ok("systemd-run --unit=single socat TCP-LISTEN:8989,bind=127.0.0.1,fork /dev/null; sleep 0.2")?;
+    machine.ok(
+        "systemd-run --unit='single\\x2done' socat TCP-LISTEN:8989,bind=127.0.0.1,fork /dev/null; sleep 0.2",
+    )?;
     let output = machine.sh("systemctl start dagger-sonarr.service; systemctl stop dagger-sonarr.service; journalctl -b --no-pager -o cat -u dagger-sonarr")?;
-    ensure!(output.all().contains("single.service"), "{}", output.all());
+    ensure!(
+        output.all().contains("disable --now 'single\\x2done.service'"),
+        "{}",
+        output.all()
+    );
     Ok(())
 }
 

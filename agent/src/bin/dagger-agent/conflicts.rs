@@ -32,6 +32,8 @@ const AGAIN: Duration = Duration::from_secs(10);
 pub struct Conflicts {
     /// When is looked next (CLOCK_MONOTONIC).
     pub due: Duration,
+    /// When the last look began.
+    looked: Duration,
     /// Somebody looks at this moment.
     looking: bool,
     /// What was found.
@@ -50,6 +52,7 @@ impl Default for Conflicts {
     fn default() -> Self {
         Self {
             due: Duration::MAX,
+            looked: Duration::ZERO,
             looking: false,
             known: Vec::new(),
             waiting: Vec::new(),
@@ -82,10 +85,10 @@ impl Conflicts {
 }
 
 impl Agent {
-    /// Somebody asks: the answer is a look at this moment.
+    /// Somebody asks: the answer is a look that begins now, or as soon as may be after the last one. Everybody may ask.
     pub fn ask_conflicts(&mut self, answer: Answer<Vec<ConflictView>>) {
         self.conflicts.waiting.push(answer);
-        self.conflicts.due = Duration::ZERO;
+        self.conflicts.due = self.conflicts.due.min(self.conflicts.looked + SOON);
     }
 
     /// Begins to look, where that is due, in a thread of its own.
@@ -95,6 +98,7 @@ impl Agent {
         }
         self.conflicts.due = Duration::MAX;
         self.conflicts.looking = true;
+        self.conflicts.looked = now;
         let wanted: Vec<Wanted> = self
             .services
             .values()
