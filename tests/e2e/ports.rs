@@ -193,6 +193,13 @@ fn containers(ground: &Ground) -> Result<()> {
         journal.contains(&format!("the podman container {}", id.trim())) && !journal.contains("by session-9"),
         "{journal}"
     );
+    let fields = machine.journal(&["-b", "DAGGER_CONFLICT=taken"])?;
+    ensure!(
+        fields
+            .iter()
+            .all(|entry| !entry.field("DAGGER_HOLDER").starts_with("session-9")),
+        "the login is named as the holder"
+    );
     machine.ok("podman rm --force --time=0 web host")?;
     machine.wait_health("sonarr", "healthy", MINUTE)?;
     machine.wait_health("radarr", "healthy", MINUTE)

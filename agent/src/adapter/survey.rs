@@ -15,8 +15,6 @@ use super::sockets::groups::Groups;
 use super::sockets::{self, netns};
 use crate::domain::conflict::{Container, Doing, Held, Holder, Port, Process, Wanted};
 
-/// The unit that systemd itself is in: sockets of socket units may be there.
-pub const MANAGER: &str = "init.scope";
 /// Where Linux says which ports it takes for outgoing connections (ip(7)).
 const EPHEMERAL: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 /// What it takes unless somebody has set it (net/ipv4/af_inet.c).

@@ -18,6 +18,9 @@ use serde::Serialize;
 
 use super::verdict::Phase;
 
+/// The unit that systemd itself is in: sockets of socket units may be there.
+pub const MANAGER: &str = "init.scope";
+
 /// A port of one transport.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Port {
@@ -145,7 +148,16 @@ pub struct Holder {
 impl Holder {
     /// The unit to name: the socket unit where systemd holds the port for one.
     pub fn named(&self) -> Option<&str> {
-        self.socket.as_deref().or(self.unit.as_deref())
+        let unit = self.unit.as_deref().filter(|_| self.comes_from().is_none());
+        self.socket.as_deref().or(unit)
+    }
+
+    /// The scope that the socket was made in, where nobody has looked who has it now. Logins pass on what they have: the
+    /// helper of a container that was started in one keeps its port from elsewhere.
+    pub fn comes_from(&self) -> Option<&str> {
+        let unknown = self.process.is_none() && self.container.is_none();
+        let is_scope = |unit: &&str| unknown && *unit != MANAGER && unit.strip_suffix(".scope").is_some();
+        self.unit.as_deref().filter(is_scope)
     }
 
     /// It is this unit of the system.

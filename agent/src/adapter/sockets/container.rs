@@ -1,9 +1,5 @@
 //! Containers that hold ports: told by the scope that an engine made, or by the helper that keeps a published port for them.
 
-use std::net::{IpAddr, SocketAddr};
-
-use dagger_suite::model::Protocol;
-
 /// A container, as far as it is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Container {
@@ -74,14 +70,6 @@ pub fn of_helper(process: &str, line: &[&str]) -> Option<Container> {
         "docker-proxy" => Some(Container::unknown("docker")),
         _ => is_helper(process).then(|| Container::unknown("podman")),
     }
-}
-
-/// Whether a docker-proxy of this command line has the socket.
-pub fn proxies(line: &[&str], protocol: Protocol, address: SocketAddr) -> bool {
-    let is = |flag: &str, test: &dyn Fn(&str) -> bool| value(line, &[flag]).is_some_and(test);
-    is("-proto", &|word| word == protocol.word())
-        && is("-host-port", &|word| word.parse() == Ok(address.port()))
-        && is("-host-ip", &|word| word.parse::<IpAddr>() == Ok(address.ip()))
 }
 
 /// The word after a flag, or after its `=`.
@@ -166,17 +154,5 @@ mod tests {
             assert_eq!(container.as_ref().map(|found| found.engine), engine, "{process}");
             assert!(container.is_none_or(|found| found.handle().is_none()));
         }
-    }
-
-    #[test]
-    fn a_proxy_is_recognized_by_its_whole_address() {
-        let words = "docker-proxy -proto tcp -host-ip 0.0.0.0 -host-port 9091 -container-ip 172.17.0.2 -container-port 80";
-        let line: Vec<&str> = words.split(' ').collect();
-        let has = |protocol, address: &str| proxies(&line, protocol, address.parse().unwrap());
-        assert!(has(Protocol::Tcp, "0.0.0.0:9091"));
-        assert!(!has(Protocol::Udp, "0.0.0.0:9091"));
-        assert!(!has(Protocol::Tcp, "0.0.0.0:80"));
-        assert!(!has(Protocol::Tcp, "[::]:9091"));
-        assert!(!proxies(&[], Protocol::Tcp, "0.0.0.0:9091".parse().unwrap()));
     }
 }

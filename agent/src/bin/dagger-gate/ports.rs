@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use dagger_agent::adapter::sockets::diag::State;
 use dagger_agent::adapter::sockets::socket_unit::{self, Listens};
 use dagger_agent::adapter::sockets::{self, Holder, Port, netns};
-use dagger_agent::adapter::survey::{self, MANAGER};
-use dagger_agent::domain::conflict::words;
+use dagger_agent::adapter::survey;
+use dagger_agent::domain::conflict::{MANAGER, words};
 use dagger_suite::model::Protocol;
 use dagger_suite::names::ServiceName;
 

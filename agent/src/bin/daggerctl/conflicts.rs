@@ -4,10 +4,9 @@
 use std::fmt::Write as _;
 
 use dagger_agent::adapter::bus::{ConflictView, Owner};
-use dagger_agent::adapter::survey::MANAGER;
 use dagger_agent::cli::ConflictsArgs;
 use dagger_agent::domain::conflict::suggest::Suggestion;
-use dagger_agent::domain::conflict::{self, Conflict, Holder, Kind, Known, Units, Wanted};
+use dagger_agent::domain::conflict::{self, Conflict, Holder, Kind, Known, MANAGER, Units, Wanted};
 use dagger_agent::domain::verdict::Phase;
 use dagger_suite::names::{Root, exit};
 use serde::Serialize;

@@ -330,7 +330,12 @@ fn compose_4950_the_holder_and_the_way_out_are_named() {
             "disable --now 'my\\x2dapp.service'",
         ],
     );
-    // Nobody has looked into the processes of a login.
+    // Nobody has looked into the processes of a login: it is named as no more than what it is.
+    let login = holder(Some("session-1.scope"), Doing::Listening);
+    assert_eq!(
+        (login.named(), login.comes_from()),
+        (None, Some("session-1.scope"))
+    );
     says(
         &of(Some("session-1.scope")),
         &[

@@ -4,7 +4,7 @@
 use core::net::SocketAddr;
 use std::borrow::Cow;
 
-use super::{Conflict, Container, Doing, Holder, Kind, Port, Process};
+use super::{Conflict, Container, Doing, Holder, Kind, MANAGER, Port, Process};
 
 /// Where the user changes a port.
 const FILE: &str = "/etc/dagger/dagger.toml";
@@ -134,8 +134,7 @@ pub fn whom(holder: &Holder) -> String {
             process.name,
             process.pid
         ),
-        // Scopes pass on what they have: a container's helper leaves the login that it was started in.
-        (Some(unit), None) if is_scope(unit) => {
+        (Some(unit), None) if holder.comes_from().is_some() => {
             let unit = unit_of(unit, holder.manager);
             format!("a process that was started in {unit} ({socket})")
         }
@@ -194,11 +193,6 @@ fn shell(unit: &str) -> Cow<'_, str> {
     }
 }
 
-/// It holds processes that somebody else started: a login, a container engine. systemd itself is not meant.
-fn is_scope(unit: &str) -> bool {
-    unit.strip_suffix(".scope").is_some() && unit != "init.scope"
-}
-
 /// How a container outside the suite is stopped, or found where only its engine's helper is known.
 fn stop_container(port: Port, holder: &Holder) -> String {
     let Some(Container { engine, handle }) = &holder.container else {
@@ -221,7 +215,7 @@ fn stop_container(port: Port, holder: &Holder) -> String {
 /// How a unit that is not of the suite is stopped, and stays so.
 fn stop_unit(unit: &str, holder: &Holder) -> String {
     match holder.manager {
-        None if unit == "init.scope" => match &holder.socket {
+        None if unit == MANAGER => match &holder.socket {
             Some(socket) => {
                 let word = shell(socket);
                 format!("systemd listens there for {socket}; stop it (systemctl disable --now {word})")
@@ -231,7 +225,7 @@ fn stop_unit(unit: &str, holder: &Holder) -> String {
             }
         },
         // A scope holds processes that somebody else started: there is nothing to disable.
-        _ if is_scope(unit) && holder.process.is_none() => {
+        _ if holder.comes_from().is_some() => {
             "`daggerctl conflicts` as root shows the process; stop it".into()
         }
         _ if unit.strip_suffix(".scope").is_some() => stop_process(holder.process.as_ref()),
