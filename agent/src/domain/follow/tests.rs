@@ -98,8 +98,18 @@ fn one_that_ends_without_a_word_is_told_apart_by_how_far_it_was() {
         (Ended::Stuck, Some("nixarr-migrate resume sonarr"))
     );
     // Somebody goes on with it after all.
-    table.hear(report(middle, 4), 6);
+    let again = Report {
+        pid: 8,
+        ..report(middle, 4)
+    };
+    table.hear(again.clone(), 6);
     assert_eq!(state(&table, middle), State::Running);
+    table.hear(ended(again.clone()), 7);
+    table.hear(ended(again), 8);
+    assert_eq!(
+        (state(&table, middle), table.get(middle).unwrap().ended),
+        (State::Done, 7)
+    );
 
     let look = table.ask(Task::Plan, "radarr", 6);
     table.hear(
