@@ -1,10 +1,15 @@
 //! The command line of the client, as definitions: the parser, `--help`, the manual pages and the completions all come
 //! from here. No logic.
 
+pub mod migrate;
+
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use dagger_suite::value;
+
+pub use migrate::Migrate;
+use migrate::{JobCommand, ResumeArgs};
 
 /// Exit codes, as every page of the manual and every `--help` shows them (`dagger_suite::names::exit`).
 pub const EXIT_HELP: &str = "\
@@ -51,8 +56,11 @@ pub enum Command {
     Ports(ConflictsArgs),
     /// Leave a service alone, however it answers; it is watched on
     Pause(PauseArgs),
-    /// End a pause
+    /// End a pause, and finish or undo what was interrupted with a service; without one, of all what was interrupted
     Resume(ResumeArgs),
+    /// What `nixarr-migrate` can do as well.
+    #[command(flatten)]
+    Job(JobCommand),
     /// Check, show or preview the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -141,14 +149,6 @@ pub struct PauseArgs {
     pub length: Option<Duration>,
 }
 
-/// Options of `resume`.
-#[derive(Debug, Clone, Args)]
-pub struct ResumeArgs {
-    /// The service
-    #[arg(value_name = "SERVICE")]
-    pub service: String,
-}
-
 /// A time span as the configuration writes them, of at least a second.
 fn length(text: &str) -> Result<Duration, String> {
     let span = value::duration(text).map_err(|value::Wrong(problem, help)| match help {
@@ -228,22 +228,6 @@ pub struct MigrationStatus {
 #[command(name = "dagger-nixarr-summary", version, after_help = EXIT_HELP)]
 pub struct Summary {}
 
-/// Moves a service from its native unit into a container; not built yet
-///
-/// This version changes nothing and says so. The name is kept for the command that will do it.
-#[derive(Debug, Parser)]
-#[command(name = "nixarr-migrate", version, after_help = EXIT_HELP)]
-pub struct Migrate {
-    /// Accepted and ignored, so that every call gets the same clear answer
-    #[arg(
-        value_name = "ARGUMENT",
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        hide = true
-    )]
-    pub arguments: Vec<String>,
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -308,5 +292,6 @@ mod tests {
         }
         walk(&Daggerctl::command());
         walk(&MigrationStatus::command());
+        walk(&Migrate::command());
     }
 }

@@ -16,7 +16,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use dagger_agent::adapter::bus::{BusError, JobProxy, JobView, ManagerProxy, ServiceProxy, client};
+use dagger_agent::adapter::bus::{BusError, JobProxy, JobView, ManagerProxy, client};
 use dagger_agent::adapter::jobs;
 use dagger_agent::domain::job::{End, Ended, Report, Request, Task};
 use dagger_agent::domain::plan::Plan;
@@ -54,9 +54,12 @@ impl Polkit {
         action: String,
         details: HashMap<String, String>,
         flags: u32,
-        _cancellation: String,
+        cancellation: String,
     ) -> (bool, bool, HashMap<String, String>) {
-        assert_eq!(subject.0, "system-bus-name", "a process could be swapped");
+        assert_eq!(
+            (subject.0.as_str(), cancellation.as_str()),
+            ("system-bus-name", "")
+        );
         let verb = action.strip_prefix("org.nixarr.dagger1.").unwrap();
         self.1
             .lock()

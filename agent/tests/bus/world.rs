@@ -44,6 +44,10 @@ struct Manager(
     Arc<Mutex<Vec<String>>>,
 );
 
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "the interface macro hands arguments over as values"
+)]
 #[interface(name = "org.freedesktop.systemd1.Manager")]
 impl Manager {
     #[expect(clippy::unused_self, reason = "a method of an interface has one")]

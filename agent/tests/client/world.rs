@@ -1,6 +1,9 @@
 //! A small world for the client: a bus of its own, an agent and a systemd that say what the test wants, a root with a
 //! configuration, and programs that only write down how they were called.
 
+#[path = "jobs.rs"]
+mod jobs;
+
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -176,10 +179,11 @@ impl Polkit {
         cancellation: String,
     ) -> (bool, bool, std::collections::HashMap<String, String>) {
         let asks = flags & 1 == 1;
-        let right = subject.0 == "system-bus-name"
-            && action == "org.nixarr.dagger1.pause"
-            && details["service"] == "sonarr"
-            && cancellation.is_empty();
+        let pause = action == "org.nixarr.dagger1.pause" && details["service"] == "sonarr";
+        let job = ["plan", "migrate", "rollback", "resume", "cancel"]
+            .iter()
+            .any(|verb| action == format!("org.nixarr.dagger1.{verb}"));
+        let right = subject.0 == "system-bus-name" && (pause || job) && cancellation.is_empty();
         (asks && right, !asks, std::collections::HashMap::new())
     }
 }
@@ -234,12 +238,14 @@ async fn serve_agent(
     let connection = builder.build().await.unwrap();
     ready.send(()).unwrap();
     let mut busy = 2;
+    let mut jobs = jobs::Jobs::new(connection.clone(), queue);
     loop {
         let pause = tokio::time::sleep(std::time::Duration::from_millis(10));
         tokio::select! {
             Some(request) = requests.recv() => {
+                let Some(ask) = jobs.answer(request.ask).await else { continue };
                 let views: Vec<_> = views.iter().map(|(_, view)| view.borrow().clone()).collect();
-                answer(request.ask, views, &mut busy);
+                answer(ask, views, &mut busy);
             }
             () = pause => {
                 let Ok(change) = changes.try_recv() else { continue };

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use zbus::{OwnedVariant, Variant};
 
 use super::view::take;
@@ -29,6 +29,7 @@ pub struct JobView {
     pub files_total: u64,
     pub bytes_done: u64,
     pub bytes_total: u64,
+    #[serde(serialize_with = "known")]
     pub remaining_usec: u64,
     pub reason: String,
     pub result: String,
@@ -36,12 +37,19 @@ pub struct JobView {
     pub remedy: String,
     pub owner: String,
     pub snapshot: String,
+    #[serde(serialize_with = "known")]
     pub down_usec: u64,
     pub invocation: String,
 }
 
 /// What stands for a time that is not known.
 pub const UNKNOWN: u64 = u64::MAX;
+
+/// What is not known is null in JSON.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over so")]
+fn known<S: Serializer>(usec: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    Some(*usec).filter(|usec| *usec != UNKNOWN).serialize(serializer)
+}
 
 impl JobView {
     /// How a job is shown. `invocation` is systemd's id of its unit's run, where it is known.

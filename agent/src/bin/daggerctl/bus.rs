@@ -121,6 +121,11 @@ impl Bus {
         self.service(name).await?.resume().await.map_err(of_agent)
     }
 
+    /// The connection itself.
+    pub fn connection(&self) -> &Connection {
+        &self.0
+    }
+
     async fn service(&self, name: &ServiceName) -> Result<ServiceProxy<'_>, Error> {
         let service = ServiceProxy::builder(&self.0).path(name.object_path()).build();
         service.await.map_err(of_bus)
@@ -212,7 +217,7 @@ impl Bus {
 }
 
 /// Puts a question until the agent has time for it: it limits how often a user may ask.
-async fn patiently<T>(question: impl AsyncFn() -> Result<T, BusError>) -> Result<T, Error> {
+pub async fn patiently<T>(question: impl AsyncFn() -> Result<T, BusError>) -> Result<T, Error> {
     for _ in 0..TRIES {
         match question().await {
             Err(BusError::Throttled(_)) => tokio::time::sleep(AGAIN).await,
@@ -249,7 +254,7 @@ fn service_of(unit: &str) -> Option<ServiceName> {
 }
 
 /// What an error of one of the agent's methods means: its own errors speak for themselves.
-fn of_agent(error: BusError) -> Error {
+pub fn of_agent(error: BusError) -> Error {
     match error {
         BusError::ZBus(error) => of_bus(error),
         BusError::NoSuchService(text) | BusError::InvalidArgument(text) => Error::Usage(text),
@@ -266,7 +271,7 @@ fn of_agent(error: BusError) -> Error {
 
 /// What a failed call means. A refusal is one; everything else (nobody has the name, it could not be started, it does not
 /// answer) means that the agent cannot be reached.
-fn of_bus(error: zbus::Error) -> Error {
+pub fn of_bus(error: zbus::Error) -> Error {
     match error {
         zbus::Error::FDO(error) => match *error {
             fdo::Error::AccessDenied(why)

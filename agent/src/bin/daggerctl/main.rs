@@ -3,8 +3,8 @@
 //!
 //! The files in order, each importing only from those above it:
 //! `error` (exit codes) - `text` (tables, pure) - `report` (what is known) - `screen` - `show` (reports as text, pure) -
-//! `suite` (the configuration) - `bus` - `status`, `why`, `when` (local time), `history`, `pause`, `ports`, `conflicts`, `nixarr`,
-//! `run`, `tree`, `config`, `metrics` (the commands).
+//! `suite` (the configuration) - `bus` - `status`, `why`, `when` (local time), `history`, `ports`, `conflicts`, `nixarr`,
+//! `run`, `job` (what moves services), `pause`, `tree`, `config`, `metrics` (the commands).
 
 mod error;
 
@@ -28,8 +28,6 @@ mod when;
 
 mod history;
 
-mod pause;
-
 mod ports;
 
 mod conflicts;
@@ -37,6 +35,10 @@ mod conflicts;
 mod nixarr;
 
 mod run;
+
+mod job;
+
+mod pause;
 
 mod tree;
 
@@ -50,10 +52,13 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use dagger_agent::cli::migrate::{JobCommand, JobStatusArgs, MigrateCommand};
 use dagger_agent::cli::{Command, ConfigCommand, Daggerctl, LogsArgs, Migrate, MigrationStatus, Summary};
+use dagger_agent::domain::job::Task;
 use dagger_suite::names::Root;
 
 use crate::error::Error;
+use crate::job::{commands, list};
 use crate::screen::{Screen, warn};
 use crate::suite::Suite;
 
@@ -66,8 +71,8 @@ fn main() -> ExitCode {
         .and_then(OsStr::to_str);
     let (name, ended) = match called {
         Some(name @ nixarr::MIGRATE) => {
-            Migrate::parse();
-            (name, Err(Error::Failed(nixarr::NOT_BUILT.into())))
+            let command = Migrate::parse().command;
+            (name, block_on(migrate(command, Screen::of_process())))
         }
         Some(name @ nixarr::MIGRATION_STATUS) => {
             let json = MigrationStatus::parse().json;
@@ -107,7 +112,8 @@ fn daggerctl(line: Daggerctl) -> Result<u8, Error> {
         Command::Conflicts(args) => block_on(conflicts::conflicts(&args, screen)),
         Command::Ports(args) => ports::ports(&args, screen),
         Command::Pause(args) => block_on(pause::pause(&args)),
-        Command::Resume(args) => block_on(pause::resume(&args)),
+        Command::Resume(args) => block_on(pause::resume(&args, screen)),
+        Command::Job(command) => block_on(job_command(command, screen)),
         Command::Config(ConfigCommand::Check) => config::check(),
         Command::Config(ConfigCommand::Show(args)) => config::show(args.json),
         Command::Config(ConfigCommand::Diff) => config::diff(),
@@ -117,6 +123,28 @@ fn daggerctl(line: Daggerctl) -> Result<u8, Error> {
         Command::Start(args) => units("start", &args.services),
         Command::Stop(args) => units("stop", &args.services),
         Command::Restart(args) => units("restart", &args.services),
+    }
+}
+
+async fn migrate(command: Option<MigrateCommand>, screen: Screen) -> Result<u8, Error> {
+    match command {
+        None => list::status(&JobStatusArgs::default(), screen).await,
+        Some(MigrateCommand::Status(args)) => list::status(&args, screen).await,
+        Some(MigrateCommand::Resume(args)) => commands::resume(&args, screen).await,
+        Some(MigrateCommand::Job(command)) => job_command(command, screen).await,
+    }
+}
+
+async fn job_command(command: JobCommand, screen: Screen) -> Result<u8, Error> {
+    match command {
+        JobCommand::Plan(args) => commands::plan(&args, screen).await,
+        JobCommand::Migrate(args) => commands::migrate(&args, screen).await,
+        JobCommand::Rollback(args) => commands::rollback(&args, screen).await,
+        JobCommand::Shadow(args) => commands::one(Task::Shadow, &args, screen).await,
+        JobCommand::Promote(args) => commands::one(Task::Promote, &args, screen).await,
+        JobCommand::Discard(args) => commands::one(Task::Discard, &args, screen).await,
+        JobCommand::Cancel(args) => commands::cancel(&args).await,
+        JobCommand::Snapshots(args) => list::snapshots(&args, screen).await,
     }
 }
 

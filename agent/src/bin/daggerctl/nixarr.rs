@@ -16,19 +16,16 @@ use crate::text::{Cell, Tone, clean, table};
 
 /// The names, as they stand before an error.
 pub const MIGRATE: &str = "nixarr-migrate";
+/// What is said of a service that is half way; its name stands before and behind it.
+pub const INTERRUPTED: &str = ": something was begun with it and is not over: nixarr-migrate resume ";
 /// See [`migration_status`].
 pub const MIGRATION_STATUS: &str = "nixarr-migration-status";
 /// See [`summary`].
 pub const SUMMARY: &str = "dagger-nixarr-summary";
 
-/// What `nixarr-migrate` answers.
-pub const NOT_BUILT: &str = "\
-moving a service between its native unit and its container is not built yet: nothing was changed.
-What there is today: nixarr-migration-status says who owns each service, daggerctl status how it is.";
-
 /// One row of `nixarr-migration-status`. Field names are those of the JSON form.
 #[derive(Debug, Serialize)]
-struct Row {
+pub struct Row {
     name: String,
     owner: Owner,
     native_units: Vec<Native>,
@@ -36,6 +33,10 @@ struct Row {
     health_detail: String,
     /// What stands in its way, one sentence each.
     conflicts: Vec<String>,
+    /// What a job is doing to it; empty: none is.
+    work: String,
+    /// Something was begun with it and is not over, and no job is at work on that.
+    interrupted: bool,
 }
 
 /// A native unit that may own the same data.
@@ -47,6 +48,17 @@ struct Native {
 
 /// `nixarr-migration-status`.
 pub async fn migration_status(json: bool, screen: Screen) -> Result<u8, Error> {
+    let (rows, reason) = owners().await?;
+    if json {
+        print_json(&rows)?;
+    } else {
+        print(&text(&rows, screen.colour))?;
+    }
+    Ok(without_agent(MIGRATION_STATUS, reason, exit::GOOD))
+}
+
+/// Who owns every service; with the reason why the agent did not say it, where it did not.
+pub async fn owners() -> Result<(Vec<Row>, Option<Error>), Error> {
     let suite = Suite::read(Root::from_env());
     let asked = match Bus::connect().await {
         Ok(bus) => report(&bus).await,
@@ -54,13 +66,7 @@ pub async fn migration_status(json: bool, screen: Screen) -> Result<u8, Error> {
     };
     // The owner can be said without any bus at all.
     let (report, reason) = asked.unwrap_or_else(|reason| (Report::of_systemd(suite.unasked()), Some(reason)));
-    let rows = rows(&suite, report);
-    if json {
-        print_json(&rows)?;
-    } else {
-        print(&text(&rows, screen.colour))?;
-    }
-    Ok(without_agent(MIGRATION_STATUS, reason, exit::GOOD))
+    Ok((rows(&suite, report), reason))
 }
 
 fn rows(suite: &Suite, report: Report) -> Vec<Row> {
@@ -87,11 +93,14 @@ fn rows(suite: &Suite, report: Report) -> Vec<Row> {
             health: view.health,
             health_detail: view.health_detail,
             conflicts: view.conflicts,
+            work: view.work,
+            interrupted: view.interrupted,
         })
         .collect()
 }
 
-fn text(rows: &[Row], colour: bool) -> String {
+/// The owners as a table, with what should be known below it.
+pub fn text(rows: &[Row], colour: bool) -> String {
     if rows.is_empty() {
         return NOTHING.to_owned();
     }
@@ -123,6 +132,12 @@ fn text(rows: &[Row], colour: bool) -> String {
     }));
     let mut text = table(&lines, colour);
     for row in rows {
+        if !row.work.is_empty() {
+            text.extend(["\n", &row.name, " is ", &clean(&row.work), "\n"]);
+        }
+        if row.interrupted {
+            text.extend(["\n", &row.name, INTERRUPTED, &row.name, "\n"]);
+        }
         for conflict in &row.conflicts {
             text.extend(["\n", &row.name, ": ", &clean(conflict), "\n"]);
         }
@@ -162,6 +177,8 @@ mod tests {
             health: Health::Healthy,
             health_detail: String::new(),
             conflicts: Vec::new(),
+            work: String::new(),
+            interrupted: false,
         };
         let rows = [
             row("radarr", Owner::Native, true),

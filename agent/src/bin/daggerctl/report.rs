@@ -121,8 +121,8 @@ mod tests {
         assert_eq!(keys(&json), "agent configuration_errors health services version");
         assert_eq!(
             keys(&json["services"][0]),
-            "active_state cause conflicts health health_detail image image_digest kind latency_usec main_pid memory_bytes \
-             name owner paused_until port problems recoveries since sub_state unit url version wants"
+            "active_state cause conflicts health health_detail image image_digest interrupted kind latency_usec main_pid \
+             memory_bytes name owner paused_until port problems recoveries since sub_state unit url version wants work"
         );
         assert!(json["services"][0]["memory_bytes"].is_null());
         assert_eq!(

@@ -98,6 +98,17 @@ pub fn notes(report: &Report, now: u64, colour: bool) -> String {
                 "{name}: recovery is paused {length} (daggerctl resume {name})"
             );
         }
+        let name = &view.name;
+        if !view.work.is_empty() {
+            let _ = writeln!(text, "{name} is {} (nixarr-migrate status)", clean(&view.work));
+        }
+        if view.interrupted {
+            let _ = writeln!(
+                text,
+                "{name}: {} (nixarr-migrate resume {name})",
+                paint("something was begun with it and is not over", Tone::Bad, colour)
+            );
+        }
         let quiet = matches!(view.health, Health::Healthy | Health::Inactive)
             || (view.health == Health::Unknown && view.health_detail.is_empty());
         if quiet {

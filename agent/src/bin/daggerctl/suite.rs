@@ -24,6 +24,8 @@ pub struct Configured {
     pub name: ServiceName,
     /// Native units that may own the same data, and whether they are on this machine.
     pub native: Vec<(String, bool)>,
+    /// The services that it would like to find answering.
+    pub wants: Vec<String>,
     /// What is wrong with its configuration, one sentence each; with any, it cannot run.
     pub mistakes: Vec<String>,
 }
@@ -35,6 +37,7 @@ impl Suite {
         let complete = loaded.file_errors().next().is_none();
         let good = loaded.suite.services.into_iter().map(|service| Configured {
             name: service.name,
+            wants: service.wants.iter().map(ToString::to_string).collect(),
             native: service
                 .native
                 .into_iter()
@@ -45,6 +48,7 @@ impl Suite {
         let broken = loaded.broken.into_iter().map(|broken| Configured {
             name: broken.name,
             native: Vec::new(),
+            wants: Vec::new(),
             mistakes: broken.messages,
         });
         let mut services: Vec<_> = good.chain(broken).collect();

@@ -1,0 +1,199 @@
+//! Jobs as people read them. Pure: what was shown before is handed in.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use dagger_agent::adapter::bus::JobView;
+use dagger_agent::adapter::bus::job_view::UNKNOWN;
+use dagger_agent::domain::transaction::Step;
+
+use crate::text::{bytes, clean, span};
+
+/// What a step does, for people.
+fn doing(step: Step) -> &'static str {
+    match step {
+        Step::StopShadow => "the shadow stops",
+        Step::DropShadow => "the shadow's copy is removed",
+        Step::Pull => "the image is fetched",
+        Step::Clone => "the data is copied for the shadow",
+        Step::StartShadow => "the shadow starts",
+        Step::Snapshot => "the data is copied to a snapshot, while the service runs",
+        Step::Stop => "the service stops",
+        Step::Refresh => "what has changed since goes into the snapshot",
+        Step::Restore => "the data becomes what the older snapshot holds",
+        Step::Check => "the databases are looked through",
+        Step::Adjust => "settings are changed",
+        Step::Flip => "it changes hands",
+        Step::PutBack => "the data becomes what it was",
+        Step::SetAside => "what the new side has written is set aside",
+        Step::Start => "the service starts",
+        Step::Probation => "it has to be well for a while, with everything in it that was there before",
+    }
+}
+
+/// The same on the way back.
+fn undoing(step: Step) -> &'static str {
+    match step {
+        Step::Snapshot | Step::Clone => "the copy is removed",
+        Step::StartShadow => "the shadow stops",
+        Step::Stop => "the service starts as it was",
+        Step::Restore => "the data becomes what it was",
+        Step::Adjust => "settings are changed back",
+        Step::Flip => "it changes hands again",
+        Step::Start => "the new side stops",
+        other => doing(other),
+    }
+}
+
+/// Where a job is, in one line without how far: `[3/8] stop: the service stops`.
+pub fn stage(view: &JobView) -> String {
+    let step = match (view.step(), view.step.as_str()) {
+        (Some(step), word) if view.state == "undoing" => format!("{word}: {}", undoing(step)),
+        (Some(step), word) => format!("{word}: {}", doing(step)),
+        (None, "") => match view.state.as_str() {
+            "queued" => "it is about to begin".into(),
+            "undoing" => "everything is undone".into(),
+            _ => "it is looked at".into(),
+        },
+        // Of a job on the whole suite the service.
+        (None, other) => other.to_owned(),
+    };
+    let place = if view.steps > 0 && view.place > 0 && view.state != "undoing" {
+        format!("[{}/{}] ", view.place, view.steps)
+    } else if view.state == "undoing" {
+        "[undo] ".to_owned()
+    } else {
+        String::new()
+    };
+    format!("{place}{}", clean(&step))
+}
+
+/// How far it is within that: ` (512 MiB of 1.9 GiB, 12031 of 40000 files), about 12 s left`; may be empty.
+pub fn amount(view: &JobView) -> String {
+    let of = |done: u64, total: u64, text: &dyn Fn(u64) -> String| match (done, total) {
+        (0, _) => None,
+        (done, total) if total >= done => Some(format!("{} of {}", text(done), text(total))),
+        (done, _) => Some(text(done)),
+    };
+    let data = of(view.bytes_done, view.bytes_total, &bytes);
+    let files = of(view.files_done, view.files_total, &|count| count.to_string())
+        .map(|files| format!("{files} files"));
+    let parts: Vec<String> = data.into_iter().chain(files).collect();
+    let mut text = if parts.is_empty() {
+        String::new()
+    } else {
+        format!(" ({})", parts.join(", "))
+    };
+    if !matches!(view.remaining_usec, 0 | UNKNOWN) && view.state == "running" {
+        let left = span(Duration::from_micros(view.remaining_usec));
+        let _ = write!(text, ", about {left} left");
+    }
+    text
+}
+
+/// How it ended: what became of it, what is kept, what can be done next.
+pub fn end(view: &JobView) -> String {
+    let mut text = clean(&view.sentence);
+    text.push('\n');
+    if !view.reason.is_empty() && !view.sentence.contains(&view.reason) {
+        let _ = writeln!(text, "  why: {}", clean(&view.reason));
+    }
+    if !view.snapshot.is_empty() {
+        let _ = writeln!(
+            text,
+            "  snapshot: {} (nixarr-migrate snapshots {})",
+            clean(&view.snapshot),
+            view.service
+        );
+    }
+    if !view.remedy.is_empty() {
+        let _ = writeln!(text, "  {}", clean(&view.remedy));
+    }
+    text
+}
+
+/// What to do about a job that goes on by itself.
+pub fn detached(view: &JobView) -> String {
+    let mut text = format!(
+        "it goes on by itself (job {}); how far it is, and what it writes:\n  nixarr-migrate status\n",
+        view.number
+    );
+    let log = match (view.invocation.as_str(), view.unit.as_str()) {
+        ("", "") => return text,
+        ("", unit) => format!("-u {unit}"),
+        (id, _) => format!("_SYSTEMD_INVOCATION_ID={id}"),
+    };
+    let _ = writeln!(text, "  journalctl -f {log}");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(step: &str, state: &str) -> JobView {
+        JobView {
+            number: 3,
+            service: "sonarr".into(),
+            verb: "migrate".into(),
+            unit: "dagger-migrate@sonarr.service".into(),
+            state: state.into(),
+            step: step.into(),
+            place: 2,
+            steps: 8,
+            remaining_usec: UNKNOWN,
+            ..JobView::default()
+        }
+    }
+
+    #[test]
+    fn where_it_is_and_how_far() {
+        let mut view = at("snapshot", "running");
+        assert_eq!(
+            stage(&view),
+            "[2/8] snapshot: the data is copied to a snapshot, while the service runs"
+        );
+        assert_eq!(amount(&view), "");
+        view.bytes_done = 512 << 20;
+        view.bytes_total = 2 << 30;
+        view.files_done = 12;
+        view.remaining_usec = 12_000_000;
+        assert_eq!(amount(&view), " (512 MiB of 2 GiB, 12 files), about 12 s left");
+        assert_eq!(
+            stage(&at("flip", "undoing")),
+            "[undo] flip: it changes hands again"
+        );
+        assert_eq!(stage(&at("a\x1b[2J", "running")), "[2/8] a\u{fffd}[2J");
+        let queued = JobView {
+            place: 0,
+            ..at("", "queued")
+        };
+        assert_eq!(stage(&queued), "it is about to begin");
+    }
+
+    #[test]
+    fn the_end_names_what_is_kept_and_the_way_back() {
+        let view = JobView {
+            sentence: "sonarr runs in its container now".into(),
+            snapshot: "20261124-migrate".into(),
+            remedy: "the way back: nixarr-migrate rollback sonarr".into(),
+            ..at("", "done")
+        };
+        assert_eq!(
+            end(&view),
+            "\
+sonarr runs in its container now
+  snapshot: 20261124-migrate (nixarr-migrate snapshots sonarr)
+  the way back: nixarr-migrate rollback sonarr
+"
+        );
+    }
+
+    #[test]
+    fn one_that_goes_on_can_be_found_again() {
+        let mut view = at("stop", "running");
+        assert!(detached(&view).contains("journalctl -f -u dagger-migrate@sonarr.service"));
+        view.invocation = "ab12".into();
+        assert!(detached(&view).contains("journalctl -f _SYSTEMD_INVOCATION_ID=ab12"));
+    }
+}
