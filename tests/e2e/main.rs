@@ -13,6 +13,7 @@ mod bus;
 mod client;
 mod native;
 mod migrate;
+mod jobs;
 mod crash;
 mod state;
 mod media;
@@ -38,6 +39,7 @@ fn main() -> std::process::ExitCode {
         client::STORIES,
         native::STORIES,
         migrate::STORIES,
+        jobs::STORIES,
         crash::STORIES,
         state::STORIES,
         media::STORIES,

@@ -159,6 +159,14 @@ pub fn keep_plan(root: &Root, service: &ServiceName, plan: &Plan) -> Result<(), 
     write(root, service, "plan", plan)
 }
 
+/// Takes an older plan away: what is there afterwards is of the look that is begun now.
+pub fn forget_plan(root: &Root, service: &ServiceName) -> Result<(), JobError> {
+    remove(root, service, "plan").map_err(|error| JobError::Content {
+        path: path(root, service, "plan").display().to_string(),
+        why: error.to_string(),
+    })
+}
+
 /// The plan of the last look.
 pub fn plan(root: &Root, service: &ServiceName) -> Result<Option<Plan>, JobError> {
     read(root, service, "plan")

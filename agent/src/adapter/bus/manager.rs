@@ -231,7 +231,7 @@ impl Manager {
 
     /// Migrates every service that has a native unit and is not in its container yet, one after the other, what others want
     /// first, and returns one job for all. It stops at the first that fails; a second call goes on with what is not done.
-    /// Asks polkit for org.nixarr.dagger1.migrate of each service before it begins with the first.
+    /// Further errors: org.nixarr.Dagger1.Error.NothingToDo when there is none. Asks polkit for org.nixarr.dagger1.migrate of each service before it begins with the first.
     #[zbus(out_args("job"), proxy(allow_interactive_auth))]
     async fn migrate_all(
         &self,

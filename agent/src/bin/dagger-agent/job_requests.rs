@@ -145,13 +145,9 @@ impl Agent {
         {
             return Err(none("a later look has taken its place"));
         }
-        let told = match &job.report {
-            Some(report) => report.step.is_some() || job.is_over() && report.end.is_some(),
-            None => false,
-        };
         let name = ServiceName::parse(&job.service).map_err(BusError::NoSuchService)?;
         let plan = jobs::plan(&self.root, &name).map_err(|error| BusError::Failed(error.to_string()))?;
-        match plan.filter(|_| told) {
+        match plan {
             Some(plan) => serde_json::to_string(&plan).map_err(|error| BusError::Failed(error.to_string())),
             None => Err(none("there is no plan (yet)")),
         }

@@ -88,6 +88,11 @@ impl Agent {
         for number in numbers {
             self.show_job(number).await?;
         }
+        // An agent before this one may have left services alone for jobs that are over by now.
+        let services: Vec<String> = self.services.keys().map(ToString::to_string).collect();
+        for service in services {
+            self.leave_alone(&service).await?;
+        }
         Ok(())
     }
 

@@ -77,6 +77,15 @@ impl Agent {
                 wants: &entry.service.wants,
             })
             .collect();
+        if members.is_empty() {
+            let nothing = match task {
+                Task::Rollback => {
+                    "nothing to roll back: no service that has a native unit runs in its container"
+                }
+                _ => "nothing to migrate: every service that has a native unit runs in its container already",
+            };
+            return Err(BusError::NothingToDo(nothing.into()));
+        }
         Ok(order(&members))
     }
 
@@ -96,15 +105,14 @@ impl Agent {
         let number = self.jobs.table.number();
         let since = clock::realtime_usec();
         let all = All::new(task, order);
-        let ended = if all.end.is_some() { since } else { 0 };
-        let view = JobView::of_all(number, since, ended, &all, None);
+        let view = JobView::of_all(number, since, 0, &all, None);
         self.jobs.sequences.0.insert(
             number,
             Sequence {
                 all,
                 by,
                 since,
-                ended,
+                ended: 0,
             },
         );
         self.put_job(number, view).await?;
@@ -171,7 +179,11 @@ impl Agent {
         let all = all.clone();
         let current = current.and_then(|job| self.jobs.view(job));
         let view = JobView::of_all(number, since, ended, &all, current.as_ref());
-        self.publish_job(number, view).await
+        self.publish_job(number, view).await?;
+        if ended == 0 {
+            return Ok(());
+        }
+        self.forget_jobs().await
     }
 }
 

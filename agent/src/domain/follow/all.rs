@@ -47,20 +47,16 @@ pub struct All {
 }
 
 impl All {
-    /// Nothing of it is done.
+    /// Nothing of it is done; there is at least one service.
     pub fn new(task: Task, order: Vec<String>) -> Self {
-        let mut all = Self {
+        Self {
             task,
             order,
             done: 0,
             current: None,
             cancelled: false,
             end: None,
-        };
-        if all.order.is_empty() {
-            all.end = Some(all.nothing());
         }
-        all
     }
 
     /// The service that is next; none while one is at work, and at the end.
@@ -116,14 +112,6 @@ impl All {
             None => again,
         };
         said(why.result, sentence, Some(todo))
-    }
-
-    fn nothing(&self) -> End {
-        let sentence = match self.task {
-            Task::Rollback => "nothing to roll back: no service that has a native unit runs in its container",
-            _ => "nothing to migrate: every service that has a native unit runs in its container already",
-        };
-        said(Ended::Done, sentence.into(), None)
     }
 
     fn did(&self) -> &'static str {
@@ -243,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn it_can_be_stopped_between_two_and_be_about_nothing() {
+    fn it_can_be_stopped_between_two() {
         let mut all = all();
         all.cancelled = true;
         all.ended(&done());
@@ -251,10 +239,6 @@ mod tests {
         assert_eq!(
             end.sentence,
             "stopped at radarr: somebody cancelled it; migrated: prowlarr; untouched: radarr, sonarr"
-        );
-        assert_eq!(
-            All::new(Task::Rollback, Vec::new()).end.unwrap().result,
-            Ended::Done
         );
     }
 }

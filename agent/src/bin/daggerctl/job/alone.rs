@@ -48,7 +48,8 @@ impl Alone {
             number: 0,
             ..request.clone()
         };
-        jobs::ask(&root, service, &request)
+        jobs::forget_plan(&root, service)
+            .and_then(|()| jobs::ask(&root, service, &request))
             .map_err(|error| Error::Failed(format!("the job cannot be asked for: {error}")))?;
         // A group of its own: Ctrl-C is ours to understand.
         let start = Command::new("systemctl")
