@@ -20,4 +20,5 @@ pub mod monit;
 pub mod idle;
 pub mod crowd;
 pub mod start;
+pub mod jobs;
 pub mod ports;

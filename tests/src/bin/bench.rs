@@ -2,7 +2,7 @@
 
 use anyhow::{Result, anyhow};
 use dagger_tests::bench::figure::{Figure, Row};
-use dagger_tests::bench::{agent, crowd, generator, idle, monit, ports, sizes, snapshot, start};
+use dagger_tests::bench::{agent, crowd, generator, idle, jobs, monit, ports, sizes, snapshot, start};
 use dagger_tests::suite;
 use std::path::Path;
 use std::process::ExitCode;
@@ -33,6 +33,10 @@ fn groups() -> Vec<Group> {
         Group {
             rows: agent::ROWS.to_vec(),
             measure: agent::measure,
+        },
+        Group {
+            rows: jobs::ROWS.to_vec(),
+            measure: jobs::measure,
         },
         Group {
             rows: monit::ROWS.to_vec(),
