@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::check::Checker;
 use crate::diagnostic::{Span, nearest};
 use crate::layers::text;
-use crate::model::{Network, Protocol, Service};
+use crate::model::{MEDIA, Network, Protocol, Service};
 use crate::node::{Table, Value};
 
 /// Compares the services with each other. Mistakes are said about the service whose text is the likelier slip.
@@ -17,12 +17,14 @@ pub fn check(services: &mut [Service], merged: &Table, media: Option<&str>, chec
     ports(&order, &places, checker);
     native(&order, &places, checker);
     state(&order, &places, media, checker);
+    claimed(&order, &places, checker);
     wants(services, &places, checker);
 }
 
 /// Where the user wrote what.
-struct Places<'a> {
-    merged: &'a Table,
+pub struct Places<'a> {
+    /// The user's tables.
+    pub merged: &'a Table,
 }
 
 impl Places<'_> {
@@ -35,7 +37,7 @@ impl Places<'_> {
     }
 
     /// The place of the first of these keys that the user wrote, else of the service's name.
-    fn of(&self, service: &Service, keys: &[&str]) -> Span {
+    pub fn of(&self, service: &Service, keys: &[&str]) -> Span {
         let Some((table, at)) = self.service(service.name.as_str()) else {
             return Span::default();
         };
@@ -67,11 +69,7 @@ fn ports(order: &[&Service], places: &Places<'_>, checker: &mut Checker<'_>) {
             if other.name == service.name {
                 continue;
             }
-            let key = match claim.name.as_str() {
-                "web" => "port",
-                "peer" => "peer-port",
-                _ => "ports",
-            };
+            let key = port_key(&claim.name);
             let (port, word) = (claim.port, claim.protocol.word());
             let problem = format!("port {port}/{word} is already the one of `{}`", other.name);
             say(
@@ -82,6 +80,15 @@ fn ports(order: &[&Service], places: &Places<'_>, checker: &mut Checker<'_>) {
                 format!("give it another: {key} = ..."),
             );
         }
+    }
+}
+
+/// The key that a port of this name is written with.
+pub fn port_key(name: &str) -> &'static str {
+    match name {
+        "web" => "port",
+        "peer" => "peer-port",
+        _ => "ports",
     }
 }
 
@@ -137,6 +144,58 @@ fn state(order: &[&Service], places: &Places<'_>, media: Option<&str>, checker: 
             say(checker, newer, places.of(newer, &["state"]), problem, help);
         }
     }
+}
+
+/// Directories of the user's own that two services write, and devices that only one program can have.
+fn claimed(order: &[&Service], places: &Places<'_>, checker: &mut Checker<'_>) {
+    let mut taken: HashMap<&str, &Service> = HashMap::new();
+    for service in order {
+        let written = service
+            .mounts
+            .iter()
+            .filter(|mount| mount.role != MEDIA && !mount.read_only);
+        let volumes = written.map(|mount| (mount.source.as_str(), "volumes", "is written by"));
+        let devices = service.devices.iter().filter(|device| !is_shared(&device.name));
+        let devices = devices.map(|device| (device.name.as_str(), "devices", "is a device of"));
+        for (path, key, what) in volumes.chain(devices) {
+            match taken.get(path) {
+                Some(other) if other.name != service.name => {
+                    checker.service = Some(service.name.as_str().to_owned());
+                    checker.warning(
+                        places.of(service, &[key]),
+                        format!("{path} {what} `{}`, too", other.name),
+                        Some(if key == "devices" {
+                            "most devices have one user at a time: give it to one of them".to_owned()
+                        } else {
+                            "two that write there must both expect it; else make it read-only for one of them"
+                                .to_owned()
+                        }),
+                    );
+                    checker.service = None;
+                }
+                Some(_) => {}
+                None => {
+                    taken.insert(path, service);
+                }
+            }
+        }
+    }
+}
+
+/// Devices that many programs have open at once: graphics, sound, and what the kernel makes for everybody.
+fn is_shared(device: &str) -> bool {
+    const MANY: [&str; 8] = [
+        "/dev/dri",
+        "/dev/kfd",
+        "/dev/snd",
+        "/dev/nvidia",
+        "/dev/video",
+        "/dev/fuse",
+        "/dev/net/tun",
+        "/dev/vchiq",
+    ];
+    // A CDI name is a description, not a node.
+    !device.starts_with('/') || MANY.iter().any(|shared| device.starts_with(shared))
 }
 
 /// Whether the path is the directory or lies below it.

@@ -10,7 +10,7 @@ use crate::names::Root;
 
 /// Where systemd finds unit files that others install, the first one that has a name decides (systemd.unit(5), "Unit
 /// File Load Path"). The last one is mostly the one before it: `/lib` is a link where /usr is merged.
-const UNIT_DIRS: [&str; 5] = [
+pub(crate) const UNIT_DIRS: [&str; 5] = [
     "etc/systemd/system",
     "run/systemd/system",
     "usr/local/lib/systemd/system",
@@ -99,6 +99,11 @@ fn template(unit: &str) -> Option<String> {
         .rsplit_once('.')
         .filter(|(instance, _)| !instance.is_empty())?;
     Some(format!("{name}@.{suffix}"))
+}
+
+/// Whether what lies there is a mask.
+pub(crate) fn is_mask(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|meta| masks(path, &meta))
 }
 
 /// What systemd takes for "masked". A link that leads nowhere is not: below another root it may be an absolute one.

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::beside;
 use crate::catalog::Catalog;
 use crate::check::Checker;
 use crate::cross;
@@ -42,6 +43,15 @@ impl Loaded {
 
 /// Reads the configuration below the root.
 pub fn load(root: &Root) -> Loaded {
+    load_and(root, false)
+}
+
+/// The same, with a look at what stands beside the suite on this machine: see [`crate::beside`].
+pub fn load_beside(root: &Root) -> Loaded {
+    load_and(root, true)
+}
+
+fn load_and(root: &Root, look_beside: bool) -> Loaded {
     let mut found = source::find(root);
     let mut diagnostics = std::mem::take(&mut found.unreadable);
     let configured = !found.config.is_empty() || !diagnostics.is_empty();
@@ -93,13 +103,20 @@ pub fn load(root: &Root) -> Loaded {
     diagnostics.append(&mut compared.diagnostics);
     let broken = broken(&merged, &diagnostics, &checked.hurt, sources);
     services.retain(|service| !broken.iter().any(|it| it.name == service.name));
+    let guards = guard::guards(&installed, &merged, &catalog, &services);
+    if look_beside {
+        let mut beside = Checker::new(sources);
+        let places = cross::Places { merged: &merged };
+        beside::check(root, &services, &guards, &catalog, &places, &mut beside);
+        diagnostics.append(&mut beside.diagnostics);
+    }
     let suite = Layers {
         user: merged.table("suite"),
         ..Layers::default()
     };
     Loaded {
         suite: Suite {
-            guards: guard::guards(&installed, &merged, &catalog, &services),
+            guards,
             off: off(&merged),
             services,
             start_at_boot: suite.boolean("start-at-boot").unwrap_or(true),

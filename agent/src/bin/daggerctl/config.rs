@@ -13,9 +13,10 @@ use crate::run::{become_program, generator};
 use crate::screen::{print, print_json, warn};
 use crate::tree::Tree;
 
-/// `daggerctl config check`: all mistakes of all files, on standard output; the code says whether there are any.
+/// `daggerctl config check`: all mistakes of all files, and what on this machine is in the way, on standard output; the code
+/// says whether there are any mistakes.
 pub fn check() -> Result<u8, Error> {
-    let loaded = dagger_suite::load(&Root::from_env());
+    let loaded = dagger_suite::load_beside(&Root::from_env());
     let mut text = String::new();
     for each in &loaded.diagnostics {
         let _ = write!(text, "{each}\n\n");

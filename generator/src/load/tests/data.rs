@@ -1,6 +1,6 @@
 //! What keeps data from getting lost: who may start on it, and where it lies.
 
-use super::{Dir, SUITE, said, service, toml};
+use super::{Dir, SUITE, running, said, service, toml};
 
 const NATIVE: (&str, &str) = ("usr/lib/systemd/system/sonarr.service", "[Unit]\n");
 
@@ -168,4 +168,46 @@ fn places_that_cannot_be_are_refused() {
         "{}",
         said(&jellyfin)
     );
+}
+
+#[test]
+fn what_two_services_claim_is_said_and_both_run() {
+    let two = |key: &str, one: &str, other: &str| {
+        toml(&format!(
+            "[suite]\nmedia = \"/fun\"\n[services.sonarr]\n{key} = {one}\n[services.radarr]\n{key} = {other}\n"
+        ))
+    };
+    for (key, one, other, says) in [
+        (
+            "volumes",
+            "[{ source = \"/books\" }]",
+            "[{ source = \"/books\" }]",
+            "dagger.toml:4:11: /books is written by `radarr`, too",
+        ),
+        (
+            "devices",
+            "[\"/dev/ttyUSB0\"]",
+            "[\"/dev/ttyUSB0\"]",
+            "dagger.toml:4:11: /dev/ttyUSB0 is a device of `radarr`, too",
+        ),
+    ] {
+        let loaded = two(key, one, other);
+        assert_eq!(running(&loaded), ["radarr", "sonarr"]);
+        assert!(said(&loaded).contains(says), "{}", said(&loaded));
+    }
+    for (key, one, other) in [
+        (
+            "volumes",
+            "[{ source = \"/books\" }]",
+            "[{ source = \"/books\", read-only = true }]",
+        ),
+        (
+            "volumes",
+            "[{ source = \"/books\" }]",
+            "[{ source = \"/films\" }]",
+        ),
+        ("devices", "[\"/dev/dri\"]", "[\"/dev/dri\"]"),
+    ] {
+        assert_eq!(said(&two(key, one, other)), "", "{key}");
+    }
 }
