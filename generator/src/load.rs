@@ -13,7 +13,7 @@ use crate::guard;
 use crate::installed::Installed;
 use crate::layers::{Layers, text};
 use crate::model::{Broken, Service, Suite};
-use crate::names::{Root, ServiceName};
+use crate::names::{self, Root, ServiceName};
 use crate::node::{Node, Table, Value};
 use crate::schema::{self, Kind};
 use crate::service::{self, Context, Defaults};
@@ -121,7 +121,7 @@ fn load_and(root: &Root, look_beside: bool) -> Loaded {
             services,
             start_at_boot: suite.boolean("start-at-boot").unwrap_or(true),
             probation: suite.duration("probation").unwrap_or(Duration::from_secs(30)),
-            podman: suite.owned("podman").unwrap_or_else(|| "/usr/bin/podman".into()),
+            podman: suite.owned("podman").unwrap_or_else(|| names::PODMAN.into()),
             source: main_source(&merged, sources),
         },
         broken,

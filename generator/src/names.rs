@@ -17,6 +17,8 @@ pub const TARGET: &str = "dagger.target";
 pub const SLICE: &str = "dagger.slice";
 /// The unit that stands for configuration files that could not be read as a whole.
 pub const CONFIG_ERROR_UNIT: &str = "dagger-config-error.service";
+/// The podman program, where the configuration knows no other.
+pub const PODMAN: &str = "/usr/bin/podman";
 /// Directories of configuration, highest precedence first (the order of systemd.unit(5)).
 pub const CONFIG_DIRS: [&str; 3] = ["etc/dagger", "run/dagger", "usr/lib/dagger"];
 /// The main configuration file below each of [`CONFIG_DIRS`].

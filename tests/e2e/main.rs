@@ -7,6 +7,7 @@ mod watch;
 mod recover;
 mod alert;
 mod ports;
+mod claims;
 mod broken;
 mod reload;
 mod bus;
@@ -33,6 +34,7 @@ fn main() -> std::process::ExitCode {
         recover::STORIES,
         alert::STORIES,
         ports::STORIES,
+        claims::STORIES,
         broken::STORIES,
         reload::STORIES,
         bus::STORIES,

@@ -58,6 +58,11 @@ impl Index {
         })
     }
 
+    /// The list itself.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Whether no image came or went since.
     pub fn holds(&self) -> bool {
         Self::of(&self.path).as_ref() == Some(self)

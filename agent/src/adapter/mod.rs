@@ -36,6 +36,8 @@ pub mod transaction;
 
 pub mod image;
 
+pub mod containers;
+
 pub mod sockets;
 
 pub mod survey;

@@ -42,7 +42,7 @@ pub(super) fn unit(suite: &Suite, service: &Service, programs: &Programs) -> Res
     for (directive, value) in &service.limits {
         unit.verbatim(directive, value);
     }
-    before(&mut unit, service, programs);
+    before(&mut unit, suite, service, programs);
     command::run(&mut unit, suite, service);
     after(&mut unit, suite, service, programs);
     stop(&mut unit, suite, service);
@@ -174,7 +174,7 @@ fn environment(unit: &mut Unit, service: &Service) {
 }
 
 /// Ports free, directories there, devices and identity found.
-fn before(unit: &mut Unit, service: &Service, programs: &Programs) {
+fn before(unit: &mut Unit, suite: &Suite, service: &Service, programs: &Programs) {
     let mut exec = gate(unit, "ExecStartPre", programs, "pre", service.name.as_str());
     exec.next_line();
     for claim in &service.ports {
@@ -189,6 +189,9 @@ fn before(unit: &mut Unit, service: &Service, programs: &Programs) {
         exec.flag("--netns=", path);
     }
     owner(&mut exec, service.identity);
+    if suite.podman != names::PODMAN {
+        exec.flag("--podman=", &suite.podman);
+    }
     needs(&mut exec, service);
 }
 

@@ -32,7 +32,7 @@ use judge::Judgement;
 use line::{Kept, Line, Target};
 
 /// The podman program, where the caller knows no better.
-pub const PODMAN: &str = "/usr/bin/podman";
+pub const PODMAN: &str = dagger_suite::names::PODMAN;
 /// How many redirects are followed.
 const REDIRECTS_MAX: usize = 3;
 

@@ -13,6 +13,7 @@ usage: dagger-gate image  --service=NAME --image=REFERENCE --pull=missing|newer|
                           [--covered=PATH]... [--stall=SECONDS]
        dagger-gate pre    --service=NAME [--owner=UID:GID] [--uid-explicit] [--gid-explicit] [--netns=PATH]
                           [--claim=tcp:PORT|udp:PORT]... [--state=PATH]... [--need=PATH]... [--device=PATH|-PATH]...
+                          [--podman=PATH]
        dagger-gate post   --service=NAME --budget=SECONDS [--write-marker] [--podman=PATH] PROBE
        dagger-gate refuse --service=NAME -- MESSAGE
 It is called by the units of a suite (dagger-<service>.service), inside them.";

@@ -11,6 +11,7 @@ mod say;
 mod ports;
 mod places;
 mod media;
+mod name;
 mod doubts;
 mod pre;
 mod patience;

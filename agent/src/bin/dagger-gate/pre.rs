@@ -1,16 +1,17 @@
 //! `dagger-gate pre`: everything that would make the start fail later and worse, looked at in milliseconds. All problems are
 //! told at once; nothing is made or written when there is one.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use dagger_agent::adapter::disk::{self, Over};
 use dagger_agent::adapter::owner::{self, Facts, Owner};
+use dagger_agent::adapter::probe::PODMAN;
 use dagger_agent::adapter::sockets::Port;
 use dagger_suite::names::{GATE_DIR, Root, ServiceName};
 
 use crate::args::{self, Args};
 use crate::places::{self, State};
-use crate::{Stop, doubts, media, ports, say};
+use crate::{Stop, doubts, media, name, ports, say};
 
 /// Variable that names the service's first state directory.
 pub const STATE_VARIABLE: &str = "DAGGER_STATE_DIR";
@@ -28,6 +29,7 @@ pub struct Orders {
     needs: Vec<String>,
     media: Vec<String>,
     devices: Vec<String>,
+    podman: PathBuf,
 }
 
 impl Orders {
@@ -37,6 +39,7 @@ impl Orders {
         let (mut uid_explicit, mut gid_explicit) = (false, false);
         let (mut state, mut devices) = (Vec::new(), Vec::new());
         let (mut needs, mut media) = (Vec::new(), Vec::new());
+        let mut podman = PathBuf::from(PODMAN);
         while let Some((flag, value)) = args.next()? {
             match flag.as_str() {
                 "--service" => service = Some(args::service(&value()?)?),
@@ -49,6 +52,7 @@ impl Orders {
                 "--need" => needs.push(value()?),
                 "--media" => media.push(value()?),
                 "--device" => devices.push(value()?),
+                "--podman" => podman = value()?.into(),
                 _ => return Err(args::unknown(&flag)),
             }
         }
@@ -64,6 +68,7 @@ impl Orders {
             needs,
             media,
             devices,
+            podman,
         })
     }
 }
@@ -87,6 +92,7 @@ pub fn run(root: &Root, orders: &Orders) -> Result<(), Stop> {
         &orders.claims,
         orders.netns.as_deref().map(Path::new),
     ));
+    problems.extend(name::taken(root, service, &orders.podman));
     if !problems.is_empty() {
         return Err(Stop::Failed(problems));
     }
