@@ -146,10 +146,27 @@ pub struct Holder {
 }
 
 impl Holder {
-    /// The unit to name: the socket unit where systemd holds the port for one.
+    /// The unit to name: the socket unit where systemd holds the port for one. What somebody does in a login has none: its
+    /// scope is everything that this user does there.
     pub fn named(&self) -> Option<&str> {
-        let unit = self.unit.as_deref().filter(|_| self.comes_from().is_none());
+        let nobody = self.comes_from().or(self.login()).is_some();
+        let unit = self.unit.as_deref().filter(|_| !nobody);
         self.socket.as_deref().or(unit)
+    }
+
+    /// The unit that tells one holder from another, whether it is one to name or not.
+    fn identity(&self) -> Option<&str> {
+        let unit = self.unit.as_deref().filter(|unit| *unit != MANAGER);
+        self.socket.as_deref().or(unit)
+    }
+
+    /// The login that it lives in (systemd-logind's `session-3.scope`).
+    pub fn login(&self) -> Option<&str> {
+        let is_login = |unit: &&str| {
+            let stem = unit.strip_suffix(".scope");
+            self.manager.is_none() && stem.is_some_and(|stem| stem.starts_with("session-"))
+        };
+        self.unit.as_deref().filter(is_login)
     }
 
     /// The scope that the socket was made in, where nobody has looked who has it now. Logins pass on what they have: the
@@ -256,13 +273,19 @@ impl Conflict {
         held.or(self.native.as_deref())
     }
 
+    /// The unit by which it is told from another conflict: also one that is not to be named.
+    pub fn identity(&self) -> Option<&str> {
+        let held = self.holder.as_ref().and_then(Holder::identity);
+        held.or(self.native.as_deref())
+    }
+
     /// Whether this is the same conflict as one that was seen before. A holder that has become known, or that could not
     /// be named this time, does not make it another one; nor does a service that starts or ends meanwhile.
     pub fn continues(&self, before: &Self) -> bool {
         let same = (&self.service, &self.namespace) == (&before.service, &before.namespace);
         let port = |conflict: &Self| conflict.claim.as_ref().map(|claim| claim.port);
         same && port(self) == port(before)
-            && match (self.with(), before.with()) {
+            && match (self.identity(), before.identity()) {
                 (Some(now), Some(then)) => now == then,
                 _ => true,
             }
@@ -370,7 +393,7 @@ pub fn change(before: &[Known], found: Vec<Conflict>, now: u64) -> Change {
             &conflict.holder,
             known.and_then(|known| known.conflict.holder.as_ref()),
         ) {
-            (Some(holder), Some(before)) if holder.named().is_none() && holder.address == before.address => {
+            (Some(holder), Some(before)) if holder.unit.is_none() && holder.address == before.address => {
                 Some(before.clone())
             }
             (holder, _) => holder.clone(),

@@ -71,7 +71,9 @@ impl Conflicts {
 
     /// A unit is the holder of something that was found.
     pub fn is_with(&self, unit: &str) -> bool {
-        self.known.iter().any(|known| known.conflict.with() == Some(unit))
+        self.known
+            .iter()
+            .any(|known| known.conflict.identity() == Some(unit))
     }
 
     /// Sentences about one service.

@@ -150,10 +150,9 @@ pub async fn summary(screen: Screen) -> Result<u8, Error> {
     let (report, reason) = report(&Bus::connect().await?).await?;
     print(&summary_text(&report, now(), screen.colour))?;
     let good = report.configuration_errors.is_empty()
-        && report
-            .services
-            .iter()
-            .all(|s| matches!(s.view.health, Health::Healthy | Health::Inactive));
+        && report.services.iter().all(|s| {
+            matches!(s.view.health, Health::Healthy | Health::Inactive) && s.view.conflicts.is_empty()
+        });
     Ok(without_agent(
         SUMMARY,
         reason,
@@ -182,7 +181,10 @@ mod tests {
         };
         let rows = [
             row("radarr", Owner::Native, true),
-            row("sonarr", Owner::Container, false),
+            Row {
+                conflicts: vec!["TCP port 8989 of sonarr is answered by web.service, too: stop it".into()],
+                ..row("sonarr", Owner::Container, false)
+            },
         ];
         assert_eq!(
             text(&rows, false),
@@ -190,6 +192,8 @@ mod tests {
 SERVICE  OWNER      NATIVE UNIT     HEALTH
 radarr   native     radarr.service  healthy
 sonarr   container  not present     healthy
+
+sonarr: TCP port 8989 of sonarr is answered by web.service, too: stop it
 "
         );
     }

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use dagger_agent::adapter::bus::ServiceView;
+use dagger_agent::domain::conflict::words;
 use dagger_agent::domain::health::Health;
 
 use crate::report::{Report, Service};
@@ -86,8 +88,8 @@ fn state(service: &Service) -> String {
     }
 }
 
-/// One line for each service that is not as it should be, with the command that shows more, one for each whose recovery is
-/// paused, and one for each mistake in the configuration. `now` is in microseconds of CLOCK_REALTIME.
+/// One line for each service that is not as it should be, with the command that shows more, one for each conflict, also of a
+/// healthy one, one for each whose recovery is paused, and one for each mistake in the configuration. `now` is in microseconds of CLOCK_REALTIME.
 pub fn notes(report: &Report, now: u64, colour: bool) -> String {
     let mut text = String::new();
     for Service { view, .. } in &report.services {
@@ -107,6 +109,14 @@ pub fn notes(report: &Report, now: u64, colour: bool) -> String {
                 text,
                 "{name}: {} (nixarr-migrate resume {name})",
                 paint("something was begun with it and is not over", Tone::Bad, colour)
+            );
+        }
+        for conflict in conflicts(view) {
+            let conflict = clean(conflict);
+            let _ = writeln!(
+                text,
+                "{name}: {}: {conflict} (daggerctl conflicts {name})",
+                paint("conflict", Tone::Bad, colour)
             );
         }
         let quiet = matches!(view.health, Health::Healthy | Health::Inactive)
@@ -137,6 +147,12 @@ pub fn notes(report: &Report, now: u64, colour: bool) -> String {
         );
     }
     text
+}
+
+/// What stands in a service's way, and is not why it is not healthy: that is said with its health.
+fn conflicts(view: &ServiceView) -> impl Iterator<Item = &str> {
+    let conflicts = view.conflicts.iter().map(String::as_str);
+    conflicts.filter(|sentence| !words::is_told(sentence, &view.health_detail))
 }
 
 /// How long a pause still lasts, in words; none: there is none.
@@ -250,6 +266,26 @@ configuration: /etc/dagger/dagger.toml:3:1: unknown key `prot`
                 "More: daggerctl status, journalctl -u monitoring",
             ]
         );
+    }
+
+    #[test]
+    fn a_conflict_of_a_healthy_service_is_shown_and_no_refusal_is_told_twice() {
+        let mut report = sample();
+        let [radarr, sonarr] = report.services.as_mut_slice() else {
+            panic!("two services");
+        };
+        let taken = "TCP port 7878, which radarr needs, is taken by";
+        radarr.view.health_detail = format!("{taken} web.service (process nc, PID 8)");
+        radarr.view.conflicts = vec![format!("{taken} web.service")];
+        sonarr.view.conflicts = vec!["TCP port 8989 of sonarr is answered by b.service, too: stop it".into()];
+        report.configuration_errors.clear();
+        let expected = "\
+radarr: unhealthy: TCP port 7878, which radarr needs, is taken by web.service (process nc, PID 8) (systemctl status dagger-radarr.service)
+sonarr: conflict: TCP port 8989 of sonarr is answered by b.service, too: stop it (daggerctl conflicts sonarr)
+";
+        assert_eq!(notes(&report, 0, false), expected);
+        assert!(status(&report, 0, false).ends_with(expected));
+        assert!(summary(&report, 0, false).contains("sonarr: conflict: TCP port 8989"));
     }
 
     #[test]

@@ -348,16 +348,76 @@ fn compose_4950_the_holder_and_the_way_out_are_named() {
             holder.process = Some(process(name));
         })
     };
-    says(
-        &of(Some("session-1.scope"), "nc"),
-        &["session-1.scope", "kill 812"],
-    );
     says(&of(None, "nc"), &["the process nc (PID 812,", "kill 812"]);
     says(
         &said(None, Doing::Connected, |_| ()),
         &["ip_local_reserved_ports=9091"],
     );
     says(&said(None, Doing::Closing, |_| ()), &["within a minute"]);
+}
+
+/// Stopping the scope of a login would end everything that the user does there.
+#[test]
+fn what_runs_in_a_login_is_named_by_process_and_user() {
+    let login = |holder: &mut Holder| {
+        holder.process = Some(process("nc"));
+        holder.user = Some(1000);
+    };
+    let text = said(Some("session-1.scope"), Doing::Listening, login);
+    says(
+        &text,
+        &[
+            "taken by the process nc of user 1000 (PID 812, in the login session-1.scope, listening on *:9091)",
+            "no service",
+            "stop it (kill 812)",
+        ],
+    );
+    assert!(!text.contains("systemctl"), "{text}");
+    let mut nc = holder(Some("session-1.scope"), Doing::Listening);
+    login(&mut nc);
+    assert_eq!((nc.named(), nc.login()), (None, Some("session-1.scope")));
+    // A user's own unit may be called so, too.
+    nc.manager = Some(1000);
+    assert_eq!(nc.named(), Some("session-1.scope"));
+}
+
+/// It has no unit to be named by, and is somebody else all the same.
+#[test]
+fn a_login_that_takes_a_port_over_is_another_conflict() {
+    let wanted = transmission();
+    let look = |unit| {
+        conflicts(
+            &[(&wanted, STOPPED)],
+            &[held(tcp(9091), Some(unit), Doing::Listening)],
+        )
+    };
+    let first = change(&[], look("web.service"), 5);
+    let second = change(&first.now, look("session-1.scope"), 9);
+    assert_eq!((second.begun.len(), second.ended.len()), (1, 1));
+    assert_eq!(second.now[0].conflict.with(), None);
+    let third = change(&second.now, look("session-1.scope"), 10);
+    assert_eq!(
+        (third.begun.len(), third.ended.len(), third.now[0].since),
+        (0, 0, 9)
+    );
+}
+
+#[test]
+fn a_refusal_that_is_told_is_not_told_again() {
+    let sentence = said(Some("web.service"), Doing::Listening, |_| ());
+    let gate = said(Some("web.service"), Doing::Listening, |holder| {
+        holder.process = Some(process("nc"));
+    });
+    let told = format!("transmission: {gate}");
+    assert!(words::is_told(&sentence, &told), "{sentence}\n{told}");
+    assert!(words::is_told("x runs beside y", "x runs beside y"));
+    for other in [
+        "",
+        "TCP port 9091 is quiet",
+        "TCP port 90911, which transmission needs, is taken",
+    ] {
+        assert!(!words::is_told(&sentence, other), "{other}");
+    }
 }
 
 #[test]

@@ -104,6 +104,13 @@ pub fn container(container: &Container) -> String {
     format!("{engine} {}", handle.as_deref().unwrap_or("container"))
 }
 
+/// Whether a conflict's sentence says nothing that is not in `told` already: the gate's refusal tells of the same port,
+/// and knows its holder better.
+pub fn is_told(sentence: &str, told: &str) -> bool {
+    let port = sentence.split_once(", is taken").map(|(port, _)| port);
+    told.contains(sentence) || port.is_some_and(|port| told.contains(&format!("{port}, is taken")))
+}
+
 fn unit_of(unit: &str, manager: Option<u32>) -> String {
     match manager {
         Some(user) => format!("{unit} of user {user}"),
@@ -128,6 +135,15 @@ pub fn whom(holder: &Holder) -> String {
         return format!("the {engine} container {handle} ({socket})");
     }
     match (holder.unit.as_deref(), &holder.process) {
+        (Some(login), Some(process)) if holder.login().is_some() => {
+            let user = holder
+                .user
+                .map_or_else(String::new, |user| format!(" of user {user}"));
+            format!(
+                "the process {}{user} (PID {}, in the login {login}, {socket})",
+                process.name, process.pid
+            )
+        }
         (Some(unit), Some(process)) => format!(
             "{} (process {}, PID {}, {socket})",
             unit_of(unit, holder.manager),
@@ -228,6 +244,10 @@ fn stop_unit(unit: &str, holder: &Holder) -> String {
         _ if holder.comes_from().is_some() => {
             "`daggerctl conflicts` as root shows the process; stop it".into()
         }
+        _ if holder.login().is_some() => format!(
+            "it is no service, somebody runs it in a login; {}",
+            stop_process(holder.process.as_ref())
+        ),
         _ if unit.strip_suffix(".scope").is_some() => stop_process(holder.process.as_ref()),
         Some(user) => format!(
             "stop it as user {user} (systemctl --user disable --now {})",
