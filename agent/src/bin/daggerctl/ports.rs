@@ -2,14 +2,16 @@
 //! needed; and what to write to have another port.
 
 use std::fmt::Write as _;
+use std::io;
+use std::path::Path;
 
 use dagger_agent::adapter::facts::account::Accounts;
-use dagger_agent::adapter::sockets;
+use dagger_agent::adapter::sockets::{self, netns};
 use dagger_agent::adapter::survey::{self, Survey};
 use dagger_agent::cli::ConflictsArgs;
 use dagger_agent::domain::conflict::suggest::{Suggestion, suggest};
 use dagger_agent::domain::conflict::{self, Holder, Wanted, words};
-use dagger_suite::model::{Claim, Service};
+use dagger_suite::model::{Claim, Network, Service};
 use dagger_suite::names::{Root, exit};
 use serde::Serialize;
 
@@ -90,11 +92,33 @@ impl Look {
         }
     }
 
-    /// Another port for a claim of a service; none where all are taken.
+    /// Another port for a claim of a service, free in the service's own network; none where all are taken.
     pub fn suggest(&self, service: &Service, claim: &Claim) -> Option<Suggestion> {
-        let free = |port| sockets::free(port).unwrap_or(false);
-        suggest(&self.services, service, claim, &survey::ephemeral(), free)
+        // The range of the kernel's is one of each network, too.
+        let by = |free: &dyn Fn(conflict::Port) -> bool| {
+            suggest(&self.services, service, claim, &survey::ephemeral(), free)
+        };
+        let Network::Namespace(path) = &service.network else {
+            return by(&|port| sockets::free(port).unwrap_or(false));
+        };
+        let inside = || Ok(by(&|port| sockets::free(port).unwrap_or(false)));
+        netns::within(Some(Path::new(path)), inside).unwrap_or_else(|error| {
+            // What the configuration says is all that is known then.
+            let mut suggestion = by(&|_| true)?;
+            suggestion.unseen = Some(unseen(path, &error));
+            Some(suggestion)
+        })
     }
+}
+
+/// Why nobody knows what is free in a network namespace.
+fn unseen(path: &str, error: &io::Error) -> String {
+    let advice = match error.kind() {
+        io::ErrorKind::PermissionDenied => "ask again as root",
+        io::ErrorKind::NotFound => "start what makes it, and ask again",
+        _ => "look there before you take it",
+    };
+    format!("whether it is free in {path} could not be seen ({error}): {advice}")
 }
 
 /// `daggerctl ports`.
@@ -247,6 +271,8 @@ pub fn way_out(suggestion: &Suggestion, colour: bool) -> String {
         service,
         from,
         to,
+        namespace,
+        unseen,
         file,
         table,
         line,
@@ -254,14 +280,15 @@ pub fn way_out(suggestion: &Suggestion, colour: bool) -> String {
         also,
         ..
     } = suggestion;
-    let mut text = format!(
-        "{}\n  {file}, below {table}:\n    {line}\n  then:\n",
-        paint(
-            &format!("{service} on {to} instead of {from}"),
-            Tone::Heading,
-            colour
-        )
-    );
+    let place = namespace
+        .as_ref()
+        .map_or_else(String::new, |path| format!(" in {path}"));
+    let heading = format!("{service} on {to} instead of {from}{place}");
+    let mut text = paint(&heading, Tone::Heading, colour) + "\n";
+    if let Some(reason) = unseen {
+        let _ = writeln!(text, "  {}", clean(reason));
+    }
+    let _ = write!(text, "  {file}, below {table}:\n    {line}\n  then:\n");
     for command in run {
         let _ = writeln!(text, "    {command}");
     }
@@ -340,11 +367,13 @@ transmission  web   tcp 46634  free   -            -             -
 
     #[test]
     fn a_way_out_is_lines_to_follow() {
-        let suggestion = Suggestion {
+        let mut suggestion = Suggestion {
             service: "sonarr".into(),
             what: "web".into(),
             from: 8989,
             to: 18989,
+            namespace: None,
+            unseen: None,
             file: "/etc/dagger/dagger.toml".into(),
             table: "[services.sonarr]".into(),
             line: "port = 18989".into(),
@@ -365,6 +394,19 @@ sonarr on 18989 instead of 8989
   and where its port is known:
     bazarr: Settings, Sonarr: Port = 18989
 "
+        );
+        suggestion.namespace = Some("/run/netns/wg".into());
+        suggestion.unseen = Some(unseen("/run/netns/wg", &io::ErrorKind::PermissionDenied.into()));
+        assert!(
+            way_out(&suggestion, false).starts_with(
+                "\
+sonarr on 18989 instead of 8989 in /run/netns/wg
+  whether it is free in /run/netns/wg could not be seen (permission denied): ask again as root
+  /etc/dagger/dagger.toml, below [services.sonarr]:
+"
+            ),
+            "{}",
+            way_out(&suggestion, false)
         );
     }
 

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use dagger_suite::model::{Claim, Protocol, Service};
+use dagger_suite::model::{Claim, Network, Protocol, Service};
 use serde::Serialize;
 
 use super::Port;
@@ -17,8 +17,12 @@ pub struct Suggestion {
     pub what: String,
     /// The port that it has now.
     pub from: u16,
-    /// A port that is free.
+    /// A port that is free, as far as that could be seen.
     pub to: u16,
+    /// The network namespace of both; none: the host's.
+    pub namespace: Option<String>,
+    /// Why nobody knows whether it is free there.
+    pub unseen: Option<String>,
     /// The file in which the service stands.
     pub file: String,
     /// The table in that file.
@@ -85,6 +89,11 @@ pub fn suggest(
         what: claim.name.clone(),
         from: claim.port,
         to,
+        namespace: match &service.network {
+            Network::Host | Network::Bridge => None,
+            Network::Namespace(path) => Some(path.clone()),
+        },
+        unseen: None,
         file: service.source.clone(),
         table: format!("[services.{}]", service.name),
         line,
@@ -120,10 +129,11 @@ fn also(suite: &[Service], service: &Service, what: &str, to: u16) -> Vec<Also> 
         .iter()
         .filter(linked)
         .filter_map(|other| {
-            let setting = setting(kind, &other.kind, &service.title, to).or_else(|| {
+            let url = address(service, other, to);
+            let setting = setting(kind, &other.kind, &service.title, to, &url).or_else(|| {
                 // What wants it knows it somehow.
                 let wants = other.wants.contains(&service.name);
-                wants.then(|| format!("the address of {name}: http://localhost:{to}"))
+                wants.then(|| format!("the address of {name}: {url}"))
             })?;
             Some(Also {
                 service: other.name.to_string(),
@@ -140,10 +150,23 @@ const MANAGERS: [&str; 5] = ["sonarr", "radarr", "lidarr", "readarr", "whisparr"
 /// Applications that download for them.
 const DOWNLOADERS: [&str; 3] = ["transmission", "qbittorrent", "sabnzbd"];
 
+/// Where `other` reaches a service that moves: across networks only whoever has joined them knows the host.
+fn address(service: &Service, other: &Service, to: u16) -> String {
+    let local = match (&service.network, &other.network) {
+        (Network::Host | Network::Bridge, Network::Host) => true,
+        (Network::Namespace(here), Network::Namespace(there)) => here == there,
+        (Network::Host | Network::Bridge | Network::Namespace(_), _) => false,
+    };
+    if local {
+        format!("http://localhost:{to}")
+    } else {
+        format!("the address that stands there, with port {to}")
+    }
+}
+
 /// Where one kind of application keeps the port of another; none: it does not.
-fn setting(moved: &str, other: &str, title: &str, to: u16) -> Option<String> {
+fn setting(moved: &str, other: &str, title: &str, to: u16, url: &str) -> Option<String> {
     let manages = |kind| MANAGERS.contains(&kind);
-    let url = format!("http://localhost:{to}");
     Some(match (moved, other) {
         (moved, "prowlarr") if manages(moved) => {
             format!("Settings, Apps, {title}: {title} Server = {url}")
@@ -232,6 +255,27 @@ mod tests {
             61001
         );
         assert_eq!(suggest(&suite, service, claim, &EPHEMERAL, |_| false), None);
+    }
+
+    #[test]
+    fn a_service_of_another_network_is_reached_by_an_address_that_only_its_maker_knows() {
+        let wg = |name: &str| format!("[services.{name}]\nnetwork = \"ns:/run/netns/wg\"\n");
+        let text = |services: &str| format!("[suite]\nmedia = \"/fun\"\n{services}");
+        let server = |services: &str| {
+            let moved = of(&suite(&text(services)), "sonarr", "web", &[]);
+            (moved.namespace.clone(), moved.also[0].setting.clone())
+        };
+        let (namespace, setting) = server(&(wg("sonarr") + "[services.prowlarr]\n"));
+        assert_eq!(namespace.as_deref(), Some("/run/netns/wg"));
+        assert_eq!(
+            setting,
+            "Settings, Apps, Sonarr: Sonarr Server = the address that stands there, with port 8990"
+        );
+        let (_, setting) = server(&(wg("sonarr") + &wg("prowlarr")));
+        assert!(setting.ends_with("http://localhost:8990"), "{setting}");
+        let (namespace, setting) = server(&("[services.sonarr]\n".to_owned() + &wg("prowlarr")));
+        assert_eq!(namespace, None);
+        assert!(setting.ends_with("with port 8990"), "{setting}");
     }
 
     #[test]
