@@ -190,6 +190,24 @@ fn what_two_services_claim_is_said_and_both_run() {
             "[\"/dev/ttyUSB0\"]",
             "dagger.toml:4:11: /dev/ttyUSB0 is a device of `radarr`, too",
         ),
+        (
+            "volumes",
+            "[{ source = \"/books\" }]",
+            "[{ source = \"/books/comics/\" }]",
+            "dagger.toml:4:11: /books/comics is written by `radarr`, too",
+        ),
+        (
+            "volumes",
+            "[{ source = \"/var/lib/nixarr/radarr/logs\" }]",
+            "[]",
+            "dagger.toml:4:11: /var/lib/nixarr/radarr/logs is state of `radarr`, too",
+        ),
+        (
+            "volumes",
+            "[]",
+            "[{ source = \"/var/lib\" }]",
+            "dagger.toml:6:11: /var/lib/nixarr/sonarr is state of `sonarr`, too",
+        ),
     ] {
         let loaded = two(key, one, other);
         assert_eq!(running(&loaded), ["radarr", "sonarr"]);
@@ -205,6 +223,16 @@ fn what_two_services_claim_is_said_and_both_run() {
             "volumes",
             "[{ source = \"/books\" }]",
             "[{ source = \"/films\" }]",
+        ),
+        (
+            "volumes",
+            "[{ source = \"/books\" }]",
+            "[{ source = \"/bookshelf\" }]",
+        ),
+        (
+            "volumes",
+            "[{ source = \"/var/lib/nixarr/radarr\", read-only = true }]",
+            "[{ source = \"/var/lib/nixarr/radarr/logs\" }]",
         ),
         ("devices", "[\"/dev/dri\"]", "[\"/dev/dri\"]"),
     ] {

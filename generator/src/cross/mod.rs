@@ -1,11 +1,13 @@
 //! What only shows when all services are looked at together: ports, native units, state and dependencies.
 
+mod claims;
+
 use std::collections::HashMap;
 
 use crate::check::Checker;
 use crate::diagnostic::{Span, nearest};
 use crate::layers::text;
-use crate::model::{MEDIA, Network, Protocol, Service};
+use crate::model::{Network, Protocol, Service};
 use crate::node::{Table, Value};
 
 /// Compares the services with each other. Mistakes are said about the service whose text is the likelier slip.
@@ -17,7 +19,8 @@ pub fn check(services: &mut [Service], merged: &Table, media: Option<&str>, chec
     ports(&order, &places, checker);
     native(&order, &places, checker);
     state(&order, &places, media, checker);
-    claimed(&order, &places, checker);
+    claims::devices(&order, &places, checker);
+    claims::volumes(&order, &places, checker);
     wants(services, &places, checker);
 }
 
@@ -50,6 +53,13 @@ impl Places<'_> {
 fn say(checker: &mut Checker<'_>, service: &Service, at: Span, problem: String, help: String) {
     checker.service = Some(service.name.as_str().to_owned());
     checker.error(at, problem, Some(help));
+    checker.service = None;
+}
+
+/// Says something that may be meant, and leaves the service good.
+pub fn warn(checker: &mut Checker<'_>, service: &Service, at: Span, problem: String, help: String) {
+    checker.service = Some(service.name.as_str().to_owned());
+    checker.warning(at, problem, Some(help));
     checker.service = None;
 }
 
@@ -144,58 +154,6 @@ fn state(order: &[&Service], places: &Places<'_>, media: Option<&str>, checker: 
             say(checker, newer, places.of(newer, &["state"]), problem, help);
         }
     }
-}
-
-/// Directories of the user's own that two services write, and devices that only one program can have.
-fn claimed(order: &[&Service], places: &Places<'_>, checker: &mut Checker<'_>) {
-    let mut taken: HashMap<&str, &Service> = HashMap::new();
-    for service in order {
-        let written = service
-            .mounts
-            .iter()
-            .filter(|mount| mount.role != MEDIA && !mount.read_only);
-        let volumes = written.map(|mount| (mount.source.as_str(), "volumes", "is written by"));
-        let devices = service.devices.iter().filter(|device| !is_shared(&device.name));
-        let devices = devices.map(|device| (device.name.as_str(), "devices", "is a device of"));
-        for (path, key, what) in volumes.chain(devices) {
-            match taken.get(path) {
-                Some(other) if other.name != service.name => {
-                    checker.service = Some(service.name.as_str().to_owned());
-                    checker.warning(
-                        places.of(service, &[key]),
-                        format!("{path} {what} `{}`, too", other.name),
-                        Some(if key == "devices" {
-                            "most devices have one user at a time: give it to one of them".to_owned()
-                        } else {
-                            "two that write there must both expect it; else make it read-only for one of them"
-                                .to_owned()
-                        }),
-                    );
-                    checker.service = None;
-                }
-                Some(_) => {}
-                None => {
-                    taken.insert(path, service);
-                }
-            }
-        }
-    }
-}
-
-/// Devices that many programs have open at once: graphics, sound, and what the kernel makes for everybody.
-fn is_shared(device: &str) -> bool {
-    const MANY: [&str; 8] = [
-        "/dev/dri",
-        "/dev/kfd",
-        "/dev/snd",
-        "/dev/nvidia",
-        "/dev/video",
-        "/dev/fuse",
-        "/dev/net/tun",
-        "/dev/vchiq",
-    ];
-    // A CDI name is a description, not a node.
-    !device.starts_with('/') || MANY.iter().any(|shared| device.starts_with(shared))
 }
 
 /// Whether the path is the directory or lies below it.

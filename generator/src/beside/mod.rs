@@ -1,0 +1,190 @@
+//! What stands beside the suite on this machine and will be in its way: only files are read, so that it is known before
+//! anything starts. The generator does not look (its units are a function of the configuration); `daggerctl config check` does.
+
+mod text;
+
+mod units;
+
+use crate::catalog::Catalog;
+use crate::check::Checker;
+use crate::cross::{Places, port_key, warn};
+use crate::installed::is_mask;
+use crate::model::{Claim, Guard, Network, Protocol, Service};
+use crate::names::Root;
+use units::Units;
+
+/// Says of each service what is in its way.
+pub fn check(
+    root: &Root,
+    services: &[Service],
+    guards: &[Guard],
+    catalog: &Catalog,
+    places: &Places<'_>,
+    checker: &mut Checker<'_>,
+) {
+    let units = Units::find(root);
+    let mut rivals: Vec<Rival> = units.listening().into_iter().map(Rival::socket).collect();
+    rivals.extend(guards.iter().filter_map(|guard| Rival::guard(catalog, guard)));
+    rivals.extend(services.iter().filter_map(|it| Rival::unmoved(root, catalog, it)));
+    for service in services {
+        overridden(service, &units, places, checker);
+        changed(service, &units, places, checker);
+        // What listens in another network is in nobody's way.
+        if !matches!(service.network, Network::Namespace(_)) {
+            for claim in &service.ports {
+                let theirs = rivals.iter().filter(|rival| rival.wants(service, claim));
+                theirs.for_each(|rival| rival.tell(service, claim, places, checker));
+            }
+        }
+    }
+}
+
+/// Somebody outside of the containers who will have a port of the host.
+struct Rival {
+    protocol: Protocol,
+    port: u16,
+    unit: String,
+    /// What follows "port 8989/tcp is ".
+    says: String,
+    /// The service of the suite that it belongs to.
+    service: Option<String>,
+    help: String,
+}
+
+impl Rival {
+    fn socket(found: units::Listens) -> Self {
+        Self {
+            says: format!("what {} listens on ({}:{})", found.unit, found.file, found.line),
+            help: format!("systemctl disable --now {}", found.unit),
+            protocol: found.protocol,
+            port: found.port,
+            unit: found.unit,
+            service: None,
+        }
+    }
+
+    /// The native unit of an application that is not in the suite.
+    fn guard(catalog: &Catalog, guard: &Guard) -> Option<Self> {
+        Some(Self {
+            protocol: Protocol::Tcp,
+            port: usual_port(catalog, guard.service.as_str())?,
+            unit: guard.unit.clone(),
+            says: format!(
+                "the usual one of {}, which is installed on this machine",
+                guard.unit
+            ),
+            service: None,
+            help: format!("systemctl disable --now {}", guard.unit),
+        })
+    }
+
+    /// The native unit of a service that is not migrated: it may run, on the port that it always had.
+    fn unmoved(root: &Root, catalog: &Catalog, service: &Service) -> Option<Self> {
+        let native = service.native.iter().find(|unit| unit.present)?;
+        let unmoved = root.join(service.name.owner_marker()).try_exists().ok() == Some(false);
+        // Where the second one of a kind has its native unit listen, nobody knows.
+        if !unmoved || service.name.as_str() != service.kind {
+            return None;
+        }
+        Some(Self {
+            protocol: Protocol::Tcp,
+            port: usual_port(catalog, &service.kind)?,
+            unit: native.name.clone(),
+            says: format!(
+                "the usual one of {}, which `{}` belongs to until it is migrated",
+                native.name, service.name
+            ),
+            service: Some(service.name.as_str().to_owned()),
+            help: format!("nixarr-migrate migrate {}", service.name),
+        })
+    }
+
+    fn wants(&self, service: &Service, claim: &Claim) -> bool {
+        // The condition of both units keeps a service's own native one from running beside it.
+        let own = self.service.as_deref() == Some(service.name.as_str())
+            || service.native.iter().any(|native| native.name == self.unit);
+        !own && (self.port, self.protocol) == (claim.port, claim.protocol)
+    }
+
+    fn tell(&self, service: &Service, claim: &Claim, places: &Places<'_>, checker: &mut Checker<'_>) {
+        let key = port_key(&claim.name);
+        let (port, word) = (claim.port, claim.protocol.word());
+        warn(
+            checker,
+            service,
+            places.of(service, &[key, "like"]),
+            format!("port {port}/{word} is {}", self.says),
+            format!("give it another: {key} = ..., or: {}", self.help),
+        );
+    }
+}
+
+/// The port that an application has unless somebody gives it another.
+fn usual_port(catalog: &Catalog, kind: &str) -> Option<u16> {
+    let values = catalog.values(kind)?;
+    let port = values.get("port")?;
+    crate::layers::number(port)
+}
+
+/// A file of the administrator's in the place of the unit that is made of the configuration (systemd.unit(5): /etc and /run
+/// come before what generators write).
+fn overridden(service: &Service, units: &Units, places: &Places<'_>, checker: &mut Checker<'_>) {
+    let name = service.name.unit();
+    let Some(path) = units.before_generators(&name) else {
+        return;
+    };
+    let shown = units.shown(&path);
+    let (problem, help) = if is_mask(&path) {
+        (
+            format!("{name} is masked by {shown}: it does not start"),
+            format!("systemctl unmask {name}"),
+        )
+    } else {
+        (
+            format!(
+                "{shown} takes the place of the unit that is made of this: what stands here has no effect"
+            ),
+            format!("remove it, and put what should be different into a drop-in: systemctl edit {name}"),
+        )
+    };
+    warn(checker, service, places.of(service, &[]), problem, help);
+}
+
+/// Drop-ins may add what they like; what starts the container, looks before, and keeps the two owners of the data apart, is
+/// what a service of the suite is.
+fn changed(service: &Service, units: &Units, places: &Places<'_>, checker: &mut Checker<'_>) {
+    let name = service.name.unit();
+    for (path, lines) in units.drop_ins(&[&name, "dagger-.service", "service"]) {
+        for line in lines {
+            let (key, reset) = (line.key.as_str(), line.value.is_empty());
+            let what = match (line.section.as_str(), key) {
+                ("Service", "ExecStart") => "replaces what starts the container",
+                ("Service", "Type") => "changes how systemd knows that the container runs",
+                ("Service", "ExecStartPre") if reset => "takes the checks before the start away",
+                ("Service", "ExecStop" | "ExecStopPost") if reset => "takes away what stops the container",
+                ("Unit", _) if reset && key.starts_with("Condition") => {
+                    "takes the condition away that keeps the native unit and the container apart"
+                }
+                _ => continue,
+            };
+            let problem = format!(
+                "{}:{} {what} ({key}={})",
+                units.shown(&path),
+                line.number,
+                line.value
+            );
+            let help = "take the line out; what is different about the container stands here \
+                        (podman-args = [...] for what has no key)";
+            warn(
+                checker,
+                service,
+                places.of(service, &[]),
+                problem,
+                help.to_owned(),
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

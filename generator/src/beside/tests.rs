@@ -1,0 +1,225 @@
+use crate::diagnostic::Severity;
+use crate::load;
+use crate::scratch::Scratch;
+
+const TOML: &str = "[suite]\nmedia = \"/fun\"\n\n[services.sonarr]\nport = 9999\n\n[services.transmission]\npeer-port = 51413\n";
+
+/// What `config check` says of it, one line a warning.
+fn said(dir: &Scratch) -> Vec<String> {
+    let loaded = load::load_beside(&dir.root());
+    assert!(
+        loaded
+            .diagnostics
+            .iter()
+            .all(|it| it.severity == Severity::Warning)
+    );
+    loaded.diagnostics.iter().map(ToString::to_string).collect()
+}
+
+fn suite(name: &str) -> Scratch {
+    let dir = Scratch::new(name);
+    dir.put("etc/dagger/dagger.toml", TOML);
+    dir
+}
+
+#[test]
+fn a_socket_unit_on_a_port_is_named_with_its_line() {
+    let dir = suite("beside-socket");
+    dir.put(
+        "usr/lib/systemd/system/web.socket",
+        "[Unit]\n[Socket]\nListenStream=/run/web\nListenStream=127.0.0.1:9999\n",
+    )
+    .put(
+        "etc/systemd/system/peer.socket",
+        "[Socket]\nListenDatagram=[::]:51413\nListenStream=51414\n",
+    )
+    .put("etc/systemd/system/off.socket", "[Socket]\nListenStream=9999\n");
+    assert!(said(&dir).is_empty(), "nobody has enabled them");
+    dir.link(
+        "etc/systemd/system/sockets.target.wants/web.socket",
+        "/usr/lib/systemd/system/web.socket",
+    )
+    .link(
+        "etc/systemd/system/sockets.target.wants/peer.socket",
+        "../peer.socket",
+    );
+    let said = said(&dir);
+    assert_eq!(said.len(), 2, "{said:#?}");
+    assert!(
+        said[0].contains("dagger.toml:5:8")
+            && said[0].contains(
+                "port 9999/tcp is what web.socket listens on (/usr/lib/systemd/system/web.socket:4)"
+            ),
+        "{said:#?}"
+    );
+    assert!(
+        said[1].contains("dagger.toml:8:13")
+            && said[1].contains("port 51413/udp is what peer.socket listens on"),
+        "{said:#?}"
+    );
+}
+
+#[test]
+fn a_drop_in_moves_a_socket_and_a_mask_silences_it() {
+    let dir = suite("beside-drop-in");
+    dir.put(
+        "usr/lib/systemd/system/web.socket",
+        "[Socket]\nListenStream=9999\n",
+    )
+    .link(
+        "etc/systemd/system/sockets.target.wants/web.socket",
+        "/usr/lib/systemd/system/web.socket",
+    )
+    .put(
+        "etc/systemd/system/web.socket.d/port.conf",
+        "[Socket]\nListenStream=\nListenStream=9998\n",
+    );
+    assert!(said(&dir).is_empty());
+    let dir = suite("beside-mask");
+    dir.put(
+        "usr/lib/systemd/system/web.socket",
+        "[Socket]\nListenStream=9999\n",
+    )
+    .link(
+        "usr/lib/systemd/system/sockets.target.wants/web.socket",
+        "../web.socket",
+    );
+    assert_eq!(said(&dir).len(), 1);
+    dir.link("etc/systemd/system/web.socket", "/dev/null");
+    assert!(said(&dir).is_empty());
+}
+
+#[test]
+fn a_file_in_the_place_of_our_unit_is_named() {
+    let dir = suite("beside-file");
+    dir.put(
+        "etc/systemd/system/dagger-sonarr.service",
+        "[Service]\nExecStart=/bin/true\n",
+    )
+    .put(
+        "etc/systemd/system/dagger-transmission.service.d/more.conf",
+        "[Service]\nNice=5\n",
+    );
+    let said = said(&dir);
+    assert_eq!(said.len(), 1, "{said:#?}");
+    assert!(
+        said[0].contains("/etc/systemd/system/dagger-sonarr.service takes the place"),
+        "{said:#?}"
+    );
+    let dir = suite("beside-masked");
+    dir.link("etc/systemd/system/dagger-sonarr.service", "/dev/null");
+    assert!(
+        self::said(&dir)[0].contains("is masked by"),
+        "{:#?}",
+        self::said(&dir)
+    );
+}
+
+#[test]
+fn a_native_unit_of_nobody_has_its_usual_port() {
+    let dir = Scratch::new("beside-native");
+    dir.put(
+        "etc/dagger/dagger.toml",
+        "[suite]\nmedia = \"/fun\"\n\n[services.sonarr]\nport = 7878\n",
+    );
+    assert!(said(&dir).is_empty());
+    dir.put(
+        "usr/lib/systemd/system/radarr.service",
+        "[Service]\nExecStart=/opt/Radarr/Radarr\n",
+    );
+    let said = said(&dir);
+    assert_eq!(said.len(), 1, "{said:#?}");
+    assert!(
+        said[0].contains("dagger.toml:5:8") && said[0].contains("the usual one of radarr.service"),
+        "{said:#?}"
+    );
+}
+
+#[test]
+fn an_instance_of_a_template_listens_where_its_name_says() {
+    let dir = suite("beside-instance");
+    dir.put(
+        "etc/systemd/system/web@.socket",
+        "[Socket]\n# ListenStream=1\nListenStream=%i\n",
+    )
+    .link(
+        "etc/systemd/system/sockets.target.wants/web@9999.socket",
+        "../web@.socket",
+    )
+    .link(
+        "etc/systemd/system/sockets.target.wants/web@9998.socket",
+        "../web@.socket",
+    );
+    let said = said(&dir);
+    assert_eq!(said.len(), 1, "{said:#?}");
+    assert!(
+        said[0].contains("web@9999.socket listens on (/etc/systemd/system/web@.socket:3)"),
+        "{said:#?}"
+    );
+}
+
+/// Drop-ins are the way to change a unit; those that make another service of it are named with the line.
+#[test]
+fn a_drop_in_that_takes_a_services_own_away_is_named() {
+    let dir = suite("beside-changed");
+    dir.put(
+        "etc/systemd/system/dagger-sonarr.service.d/mine.conf",
+        "[Unit]\nConditionPathExists=\nAfter=\n[Service]\nNice=5\nExecStartPre=/bin/true\nExecStart=\nExecStart=/usr/bin/sonarr\n",
+    )
+    .put(
+        "run/systemd/system/dagger-.service.d/all.conf",
+        "[Service]\nExecStartPre=\n",
+    );
+    let said = said(&dir);
+    let of = |what: &str| said.iter().filter(|line| line.contains(what)).count();
+    assert_eq!(said.len(), 5, "{said:#?}");
+    for what in [
+        "dagger.toml:4:11: warning: /etc/systemd/system/dagger-sonarr.service.d/mine.conf:2 takes the condition away",
+        "mine.conf:7 replaces what starts the container (ExecStart=)",
+        "mine.conf:8 replaces what starts the container (ExecStart=/usr/bin/sonarr)",
+        "dagger.toml:4:11: warning: /run/systemd/system/dagger-.service.d/all.conf:2 takes the checks before the start away",
+        "dagger.toml:7:11: warning: /run/systemd/system/dagger-.service.d/all.conf:2 takes the checks before the start away",
+    ] {
+        assert_eq!(of(what), 1, "{what}\n{said:#?}");
+    }
+}
+
+/// Until it is migrated, Sonarr's native unit has the port that it always had, whatever its container is given.
+#[test]
+fn a_native_unit_that_is_not_migrated_keeps_its_usual_port() {
+    let dir = Scratch::new("beside-unmoved");
+    dir.put(
+        "etc/dagger/dagger.toml",
+        "[suite]\nmedia = \"/fun\"\n\n[services.sonarr]\nport = 9999\n\n[services.radarr]\nport = 8989\n",
+    );
+    assert_eq!(said(&dir), [""; 0]);
+    dir.put(
+        "usr/lib/systemd/system/sonarr.service",
+        "[Service]\nExecStart=/opt/Sonarr/Sonarr\n",
+    );
+    let found = said(&dir);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(
+        found[0].contains("dagger.toml:8:8")
+            && found[0]
+                .contains("port 8989/tcp is the usual one of sonarr.service, which `sonarr` belongs to"),
+        "{found:#?}"
+    );
+    dir.put("var/lib/dagger/owner/sonarr", "DAGGER_UID=1\n");
+    assert_eq!(said(&dir), [""; 0], "the container owns it");
+}
+
+/// Its own port is its native unit's for as long as that one owns it: the two never run at once.
+#[test]
+fn a_services_own_native_unit_is_in_nobodys_way() {
+    let dir = Scratch::new("beside-own");
+    dir.put(
+        "etc/dagger/dagger.toml",
+        "[suite]\nmedia = \"/fun\"\n\n[services.sonarr]\n",
+    )
+    .put(
+        "usr/lib/systemd/system/sonarr.service",
+        "[Service]\nExecStart=/opt/Sonarr/Sonarr\n",
+    );
+    assert_eq!(said(&dir), [""; 0]);
+}
