@@ -8,6 +8,7 @@ mod recover;
 mod alert;
 mod ports;
 mod claims;
+mod rivals;
 mod broken;
 mod reload;
 mod bus;
@@ -35,6 +36,7 @@ fn main() -> std::process::ExitCode {
         alert::STORIES,
         ports::STORIES,
         claims::STORIES,
+        rivals::STORIES,
         broken::STORIES,
         reload::STORIES,
         bus::STORIES,
