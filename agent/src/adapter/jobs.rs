@@ -172,6 +172,12 @@ pub fn plan(root: &Root, service: &ServiceName) -> Result<Option<Plan>, JobError
     read(root, service, "plan")
 }
 
+/// The same as it stands there, in JSON.
+pub fn plan_text(root: &Root, service: &ServiceName) -> Result<Option<String>, JobError> {
+    let bytes = disk::read(&path(root, service, "plan"), MAX)?;
+    Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+}
+
 /// Allows the image to be fetched, or no more.
 pub fn allow_pull(root: &Root, service: &ServiceName, allowed: bool) -> Result<(), JobError> {
     let path = path(root, service, "pull");

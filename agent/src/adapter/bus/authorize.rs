@@ -1,6 +1,5 @@
 //! May this caller do that? One place asks polkit for all methods that change something, and tells of what it denies.
 
-use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use zbus::Connection;
@@ -13,8 +12,8 @@ use crate::domain::event;
 /// So many questions of one user may be open with polkit: each may wait for a password as long as it likes.
 const OPEN: u32 = 8;
 
-/// Open questions by user. Methods run as tasks of their own, and none of them waits while it has this.
-static ASKING: Mutex<BTreeMap<u32, u32>> = Mutex::new(BTreeMap::new());
+/// Users with their open questions. Methods run as tasks of their own, and none of them waits while it has this.
+static ASKING: Mutex<Vec<(u32, u32)>> = Mutex::new(Vec::new());
 
 /// One open question; over when this goes.
 struct Question(u32);
@@ -22,11 +21,11 @@ struct Question(u32);
 impl Question {
     fn open(uid: u32) -> Option<Self> {
         let mut asking = ASKING.lock().unwrap_or_else(PoisonError::into_inner);
-        let open = asking.entry(uid).or_default();
-        if *open >= OPEN {
-            return None;
+        match asking.iter_mut().find(|(user, _)| *user == uid) {
+            Some((_, open)) if *open >= OPEN => return None,
+            Some((_, open)) => *open += 1,
+            None => asking.push((uid, 1)),
         }
-        *open += 1;
         Some(Self(uid))
     }
 }
@@ -34,10 +33,10 @@ impl Question {
 impl Drop for Question {
     fn drop(&mut self) {
         let mut asking = ASKING.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(open) = asking.get_mut(&self.0) {
+        for (_, open) in asking.iter_mut().filter(|(user, _)| *user == self.0) {
             *open = open.saturating_sub(1);
         }
-        asking.retain(|_, open| *open > 0);
+        asking.retain(|(_, open)| *open > 0);
     }
 }
 
@@ -94,6 +93,6 @@ mod tests {
         assert!(Question::open(4712).is_some());
         drop(open);
         assert!(Question::open(4711).is_some());
-        assert!(!ASKING.lock().unwrap().contains_key(&4711));
+        assert!(!ASKING.lock().unwrap().iter().any(|(user, _)| *user == 4711));
     }
 }

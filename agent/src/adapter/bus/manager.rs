@@ -1,6 +1,7 @@
 //! `org.nixarr.Dagger1.Manager`: the suite as a whole.
 
 use std::collections::HashMap;
+use std::pin::Pin;
 
 use dagger_suite::names::ServiceName;
 use tokio::sync::{mpsc, watch};
@@ -23,8 +24,20 @@ impl Manager {
         Self { view, queue }
     }
 
-    /// Begins a task on one service, where polkit lets the caller.
-    async fn begin(
+    /// Begins a task on one service, where polkit lets the caller. Seven methods do nothing else, and each would have all of
+    /// this in it, were it not boxed.
+    fn begin<'a>(
+        &'a self,
+        connection: &'a Connection,
+        header: &'a Header<'_>,
+        task: Task,
+        service: String,
+        options: HashMap<String, OwnedVariant>,
+    ) -> Boxed<'a> {
+        Box::pin(self.begin_it(connection, header, task, service, options))
+    }
+
+    async fn begin_it(
         &self,
         connection: &Connection,
         header: &Header<'_>,
@@ -52,7 +65,11 @@ impl Manager {
     }
 
     /// The same on the whole suite: polkit is asked about each service before anything is begun.
-    async fn begin_all(
+    fn begin_all<'a>(&'a self, connection: &'a Connection, header: &'a Header<'_>, task: Task) -> Boxed<'a> {
+        Box::pin(self.begin_them(connection, header, task))
+    }
+
+    async fn begin_them(
         &self,
         connection: &Connection,
         header: &Header<'_>,
@@ -75,6 +92,9 @@ impl Manager {
         object(number)
     }
 }
+
+/// A job's path, later.
+type Boxed<'a> = Pin<Box<dyn Future<Output = Result<OwnedObjectPath, BusError>> + Send + 'a>>;
 
 fn object(number: u64) -> Result<OwnedObjectPath, BusError> {
     OwnedObjectPath::try_from(job::path(number)).map_err(|error| BusError::Failed(error.to_string()))

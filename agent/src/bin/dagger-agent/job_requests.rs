@@ -30,18 +30,14 @@ impl Agent {
         }
     }
 
-    /// Begins a task on a service; the answer comes when systemd has taken it.
-    pub fn begin_job(
-        &mut self,
-        by: u32,
-        task: Task,
-        service: &str,
-        request: Request,
-    ) -> Result<u64, BusError> {
+    /// Asks for a task on a service; the job's number. It begins with [`Agent::start_job`].
+    pub fn ask_job(&mut self, by: u32, task: Task, service: &str, request: Request) -> Result<u64, BusError> {
         self.ready(task, service)?;
         let name = ServiceName::parse(service).map_err(BusError::NoSuchService)?;
-        let number = self.jobs.table.ask(task, service, clock::realtime_usec());
+        let now = clock::realtime_usec();
+        let number = self.jobs.table.ask(Some(by), task, service, now);
         let left = jobs::keep_number(&self.root, number)
+            .and_then(|()| jobs::forget_plan(&self.root, &name))
             .and_then(|()| jobs::ask(&self.root, &name, &Request { number, ..request }));
         if let Err(error) = left {
             self.jobs.table.withdraw(number);
@@ -49,22 +45,27 @@ impl Agent {
                 "{service}: the job cannot be asked for: {error}"
             )));
         }
-        self.jobs.by.insert(number, by);
-        let (systemd, finds, unit) = (self.systemd.clone(), self.finds.clone(), task.unit(service));
-        tokio::spawn(async move {
-            let begun = systemd.begin(&unit).await.map_err(|error| error.to_string());
-            // The receiver is only gone when the program ends.
-            let _ = finds.send(Find::Begun(number, begun));
-        });
         Ok(number)
     }
 
-    /// The same for a caller.
+    /// Has systemd start the job's unit; the caller is answered when it has taken that.
+    pub fn start_job(&self, number: u64, answer: Option<Answer<u64>>) {
+        let Some(job) = self.jobs.table.get(number) else {
+            return;
+        };
+        let (systemd, finds) = (self.systemd.clone(), self.finds.clone());
+        let unit = job.task.unit(&job.service);
+        tokio::spawn(async move {
+            let begun = systemd.begin(&unit).await.map_err(|error| error.to_string());
+            // The receiver is only gone when the program ends.
+            let _ = finds.send(Find::Begun(number, begun, answer));
+        });
+    }
+
+    /// Begins a task for a caller.
     pub fn begin_for(&mut self, uid: u32, task: Task, service: &str, request: Request, answer: Answer<u64>) {
-        match self.begin_job(uid, task, service, request) {
-            Ok(number) => {
-                self.jobs.waiting.insert(number, answer);
-            }
+        match self.ask_job(uid, task, service, request) {
+            Ok(number) => self.start_job(number, Some(answer)),
             Err(error) => {
                 let _ = answer.send(Err(error));
             }
@@ -72,11 +73,14 @@ impl Agent {
     }
 
     /// systemd has taken a job, or has not.
-    pub async fn job_begun(&mut self, number: u64, begun: Result<(), String>) -> zbus::Result<()> {
-        let answer = self.jobs.waiting.remove(&number);
+    pub async fn job_begun(
+        &mut self,
+        number: u64,
+        begun: Result<(), String>,
+        answer: Option<Answer<u64>>,
+    ) -> zbus::Result<()> {
         let why = match begun {
             Ok(()) => {
-                self.show_job(number).await?;
                 self.job_changed(number).await?;
                 if let Some(answer) = answer {
                     let _ = answer.send(Ok(number));
@@ -133,7 +137,7 @@ impl Agent {
         let looks = |job: &&Followed| matches!(job.task, Task::Plan | Task::Migrate);
         let job = self.jobs.table.get(number).filter(looks);
         let job = job.ok_or_else(|| none("this job has no plan"))?;
-        if uid != 0 && self.jobs.by.get(&number) != Some(&uid) {
+        if uid != 0 && job.by != Some(uid) {
             return Err(BusError::NotAuthorized(
                 "a plan is for root and for whoever asked for it: ask for one of your own".into(),
             ));
@@ -146,11 +150,9 @@ impl Agent {
             return Err(none("a later look has taken its place"));
         }
         let name = ServiceName::parse(&job.service).map_err(BusError::NoSuchService)?;
-        let plan = jobs::plan(&self.root, &name).map_err(|error| BusError::Failed(error.to_string()))?;
-        match plan {
-            Some(plan) => serde_json::to_string(&plan).map_err(|error| BusError::Failed(error.to_string())),
-            None => Err(none("there is no plan (yet)")),
-        }
+        let plan = jobs::plan_text(&self.root, &name);
+        plan.map_err(|error| BusError::Failed(error.to_string()))?
+            .ok_or_else(|| none("there is no plan (yet)"))
     }
 
     /// The labels of snapshots, read in a thread of its own: a disk that does not answer must hold up nobody.

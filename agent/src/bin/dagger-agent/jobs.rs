@@ -1,10 +1,9 @@
 //! Jobs: begun for callers, followed by what they say and what systemd says of their units, published; and services that
 //! one is at work on are left alone.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use dagger_agent::adapter::bus::{Answer, JobView};
+use dagger_agent::adapter::bus::JobView;
 use dagger_agent::adapter::job_watch::Said;
 use dagger_agent::adapter::systemd::Change;
 use dagger_agent::adapter::{clock, jobs, journal};
@@ -28,6 +27,8 @@ const CHECK: Duration = Duration::from_secs(5);
 
 /// A job on the bus.
 struct Shown {
+    /// Its number.
+    number: u64,
     /// The object holds the other end.
     view: watch::Sender<JobView>,
     /// When it was last told of.
@@ -45,11 +46,7 @@ pub struct Jobs {
     pub table: Table,
     /// Tasks on the whole suite.
     pub sequences: Sequences,
-    shown: BTreeMap<u64, Shown>,
-    /// Who asked this agent for them.
-    pub by: BTreeMap<u64, u32>,
-    /// Who waits for systemd to take a job.
-    pub waiting: BTreeMap<u64, Answer<u64>>,
+    shown: Vec<Shown>,
     /// When the open ones are checked again.
     check: Duration,
 }
@@ -57,15 +54,23 @@ pub struct Jobs {
 impl Jobs {
     /// When there is something to do although nothing comes in.
     pub fn wakes(&self) -> Option<Duration> {
-        let stale = self.shown.values().filter(|shown| shown.stale);
+        let stale = self.shown.iter().filter(|shown| shown.stale);
         let told = stale.map(|shown| shown.told + PACE);
         let check = self.table.open().next().map(|_| self.check);
         told.chain(check).min()
     }
 
+    fn shown(&self, number: u64) -> Option<&Shown> {
+        self.shown.iter().find(|shown| shown.number == number)
+    }
+
+    fn shown_mut(&mut self, number: u64) -> Option<&mut Shown> {
+        self.shown.iter_mut().find(|shown| shown.number == number)
+    }
+
     /// What a job shows.
     pub fn view(&self, number: u64) -> Option<JobView> {
-        self.shown.get(&number).map(|shown| shown.view.borrow().clone())
+        self.shown(number).map(|shown| shown.view.borrow().clone())
     }
 }
 
@@ -154,8 +159,7 @@ impl Agent {
     fn ask_invocation(&self, number: u64, unit: &str) {
         let known = self
             .jobs
-            .shown
-            .get(&number)
+            .shown(number)
             .is_some_and(|shown| !shown.invocation.is_empty());
         if known {
             return;
@@ -173,7 +177,7 @@ impl Agent {
 
     /// Which run of its unit a job is.
     pub async fn job_invocation(&mut self, number: u64, id: String) -> zbus::Result<()> {
-        if let Some(shown) = self.jobs.shown.get_mut(&number) {
+        if let Some(shown) = self.jobs.shown_mut(number) {
             shown.invocation = id;
         }
         self.job_changed(number).await
@@ -182,8 +186,7 @@ impl Agent {
     /// What is due: jobs that have more to tell, and open ones that nobody may be at work on any more.
     pub async fn jobs_due(&mut self) -> zbus::Result<()> {
         let now = clock::monotonic();
-        let due =
-            |(number, shown): (&u64, &Shown)| (shown.stale && now >= shown.told + PACE).then_some(*number);
+        let due = |shown: &Shown| (shown.stale && now >= shown.told + PACE).then_some(shown.number);
         let numbers: Vec<u64> = self.jobs.shown.iter().filter_map(due).collect();
         for number in numbers {
             self.job_changed(number).await?;
@@ -219,7 +222,7 @@ impl Agent {
 
     /// Puts a job on the bus, where it is not there yet.
     pub async fn show_job(&mut self, number: u64) -> zbus::Result<()> {
-        if self.jobs.shown.contains_key(&number) {
+        if self.jobs.shown(number).is_some() {
             return Ok(());
         }
         let Some(job) = self.jobs.table.get(number) else {
@@ -242,25 +245,26 @@ impl Agent {
             tell(
                 &event::JOB_BEGAN,
                 &view,
-                &asked_by(self.jobs.by.get(&number), &view),
+                &asked_by(self.jobs.table.get(number).and_then(|job| job.by), &view),
             );
         }
         let view = watch::Sender::new(view);
         self.bus.add_job(number, view.subscribe()).await?;
         let shown = Shown {
+            number,
             view,
             told: clock::monotonic(),
             stale: false,
             invocation: String::new(),
         };
-        self.jobs.shown.insert(number, shown);
+        self.jobs.shown.push(shown);
         Ok(())
     }
 
     /// What follows from news of a job.
     pub async fn job_changed(&mut self, number: u64) -> zbus::Result<()> {
         self.show_job(number).await?;
-        let (Some(job), Some(shown)) = (self.jobs.table.get(number), self.jobs.shown.get(&number)) else {
+        let (Some(job), Some(shown)) = (self.jobs.table.get(number), self.jobs.shown(number)) else {
             return Ok(());
         };
         let (view, service) = (JobView::of(job, &shown.invocation), job.service.clone());
@@ -275,7 +279,7 @@ impl Agent {
 
     /// Shows what is new about a job: where it is at once, how far it is now and then.
     pub async fn publish_job(&mut self, number: u64, view: JobView) -> zbus::Result<()> {
-        let Some(shown) = self.jobs.shown.get_mut(&number) else {
+        let Some(shown) = self.jobs.shown_mut(number) else {
             return Ok(());
         };
         let now = clock::monotonic();
@@ -315,8 +319,8 @@ impl Agent {
 
     async fn take_down(&mut self, numbers: Vec<u64>) -> zbus::Result<()> {
         for number in numbers {
-            self.jobs.by.remove(&number);
-            if self.jobs.shown.remove(&number).is_some() {
+            if self.jobs.shown(number).is_some() {
+                self.jobs.shown.retain(|shown| shown.number != number);
                 self.bus.remove_job(number).await?;
             }
         }
@@ -366,7 +370,7 @@ impl Agent {
     }
 }
 
-fn asked_by(uid: Option<&u32>, view: &JobView) -> String {
+fn asked_by(uid: Option<u32>, view: &JobView) -> String {
     let what = format!("job {}, {}", view.number, view.verb);
     match uid {
         Some(uid) => format!("{what}, asked for by user {uid}"),

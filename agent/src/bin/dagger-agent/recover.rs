@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use dagger_agent::adapter::bus;
 use dagger_agent::adapter::surroundings::{self, Seen, Subject};
 use dagger_agent::adapter::survey::Survey;
 use dagger_agent::adapter::systemd::Order;
@@ -43,8 +44,8 @@ pub enum Find {
     Lost(Vec<Key>, Place),
     /// Who has the suite's ports.
     Ports(Survey),
-    /// systemd has taken the job with this number, or says why not.
-    Begun(u64, Result<(), String>),
+    /// systemd has taken the job with this number, or says why not; and who waits for that.
+    Begun(u64, Result<(), String>, Option<bus::Answer<u64>>),
     /// The run of a job's unit.
     Invocation(u64, String),
 }
@@ -238,7 +239,7 @@ impl Agent {
         match find {
             Find::Around(key, seen, lines) => self.found_around(&key, seen, lines).await,
             Find::Ports(survey) => self.found_ports(survey).await,
-            Find::Begun(number, begun) => self.job_begun(number, begun).await,
+            Find::Begun(number, begun, answer) => self.job_begun(number, begun, answer).await,
             Find::Invocation(number, id) => self.job_invocation(number, id).await,
             Find::Lost(keys, place) => {
                 for key in keys {

@@ -1,7 +1,5 @@
 //! Tasks on the whole suite: one job after the other.
 
-use std::collections::BTreeMap;
-
 use dagger_agent::adapter::bus::{Answer, BusError, JobView, Owner};
 use dagger_agent::adapter::clock;
 use dagger_agent::domain::follow::all::{All, Member, order};
@@ -14,6 +12,7 @@ const KEPT: usize = 4;
 
 /// One of them.
 struct Sequence {
+    number: u64,
     all: All,
     /// Who asked for it.
     by: u32,
@@ -22,37 +21,44 @@ struct Sequence {
     ended: u64,
 }
 
-/// All of them, by the number of their job.
+/// All of them, the oldest first.
 #[derive(Default)]
-pub struct Sequences(BTreeMap<u64, Sequence>);
+pub struct Sequences(Vec<Sequence>);
 
 impl Sequences {
     /// Nothing more of it is begun; the job that is at work for it. None when there is no such sequence.
     pub fn cancel(&mut self, number: u64) -> Option<u64> {
-        let sequence = self.0.get_mut(&number).filter(|it| it.all.end.is_none())?;
+        let sequence = self.get_mut(number).filter(|it| it.all.end.is_none())?;
         sequence.all.cancelled = true;
         sequence.all.current
     }
 
     /// Numbers of those that have long been over, which are forgotten.
     pub fn forget(&mut self) -> Vec<u64> {
-        let over = self.0.iter().filter(|(_, it)| it.all.end.is_some());
-        let mut over: Vec<u64> = over.map(|(number, _)| *number).collect();
-        over.truncate(over.len().saturating_sub(KEPT));
-        for number in &over {
-            self.0.remove(number);
-        }
-        over
+        let over = self.0.iter().filter(|it| it.all.end.is_some());
+        let many = over.count().saturating_sub(KEPT);
+        let over = self.0.iter().filter(|it| it.all.end.is_some());
+        let numbers: Vec<u64> = over.take(many).map(|it| it.number).collect();
+        self.0.retain(|it| !numbers.contains(&it.number));
+        numbers
+    }
+
+    fn get(&self, number: u64) -> Option<&Sequence> {
+        self.0.iter().find(|it| it.number == number)
+    }
+
+    fn get_mut(&mut self, number: u64) -> Option<&mut Sequence> {
+        self.0.iter_mut().find(|it| it.number == number)
     }
 
     fn is_at_work(&self) -> bool {
-        self.0.values().any(|it| it.all.end.is_none())
+        self.0.iter().any(|it| it.all.end.is_none())
     }
 
     /// The one that a job is done for.
     fn of(&self, job: u64) -> Option<u64> {
-        let of = self.0.iter().find(|(_, it)| it.all.current == Some(job));
-        of.map(|(number, _)| *number)
+        let of = self.0.iter().find(|it| it.all.current == Some(job));
+        of.map(|it| it.number)
     }
 }
 
@@ -106,15 +112,13 @@ impl Agent {
         let since = clock::realtime_usec();
         let all = All::new(task, order);
         let view = JobView::of_all(number, since, 0, &all, None);
-        self.jobs.sequences.0.insert(
+        self.jobs.sequences.0.push(Sequence {
             number,
-            Sequence {
-                all,
-                by,
-                since,
-                ended: 0,
-            },
-        );
+            all,
+            by,
+            since,
+            ended: 0,
+        });
         self.put_job(number, view).await?;
         let _ = answer.send(Ok(number));
         self.go_on_with(number).await
@@ -122,14 +126,17 @@ impl Agent {
 
     /// Begins with the next service, and shows how far it is.
     async fn go_on_with(&mut self, number: u64) -> zbus::Result<()> {
-        let Some(sequence) = self.jobs.sequences.0.get(&number) else {
+        let Some(sequence) = self.jobs.sequences.get(number) else {
             return Ok(());
         };
         let next = sequence.all.next().map(str::to_owned);
         if let Some(service) = next {
             let (by, task) = (sequence.by, sequence.all.task);
-            let begun = self.begin_job(by, task, &service, Request::default());
-            if let Some(sequence) = self.jobs.sequences.0.get_mut(&number) {
+            let begun = self.ask_job(by, task, &service, Request::default());
+            if let Ok(job) = begun {
+                self.start_job(job, None);
+            }
+            if let Some(sequence) = self.jobs.sequences.get_mut(number) {
                 match begun {
                     Ok(job) => sequence.all.current = Some(job),
                     Err(error) => sequence.all.ended(&refused(error.to_string())),
@@ -148,7 +155,7 @@ impl Agent {
         let Some(end) = end else {
             return self.show_sequence(number).await;
         };
-        if let Some(sequence) = self.jobs.sequences.0.get_mut(&number) {
+        if let Some(sequence) = self.jobs.sequences.get_mut(number) {
             sequence.all.ended(&end);
         }
         self.go_on_with(number).await
@@ -159,14 +166,14 @@ impl Agent {
         let Some(number) = self.jobs.sequences.of(job) else {
             return Ok(());
         };
-        if let Some(sequence) = self.jobs.sequences.0.get_mut(&number) {
+        if let Some(sequence) = self.jobs.sequences.get_mut(number) {
             sequence.all.ended(&refused(why));
         }
         self.show_sequence(number).await
     }
 
     async fn show_sequence(&mut self, number: u64) -> zbus::Result<()> {
-        let Some(sequence) = self.jobs.sequences.0.get_mut(&number) else {
+        let Some(sequence) = self.jobs.sequences.get_mut(number) else {
             return Ok(());
         };
         if sequence.all.end.is_some() && sequence.ended == 0 {

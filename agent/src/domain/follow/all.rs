@@ -15,18 +15,24 @@ pub struct Member<'a> {
 /// come when nothing else is left.
 pub fn order(members: &[Member<'_>]) -> Vec<String> {
     let mut left: Vec<Member<'_>> = members.to_vec();
-    left.sort_by(|a, b| a.name.cmp(b.name));
     let mut ordered = Vec::new();
-    while !left.is_empty() {
-        let free = left.iter().position(|member| {
+    loop {
+        let is_free = |member: &&Member<'_>| {
             let waits = |wanted: &String| {
                 wanted != member.name && left.iter().any(|other| other.name == wanted.as_str())
             };
             !member.wants.iter().any(waits)
-        });
-        ordered.push(left.remove(free.unwrap_or(0)).name.to_owned());
+        };
+        let first = |free: bool| {
+            let them = left.iter().filter(|member| !free || is_free(member));
+            them.map(|member| member.name).min()
+        };
+        let Some(name) = first(true).or_else(|| first(false)) else {
+            return ordered;
+        };
+        left.retain(|member| member.name != name);
+        ordered.push(name.to_owned());
     }
-    ordered
 }
 
 /// One task on service after service.

@@ -5,8 +5,6 @@
 
 pub mod all;
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use super::job::{End, Ended, Report, Task};
 
 /// So many jobs that are over are remembered.
@@ -46,6 +44,8 @@ pub struct Followed {
     pub task: Task,
     /// To which service.
     pub service: String,
+    /// The user who asked the agent for it; none: nobody did.
+    pub by: Option<u32>,
     /// When it was asked for or, one that nobody asked the agent for, begun; in µs since 1970.
     pub since: u64,
     /// What it last said.
@@ -142,12 +142,13 @@ impl Followed {
     }
 }
 
-/// All jobs that are known.
+/// All jobs that are known. There are few, so they are looked for one by one.
 #[derive(Debug, Default)]
 pub struct Table {
-    jobs: BTreeMap<u64, Followed>,
+    /// By number.
+    jobs: Vec<Followed>,
     /// Units of jobs that run.
-    up: BTreeSet<String>,
+    up: Vec<String>,
     last: u64,
 }
 
@@ -164,16 +165,18 @@ impl Table {
     }
 
     /// A job is asked for; its number.
-    pub fn ask(&mut self, task: Task, service: &str, now: u64) -> u64 {
+    pub fn ask(&mut self, by: Option<u32>, task: Task, service: &str, now: u64) -> u64 {
         let number = self.number();
-        self.put(number, task, service, now);
+        self.put(number, by, task, service, now);
         number
     }
 
-    fn put(&mut self, number: u64, task: Task, service: &str, since: u64) {
+    fn put(&mut self, number: u64, by: Option<u32>, task: Task, service: &str, since: u64) {
         self.begin_after(number);
+        let place = self.jobs.partition_point(|job| job.number < number);
         let job = Followed {
             number,
+            by,
             task,
             service: service.to_owned(),
             since,
@@ -181,29 +184,29 @@ impl Table {
             end: None,
             ended: 0,
         };
-        self.jobs.insert(number, job);
+        self.jobs.insert(place, job);
     }
 
     /// A job was not begun after all.
     pub fn withdraw(&mut self, number: u64) {
-        self.jobs.remove(&number);
+        self.jobs.retain(|job| job.number != number);
     }
 
     /// A job has said something; its number.
     pub fn hear(&mut self, report: Report, now: u64) -> u64 {
-        let known = self.jobs.values().rev().find(|job| {
+        let known = self.jobs.iter().rev().find(|job| {
             let same = job.service == report.service;
             same && job.says(&report)
         });
         let number = match (known, report.number) {
             (Some(job), _) => job.number,
-            (None, 0) => self.ask(report.task, &report.service, report.began),
+            (None, 0) => self.ask(None, report.task, &report.service, report.began),
             (None, number) => {
-                self.put(number, report.task, &report.service, report.began);
+                self.put(number, None, report.task, &report.service, report.began);
                 number
             }
         };
-        if let Some(job) = self.jobs.get_mut(&number) {
+        if let Some(job) = self.get_mut(number) {
             // One that was given up for lost and goes on is not over.
             if job.report.as_ref() != Some(&report) {
                 job.end = None;
@@ -220,11 +223,12 @@ impl Table {
         let Some((task, service)) = Task::of_unit(unit) else {
             return Vec::new();
         };
-        let was = if up {
-            !self.up.insert(unit.to_owned())
-        } else {
-            self.up.remove(unit)
-        };
+        let was = self.up.iter().position(|known| known == unit);
+        match was {
+            None if up => self.up.push(unit.to_owned()),
+            Some(place) if !up => drop(self.up.swap_remove(place)),
+            _ => {}
+        }
         let about: Vec<u64> = self
             .open()
             .filter(|job| job.task == task && job.service == service)
@@ -232,7 +236,7 @@ impl Table {
             .collect();
         for number in &about {
             self.settle(*number, now);
-            if was && !up {
+            if was.is_some() && !up {
                 self.gone(*number, now);
             }
         }
@@ -242,7 +246,7 @@ impl Table {
     /// Nobody is at a job any more.
     pub fn gone(&mut self, number: u64, now: u64) {
         self.settle(number, now);
-        if let Some(job) = self.jobs.get_mut(&number).filter(|job| !job.is_over()) {
+        if let Some(job) = self.get_mut(number).filter(|job| !job.is_over()) {
             job.end = Some(job.lost());
             job.ended = now;
         }
@@ -250,12 +254,12 @@ impl Table {
 
     /// A job that has said its last word is over when its unit is.
     fn settle(&mut self, number: u64, now: u64) {
-        let Some(job) = self.jobs.get_mut(&number).filter(|job| !job.is_over()) else {
+        let Some(job) = self.get(number).filter(|job| !job.is_over() && !self.is_up(job)) else {
             return;
         };
         let end = job.report.as_ref().and_then(|report| report.end.clone());
-        if end.is_some() && !self.up.contains(&job.task.unit(&job.service)) {
-            job.end = end;
+        if let (Some(end), Some(job)) = (end, self.get_mut(number)) {
+            job.end = Some(end);
             job.ended = now;
         }
     }
@@ -267,17 +271,21 @@ impl Table {
 
     /// The job with this number.
     pub fn get(&self, number: u64) -> Option<&Followed> {
-        self.jobs.get(&number)
+        self.jobs.iter().find(|job| job.number == number)
+    }
+
+    fn get_mut(&mut self, number: u64) -> Option<&mut Followed> {
+        self.jobs.iter_mut().find(|job| job.number == number)
     }
 
     /// All of them, the oldest first.
     pub fn all(&self) -> impl Iterator<Item = &Followed> {
-        self.jobs.values()
+        self.jobs.iter()
     }
 
     /// Those that are not over.
     pub fn open(&self) -> impl Iterator<Item = &Followed> {
-        self.jobs.values().filter(|job| !job.is_over())
+        self.jobs.iter().filter(|job| !job.is_over())
     }
 
     /// Who is at work on a service, in words; none: nobody.
@@ -302,19 +310,18 @@ impl Table {
 
     /// Forgets jobs that have long been over; their numbers.
     pub fn forget(&mut self) -> Vec<u64> {
-        let mut over: Vec<(u64, u64)> = self
-            .jobs
-            .values()
-            .filter(|job| job.is_over())
-            .map(|job| (job.ended, job.number))
-            .collect();
-        over.sort_unstable();
-        over.truncate(over.len().saturating_sub(KEPT));
-        let numbers: Vec<u64> = over.into_iter().map(|(_, number)| number).collect();
-        for number in &numbers {
-            self.jobs.remove(number);
+        let mut forgotten = Vec::new();
+        loop {
+            let over = || self.jobs.iter().filter(|job| job.is_over());
+            if over().count() <= KEPT {
+                return forgotten;
+            }
+            let Some(number) = over().min_by_key(|job| job.ended).map(|job| job.number) else {
+                return forgotten;
+            };
+            self.withdraw(number);
+            forgotten.push(number);
         }
-        numbers
     }
 }
 

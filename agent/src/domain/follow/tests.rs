@@ -33,7 +33,7 @@ fn state(table: &Table, number: u64) -> State {
 fn a_job_is_followed_from_its_request_to_its_end() {
     let mut table = Table::default();
     table.begin_after(4);
-    let number = table.ask(Task::Migrate, "sonarr", 1);
+    let number = table.ask(None, Task::Migrate, "sonarr", 1);
     assert_eq!((number, state(&table, 5)), (5, State::Queued));
     assert_eq!(table.unit(UNIT, true, 2), [5]);
     assert_eq!(table.hear(report(5, 2), 2), 5);
@@ -62,7 +62,7 @@ fn a_job_is_followed_from_its_request_to_its_end() {
 #[test]
 fn a_job_that_is_killed_is_followed_by_what_finishes_it() {
     let mut table = Table::default();
-    let number = table.ask(Task::Migrate, "sonarr", 1);
+    let number = table.ask(None, Task::Migrate, "sonarr", 1);
     table.unit(UNIT, true, 2);
     table.hear(report(number, 2), 2);
     // SIGKILL; the unit's ExecStopPost= goes on with the same number.
@@ -82,13 +82,13 @@ fn a_job_that_is_killed_is_followed_by_what_finishes_it() {
 #[test]
 fn one_that_ends_without_a_word_is_told_apart_by_how_far_it_was() {
     let mut table = Table::default();
-    let never = table.ask(Task::Migrate, "sonarr", 1);
+    let never = table.ask(None, Task::Migrate, "sonarr", 1);
     table.unit(UNIT, true, 2);
     table.unit(UNIT, false, 3);
     let result = |table: &Table, number| table.get(number).unwrap().end.clone().unwrap();
     assert_eq!(result(&table, never).result, Ended::Refused);
 
-    let middle = table.ask(Task::Migrate, "sonarr", 4);
+    let middle = table.ask(None, Task::Migrate, "sonarr", 4);
     table.unit(UNIT, true, 4);
     table.hear(report(middle, 4), 4);
     table.unit(UNIT, false, 5);
@@ -111,7 +111,7 @@ fn one_that_ends_without_a_word_is_told_apart_by_how_far_it_was() {
         (State::Done, 7)
     );
 
-    let look = table.ask(Task::Plan, "radarr", 6);
+    let look = table.ask(None, Task::Plan, "radarr", 6);
     table.hear(
         Report {
             number: look,
@@ -140,15 +140,15 @@ fn what_is_started_by_hand_is_seen_and_keeps_its_number() {
     // After a restart of the agent: those of before have the numbers that they had.
     let mut table = Table::default();
     assert_eq!(table.hear(ended(report(9, 2)), 3), 9);
-    assert_eq!(table.ask(Task::Migrate, "radarr", 4), 10);
+    assert_eq!(table.ask(None, Task::Migrate, "radarr", 4), 10);
 }
 
 #[test]
 fn jobs_that_are_over_are_forgotten_the_oldest_first() {
     let mut table = Table::default();
-    let open = table.ask(Task::Migrate, "radarr", 1);
+    let open = table.ask(None, Task::Migrate, "radarr", 1);
     for n in 0..40 {
-        let number = table.ask(Task::Migrate, "sonarr", n);
+        let number = table.ask(None, Task::Migrate, "sonarr", n);
         table.gone(number, 100 - n);
     }
     let gone = table.forget();

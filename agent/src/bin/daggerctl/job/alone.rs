@@ -42,7 +42,7 @@ impl Alone {
                 "{service} is in the hands of process {pid} ({task}): see `systemctl status {pid}`"
             )));
         }
-        let number = table.ask(task, service.as_str(), clock::realtime_usec());
+        let number = table.ask(None, task, service.as_str(), clock::realtime_usec());
         // Nobody gives it a number.
         let request = Request {
             number: 0,
