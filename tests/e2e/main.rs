@@ -13,6 +13,7 @@ mod broken;
 mod reload;
 mod bus;
 mod client;
+mod listeners;
 mod native;
 mod migrate;
 mod jobs;
@@ -41,6 +42,7 @@ fn main() -> std::process::ExitCode {
         reload::STORIES,
         bus::STORIES,
         client::STORIES,
+        listeners::STORIES,
         native::STORIES,
         migrate::STORIES,
         jobs::STORIES,

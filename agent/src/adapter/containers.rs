@@ -29,15 +29,15 @@ pub struct Container {
 
 /// The container that has this name, as far as the store's files tell; none when nobody has it, or nobody can tell.
 ///
-/// `image` is what is known of the service's image: its store is the one that counts.
+/// `image` is what is known of the service's image: mostly its store is the one that counts, but an image may also come from a
+/// store that is only read (storage.conf(5), `additionalimagestores`).
 pub fn named(root: &Root, image: Option<&Image>, name: &str) -> Option<Container> {
-    let dir = image
+    let beside = image
         .and_then(|image| image.store.as_ref())
-        .and_then(|index| lists(index.path()))
-        .unwrap_or_else(|| root.join(STORE));
-    ["containers.json", "volatile-containers.json"]
-        .into_iter()
-        .find_map(|file| find(&dir.join(file), name))
+        .and_then(|index| lists(index.path()));
+    let dirs = beside.into_iter().chain([root.join(STORE)]);
+    let files = |dir: PathBuf| ["containers.json", "volatile-containers.json"].map(|file| dir.join(file));
+    dirs.flat_map(files).find_map(|file| find(&file, name))
 }
 
 /// `<root>/overlay-images/images.json` leads to `<root>/overlay-containers`.
