@@ -48,7 +48,7 @@ const KEYS: [(&str, &str, &str); 7] = [
     (
         "Service",
         "ExecStopPost",
-        "by name, since a file with the id may be missing or empty",
+        "by the unit that made it: the name may be somebody else's, and a file with the id missing or empty",
     ),
 ];
 

@@ -18,6 +18,7 @@ mod native;
 mod migrate;
 mod jobs;
 mod crash;
+mod troubles;
 mod state;
 mod media;
 mod images;
@@ -47,6 +48,7 @@ fn main() -> std::process::ExitCode {
         migrate::STORIES,
         jobs::STORIES,
         crash::STORIES,
+        troubles::STORIES,
         state::STORIES,
         media::STORIES,
         images::STORIES,

@@ -2,7 +2,9 @@
 
 use anyhow::{Result, ensure};
 use dagger_tests::harness::{BOTH, Story, TRIXIE};
-use dagger_tests::native::{STATE, TOML, boot, end, job, native, rows, runs};
+use dagger_tests::native::{
+    STATE, TOML, add_torrent, boot, end, job, native, rows, runs, torrents as torrents_of,
+};
 use dagger_tests::rig::Machine;
 use dagger_tests::suite::Ground;
 use std::time::Duration;
@@ -137,21 +139,6 @@ fn emptied(ground: &Ground) -> Result<()> {
     Ok(())
 }
 
-/// A call to Transmission's RPC, as its own clients make it.
-const RPC: &str = r#"rpc() {
-    url=http://127.0.0.1:9091/transmission/rpc
-    id=$(curl -s $url | sed -n 's/.*X-Transmission-Session-Id: \([^<]*\)<.*/\1/p')
-    curl -s -H "X-Transmission-Session-Id: $id" -d "$1" $url
-}"#;
-
-/// A torrent of one piece, made by hand, whose file is there already.
-const TORRENT: &str = r#"
-head -c 262144 /dev/urandom >/fun/film
-hash=$(sha1sum /fun/film | cut -c1-40 | sed 's/../\\x&/g')
-info=$(printf 'd4:infod6:lengthi262144e4:name4:film12:piece lengthi262144e6:pieces20:%bee' "$hash" | base64 -w0)
-chown -R debian-transmission: /fun
-"#;
-
 /// Debian's own Transmission: its torrents, how far each is, and its settings.
 fn torrents(ground: &Ground) -> Result<()> {
     let toml = "[suite]\nmedia = \"/fun\"\nprobation = \"4s\"\n[services.transmission]\nstate = \"/var/lib/transmission-daemon/.config/transmission-daemon\"\nhealth = { interval = \"1s\" }\n";
@@ -162,24 +149,8 @@ fn torrents(ground: &Ground) -> Result<()> {
     machine.wait_unit(DEBIANS, "active", MINUTE)?;
     let settings = "/etc/transmission-daemon/settings.json";
     machine.ok(&format!("systemctl stop {DEBIANS} && sed -i 's/\"rpc-authentication-required\": true/\"rpc-authentication-required\": false/; s|\"download-dir\": \".*\"|\"download-dir\": \"/fun\"|' {settings} && systemctl start {DEBIANS}"))?;
-    let bash = |script: &str| {
-        let output = machine.run(&["bash", "-c", &format!("{RPC}\n{script}")])?;
-        ensure!(output.good(), "{}", output.all());
-        Ok(output.stdout)
-    };
-    bash(&format!(
-        "{TORRENT} rpc '{{\"method\":\"torrent-add\",\"arguments\":{{\"download-dir\":\"/fun\",\"metainfo\":\"'$info'\"}}}}'"
-    ))?;
-    let list = || {
-        let asked = bash(
-            "rpc '{\"method\":\"torrent-get\",\"arguments\":{\"fields\":[\"hashString\",\"percentDone\",\"downloadDir\",\"addedDate\"]}}'",
-        )?;
-        // Version 4 writes 1 with a point.
-        Ok::<_, anyhow::Error>(asked.trim().replace("1.0", "1"))
-    };
-    machine.wait_for("the torrent is whole", MINUTE, |_| {
-        Ok(list()?.contains("\"percentDone\":1").then_some(()))
-    })?;
+    add_torrent(&machine, "/fun")?;
+    let list = || torrents_of(&machine);
     let before = list()?;
     // Its settings are a link that leads out of what the container sees: the plan says so before anything is touched.
     let refused = machine.sh("systemctl start dagger-migrate@transmission.service")?;

@@ -1,6 +1,8 @@
 //! The demonstration: a machine boots, the suite is installed, six applications come up; one is killed, one hangs, a disk
-//! is full, the agent dies. Every line below
+//! is full, the agent dies; then two move from a native install into their containers and back. Every line below
 //! a `$` is what the machine really said.
+
+mod moves;
 
 use crate::rig::{Machine, Spec, Suite, host, progress, sweep};
 use crate::suite::{Ground, SIX_TOML, checkout, programs};
@@ -33,6 +35,7 @@ pub fn run(once: bool) -> Result<()> {
     stage.full()?;
     stage.agent()?;
     stage.mistake()?;
+    moves::run()?;
     if once {
         heading(&format!(
             "Done in {:.0} s; the machine is gone",
@@ -214,15 +217,19 @@ impl Stage {
         self.show("rm /etc/dagger/conf.d/50-mine.toml; daggerctl health; echo exit status $?")
     }
 
-    /// Shows a command and what it says, whatever its exit status.
     fn show(&self, command: &str) -> Result<()> {
-        said(command);
-        let output = self.machine.run_with(&["bash", "-c", command], "", LIMIT)?;
-        for line in output.all().trim_end().lines() {
-            println!("    {}", shortened(line));
-        }
-        Ok(())
+        show(&self.machine, command)
     }
+}
+
+/// Shows a command and what it says, whatever its exit status.
+fn show(machine: &Machine, command: &str) -> Result<()> {
+    said(command);
+    let output = machine.run_with(&["bash", "-c", command], "", LIMIT)?;
+    for line in output.all().trim_end().lines() {
+        println!("    {}", shortened(line));
+    }
+    Ok(())
 }
 
 /// The machine, and the command that installs the product in it.

@@ -23,8 +23,13 @@ const MINUTE: Duration = Duration::from_mins(1);
 
 /// A machine on which Sonarr runs natively, beside the suite that is to take it over.
 pub fn native(ground: &Ground, name: &str, toml: &str) -> Result<Spec> {
+    native_with(ground, name, toml, &[])
+}
+
+/// The same with more of Debian's packages.
+pub fn native_with(ground: &Ground, name: &str, toml: &str, packages: &[&str]) -> Result<Spec> {
     Ok(ground
-        .installed(name)?
+        .installed_with(name, packages)?
         .file("/etc/dagger/dagger.toml", toml)
         .file("/usr/lib/systemd/system/sonarr.service", UNIT)
         .file("/etc/sysusers.d/sonarr.conf", "g media 169\nu sonarr 274:169 - /var/lib/nixarr/sonarr\n")
@@ -71,4 +76,44 @@ pub fn end<'a>(job: &'a Value, what: &str) -> &'a str {
     job.pointer(&format!("/end/{what}"))
         .and_then(Value::as_str)
         .unwrap_or_default()
+}
+
+/// A call to Transmission's RPC, as its own clients make it.
+const RPC: &str = r#"rpc() {
+    url=http://127.0.0.1:9091/transmission/rpc
+    id=$(curl -s $url | sed -n 's/.*X-Transmission-Session-Id: \([^<]*\)<.*/\1/p')
+    curl -s -H "X-Transmission-Session-Id: $id" -d "$1" $url
+}"#;
+
+fn rpc(machine: &Machine, script: &str) -> Result<String> {
+    let output = machine.run(&["bash", "-c", &format!("{RPC}\n{script}")])?;
+    ensure!(output.good(), "{}", output.all());
+    Ok(output.stdout)
+}
+
+/// Gives Transmission a torrent of one piece, made by hand, whose file is in this directory already.
+pub fn add_torrent(machine: &Machine, dir: &str) -> Result<()> {
+    rpc(
+        machine,
+        &format!(
+            r#"head -c 262144 /dev/urandom >{dir}/film
+            hash=$(sha1sum {dir}/film | cut -c1-40 | sed 's/../\\x&/g')
+            info=$(printf 'd4:infod6:lengthi262144e4:name4:film12:piece lengthi262144e6:pieces20:%bee' "$hash" | base64 -w0)
+            chown -R debian-transmission: {dir}/film
+            rpc '{{"method":"torrent-add","arguments":{{"download-dir":"{dir}","metainfo":"'$info'"}}}}'"#
+        ),
+    )?;
+    machine.wait_for("the torrent is whole", MINUTE, |machine| {
+        Ok(torrents(machine)?.contains("\"percentDone\":1").then_some(()))
+    })
+}
+
+/// Transmission's torrents, as it tells of them.
+pub fn torrents(machine: &Machine) -> Result<String> {
+    let asked = rpc(
+        machine,
+        "rpc '{\"method\":\"torrent-get\",\"arguments\":{\"fields\":[\"hashString\",\"percentDone\",\"downloadDir\",\"addedDate\"]}}'",
+    )?;
+    // Version 4 writes 1 with a point.
+    Ok(asked.trim().replace("1.0", "1"))
 }

@@ -263,8 +263,9 @@ fn after(unit: &mut Unit, suite: &Suite, service: &Service, programs: &Programs)
     }
 }
 
-/// By name, not by the file with the container's id: where that file is missing (a start that failed early) or empty,
-/// podman 4.3 fails for all its `--ignore`, and says so in the unit's log.
+/// Not by the file with the container's id: where that is missing (a start that failed early) or empty, podman 4.3 fails for
+/// all its `--ignore`, and says so in the unit's log. Nor is anything removed by its name, which may be somebody else's: podman
+/// writes on each container which unit made it (`$PODMAN_SYSTEMD_UNIT`).
 fn stop(unit: &mut Unit, suite: &Suite, service: &Service) {
     let container = [Part::Raw("dagger-"), Part::Text(service.name.as_str())];
     unit.exec("ExecStop", "", &suite.podman)
@@ -274,6 +275,5 @@ fn stop(unit: &mut Unit, suite: &Suite, service: &Service) {
         .word(&container);
     unit.exec("ExecStopPost", "-", &suite.podman)
         .raw(command::GLOBAL)
-        .raw("rm --force --ignore --volumes")
-        .word(&container);
+        .raw("rm --force --ignore --volumes --filter=label=PODMAN_SYSTEMD_UNIT=%n");
 }

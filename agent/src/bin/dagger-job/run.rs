@@ -45,16 +45,24 @@ impl From<String> for Refused {
 /// Does a task on a service.
 pub fn job(root: &Root, task: Task, service: &ServiceName) -> Ended {
     let request = jobs::asked(root, service);
-    if task == Task::Resume && matches!(request, Ok(None)) && !is_open(root, service) {
+    let by_itself = task == Task::Resume && matches!(request, Ok(None));
+    if by_itself && !is_open(root, service) {
         // After each job systemd asks whether something was left; what that said about itself is to stay.
         return Ended::Done;
     }
+    let _lock = match lock(root, task.word(), service) {
+        Ok(lock) => lock,
+        Err(refused) => {
+            // The file is another's, who is at work: nothing is told there.
+            line(&format!("{service} was left as it is: {}", refused.why));
+            return if by_itself { Ended::Done } else { Ended::Refused };
+        }
+    };
     let teller = Teller::new(root, service, begun(root, task, service, request.as_ref().ok()));
     let end = request
         .map_err(|error| Refused::from(error.to_string()))
         .and_then(|request| {
             let bus = Bus::connect()?;
-            let _lock = lock(root, task.word(), service)?;
             match task.verb() {
                 None if task == Task::Plan => look_only(root, service, &bus),
                 None => go_on(root, service, &bus, &teller),

@@ -1,0 +1,100 @@
+//! From a native install to containers, and back: with the power going in the middle.
+
+use super::{LIMIT, heading, said, show};
+use crate::native::{self, STATE};
+use crate::rig::{Machine, Suite, progress};
+use crate::suite::Ground;
+use anyhow::{Result, ensure};
+
+/// What a user writes, with a probation that a demonstration has the time for.
+const TOML: &str = r#"[suite]
+media = "/media"
+state = "/var/lib/nixarr"
+probation = "5s"
+
+[services.sonarr]
+
+[services.transmission]
+state = "/var/lib/transmission-daemon/.config/transmission-daemon"
+volumes = [{ source = "/etc/transmission-daemon" }]
+"#;
+const TORRENTS: &str = "transmission-daemon.service";
+/// Asks the applications themselves; the key is read where Sonarr keeps it, and shown to nobody.
+const SONARR: &str = r#"curl -s -H @- http://localhost:8989/api/v3/system/status <<<"X-Api-Key: $(sed -n 's/.*<ApiKey>\(.*\)<.ApiKey>.*/\1/p' /var/lib/nixarr/sonarr/config.xml)" | grep -oE '"(appName|version|isDocker|migrationVersion)":[^,]*'"#;
+
+/// Runs it.
+pub fn run() -> Result<()> {
+    heading(
+        "Another machine: Sonarr (a stand-in of ours) and Debian's Transmission run natively on it, as they have for years",
+    );
+    let ground = Ground::prepare(Suite::Trixie)?;
+    let spec = native::native_with(&ground, "moves", TOML, &["transmission-daemon"])?;
+    let mut machine = progress::during("booting", || native::boot(spec))?;
+    seed(&machine)?;
+    look(&machine, "standin verify /var/lib/nixarr/sonarr")?;
+    show(&machine, "cat /etc/dagger/dagger.toml; nixarr-migrate status")?;
+    heading("What a migration would do");
+    show(&machine, "nixarr-migrate plan sonarr")?;
+    heading("Sonarr moves");
+    show(&machine, "nixarr-migrate migrate sonarr --yes")?;
+    look(&machine, "standin verify /var/lib/nixarr/sonarr")?;
+    heading("Transmission is to follow, and in the middle of it the power goes");
+    cut(&mut machine)?;
+    show(
+        &machine,
+        "journalctl -b -u dagger-recover -o cat --no-pager; systemctl is-active transmission-daemon dagger-sonarr",
+    )?;
+    look(&machine, "standin verify /var/lib/nixarr/sonarr")?;
+    heading("Once more, and then all of it back");
+    show(&machine, "nixarr-migrate migrate transmission --yes")?;
+    look(&machine, "nixarr-migrate status")?;
+    show(&machine, "nixarr-migrate rollback all --yes")?;
+    look(
+        &machine,
+        "standin verify /var/lib/nixarr/sonarr; nixarr-migrate snapshots",
+    )?;
+    ensure!(
+        native::runs(&machine)? == (true, false),
+        "Sonarr is not native again"
+    );
+    native::rows(&machine).map(drop)
+}
+
+/// A torrent whose file is there, and media for Sonarr's library.
+fn seed(machine: &Machine) -> Result<()> {
+    let settings = "/etc/transmission-daemon/settings.json";
+    machine.ok(&format!("systemctl stop {TORRENTS} && sed -i 's/\"rpc-authentication-required\": true/\"rpc-authentication-required\": false/; s|\"download-dir\": \".*\"|\"download-dir\": \"/media\"|' {settings} && systemctl enable --now {TORRENTS} 2>/dev/null"))?;
+    native::add_torrent(machine, "/media")
+}
+
+/// The applications' own answers, and one thing more.
+fn look(machine: &Machine, more: &str) -> Result<()> {
+    show(machine, SONARR)?;
+    said("transmission: torrent-get");
+    println!("    {}", native::torrents(machine)?.trim());
+    show(machine, more)
+}
+
+/// Pulls the plug when the native side has been stopped.
+fn cut(machine: &mut Machine) -> Result<()> {
+    said("nixarr-migrate migrate transmission --yes --detach");
+    machine.ok("systemctl start --no-block dagger-migrate@transmission.service")?;
+    machine.wait_for("the stop", LIMIT, |machine| {
+        let log = "/var/lib/dagger/transactions/transmission/log";
+        let stopped = machine
+            .sh(&format!("grep -q '\"record\":\"done\",\"step\":\"stop\"' {log}"))?
+            .good();
+        Ok(stopped.then_some(()))
+    })?;
+    machine.power_cut()?;
+    println!("    (the power is gone)");
+    machine.power_on()?;
+    println!("    (and back)");
+    machine.wait_unit(TORRENTS, "active", LIMIT)?;
+    machine.wait_health("sonarr", "healthy", LIMIT)?;
+    ensure!(
+        machine.sh(&format!("test -d {STATE}"))?.good(),
+        "the state is gone"
+    );
+    Ok(())
+}
