@@ -1,8 +1,15 @@
 //! May this caller do that? polkit decides (polkit(8)); its answer may take as long as somebody looks for a password.
 
-use zbus::Connection;
+use std::collections::HashMap;
+
 use zbus::message::{Flags, Header};
-use zbus_polkit::policykit1::{AuthorityProxy, CheckAuthorizationFlags, Subject};
+use zbus::{Connection, Variant};
+
+/// polkit on the bus, and its one object (org.freedesktop.PolicyKit1.Authority).
+const NAME: &str = "org.freedesktop.PolicyKit1";
+const AUTHORITY: &str = "/org/freedesktop/PolicyKit1/Authority";
+/// polkit may ask for a password: `AllowUserInteraction` of its CheckAuthorizationFlags.
+const INTERACTIVE: u32 = 1;
 
 /// Why something is not allowed, in words for the caller.
 #[derive(Debug, thiserror::Error)]
@@ -25,22 +32,32 @@ pub async fn check(
     action: &str,
     details: &[(&str, &str)],
 ) -> Result<(), Refusal> {
-    let interactive = header.primary().flags().contains(Flags::ALLOW_INTERACTIVE_AUTH);
-    let flags = if interactive {
-        CheckAuthorizationFlags::ALLOW_USER_INTERACTION
-    } else {
-        CheckAuthorizationFlags::empty()
-    };
     let denied = |error: &dyn std::fmt::Display| Refusal::Denied(format!("polkit does not answer: {error}"));
-    let subject = Subject::new_for_message_header(header).map_err(|error| denied(&error))?;
-    let authority = AuthorityProxy::new(connection)
+    let interactive = header.primary().flags().contains(Flags::ALLOW_INTERACTIVE_AUTH);
+    let sender = header
+        .sender()
+        .ok_or_else(|| denied(&"the caller has no name on the bus"))?;
+    let subject = (
+        "system-bus-name",
+        HashMap::from([("name", Variant::from(sender.as_str()))]),
+    );
+    let details: HashMap<&str, &str> = details.iter().copied().collect();
+    let flags = if interactive { INTERACTIVE } else { 0 };
+    let question = (subject, action, details, flags, "");
+    let reply = connection
+        .call_method(
+            Some(NAME),
+            AUTHORITY,
+            Some("org.freedesktop.PolicyKit1.Authority"),
+            "CheckAuthorization",
+            &question,
+        )
         .await
         .map_err(|error| denied(&error))?;
-    let result = authority
-        .check_authorization(&subject, action, &details.iter().copied().collect(), flags, "")
-        .await
-        .map_err(|error| denied(&error))?;
-    match (result.is_authorized, result.is_challenge) {
+    let body = reply.body();
+    let (is_authorized, is_challenge, _): (bool, bool, HashMap<&str, &str>) =
+        body.deserialize().map_err(|error| denied(&error))?;
+    match (is_authorized, is_challenge) {
         (true, _) => Ok(()),
         (false, true) if !interactive => Err(Refusal::Interactive),
         (false, _) => Err(Refusal::Denied(format!("{action} is not allowed for this user"))),

@@ -10,11 +10,11 @@
 //! wait), and the beginning of the one queue of [`Request`]s (methods put their question there and await the answer).
 //! State has its one owner elsewhere. The documentation of every member is part of the introspection data.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use zbus::Connection;
-use zbus::fdo::DBusProxy;
 use zbus::message::Header;
 
 use crate::domain::job as job_of;
@@ -148,11 +148,17 @@ async fn uid(connection: &Connection, header: &Header<'_>) -> Result<u32, BusErr
     let Some(sender) = header.sender().filter(|_| connection.is_bus()) else {
         return Ok(rustix::process::geteuid().as_raw());
     };
-    let bus = DBusProxy::new(connection).await?;
-    let name = sender.clone().into();
-    bus.get_connection_unix_user(name)
+    let said = connection
+        .call_method(
+            Some("org.freedesktop.DBus"),
+            "/org/freedesktop/DBus",
+            Some("org.freedesktop.DBus"),
+            "GetConnectionUnixUser",
+            sender,
+        )
         .await
-        .map_err(|error| BusError::Failed(format!("the bus does not say who asks: {error}")))
+        .and_then(|reply| reply.body().deserialize::<u32>());
+    said.map_err(|error| BusError::Failed(format!("the bus does not say who asks: {error}")))
 }
 
 /// Puts a question into the queue and waits for its answer.
@@ -163,17 +169,29 @@ async fn ask<T>(
     ask: impl FnOnce(Answer<T>) -> Ask,
 ) -> Result<T, BusError> {
     let (answer, answered) = oneshot::channel();
-    let request = Request {
-        uid: uid(connection, header).await?,
-        ask: ask(answer),
-    };
-    queue.try_send(request).map_err(|error| match error {
-        mpsc::error::TrySendError::Full(_) => {
-            BusError::Throttled("the agent has more to do than it can: ask again in a moment".into())
-        }
-        mpsc::error::TrySendError::Closed(_) => BusError::Failed("the agent is ending".into()),
-    })?;
+    put(queue, connection, header, ask(answer)).await?;
     answered
         .await
         .unwrap_or_else(|_| Err(BusError::Failed("the agent is ending".into())))
+}
+
+/// The part of [`ask`] that is the same for all of them. Boxed: each method would have it in it once more.
+fn put<'a>(
+    queue: &'a mpsc::Sender<Request>,
+    connection: &'a Connection,
+    header: &'a Header<'_>,
+    ask: Ask,
+) -> Pin<Box<dyn Future<Output = Result<(), BusError>> + Send + 'a>> {
+    Box::pin(async move {
+        let request = Request {
+            uid: uid(connection, header).await?,
+            ask,
+        };
+        queue.try_send(request).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => {
+                BusError::Throttled("the agent has more to do than it can: ask again in a moment".into())
+            }
+            mpsc::error::TrySendError::Closed(_) => BusError::Failed("the agent is ending".into()),
+        })
+    })
 }

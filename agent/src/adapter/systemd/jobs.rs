@@ -2,46 +2,28 @@
 
 use std::fmt::Write as _;
 
-use zbus::proxy;
-
-use super::{Row, Systemd, UNIT};
+use super::{Systemd, UNIT};
 use crate::domain::job::Task;
 
 /// SIGTERM, by its number everywhere.
 const SIGTERM: i32 = 15;
 
-#[proxy(
-    interface = "org.freedesktop.systemd1.Manager",
-    default_service = "org.freedesktop.systemd1",
-    default_path = "/org/freedesktop/systemd1"
-)]
-trait Jobs {
-    fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<zbus::OwnedObjectPath>;
-    fn kill_unit(&self, name: &str, whom: &str, signal: i32) -> zbus::Result<()>;
-    fn list_units_by_patterns(&self, states: &[&str], patterns: &[&str]) -> zbus::Result<Vec<Row>>;
-}
-
 impl Systemd {
-    async fn jobs(&self) -> zbus::Result<JobsProxy<'_>> {
-        JobsProxy::builder(&self.connection).build().await
-    }
-
     /// Has a job's unit started; returns when systemd has taken it.
     pub async fn begin(&self, unit: &str) -> zbus::Result<()> {
-        self.jobs().await?.start_unit(unit, "fail").await.map(drop)
+        self.manager.start_unit(unit, "fail").await.map(drop)
     }
 
     /// Asks a job to stop: its process alone, which then undoes what it has done.
     pub async fn cancel(&self, unit: &str) -> zbus::Result<()> {
-        self.jobs().await?.kill_unit(unit, "main", SIGTERM).await
+        self.manager.kill_unit(unit, "main", SIGTERM).await
     }
 
     /// The units of jobs that run.
     pub async fn running_jobs(&self) -> zbus::Result<Vec<String>> {
         let states = ["activating", "active", "reloading", "deactivating"];
         let rows = self
-            .jobs()
-            .await?
+            .manager
             .list_units_by_patterns(&states, &["dagger-*@*.service"])
             .await?;
         let names = rows.into_iter().map(|(name, ..)| name);
