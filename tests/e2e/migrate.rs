@@ -16,6 +16,11 @@ pub const STORIES: &[Story] = &[
         run: there_and_back,
     },
     Story {
+        name: "docker_plex_78_another_user_gets_the_files_and_they_come_back",
+        on: TRIXIE,
+        run: another_user,
+    },
+    Story {
         name: "a_container_that_dies_in_its_probation_is_undone",
         on: TRIXIE,
         run: dies,
@@ -98,6 +103,36 @@ fn there_and_back(ground: &Ground) -> Result<()> {
         "{owned}\nbecame\n{}",
         owners(&machine)?
     );
+    Ok(())
+}
+
+/// The configuration names another user: the files are given to that one, and each comes back to whom it belonged.
+fn another_user(ground: &Ground) -> Result<()> {
+    let toml = format!("{TOML}user = 1000\n");
+    let machine = boot(native(ground, "another-user", &toml)?)?;
+    machine.ok(&format!(
+        "install -o nobody -g nogroup -m 644 /dev/null {STATE}/theirs"
+    ))?;
+    let (before, owned) = (rows(&machine)?, owners(&machine)?);
+    machine.ok("systemctl start dagger-migrate@sonarr.service")?;
+    machine.wait_health("sonarr", "healthy", MINUTE)?;
+    let strangers = machine.ok(&format!("find {STATE} -not -user 1000 -printf '%P '"))?;
+    ensure!(strangers.trim() == "theirs", "not given: {strangers}");
+    ensure!(
+        machine
+            .ok(&format!("find {STATE} -not -group 169 -printf '%P '"))?
+            .trim()
+            == "theirs",
+        "groups"
+    );
+    machine.ok("systemctl start dagger-rollback@sonarr.service")?;
+    machine.wait_health("sonarr", "healthy", MINUTE)?;
+    ensure!(
+        owners(&machine)? == owned,
+        "{owned}\nbecame\n{}",
+        owners(&machine)?
+    );
+    ensure!(rows(&machine)? > before, "rows were lost");
     Ok(())
 }
 

@@ -9,6 +9,7 @@
 //! walk    directory by directory, a few threads: what is new, what is as it was, what has gone
 //! leaf    one file, link or pipe        content     its bytes        attributes  owner, mode, ACLs, times
 //! links   files with several names      manifest    the list beside the copy     check   checksums
+//! owner   what one user has, given to another
 //! ```
 //!
 //! Kept are contents with their holes, owners, all mode bits, extended attributes (ACLs and capabilities among them), times
@@ -36,6 +37,8 @@ mod content;
 
 mod remove;
 
+mod owner;
+
 mod walk;
 
 mod leaf;
@@ -54,6 +57,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 pub use check::{Damage, Verdict, seal, verify};
 pub use error::{Shown, TreeError};
 pub use manifest::Manifest;
+pub use owner::{Gift, Pair, give};
 pub use place::{DEPTH_MAX, Tree};
 pub use remove::remove;
 

@@ -2,7 +2,7 @@
 
 use dagger_agent::adapter::clock::realtime_usec;
 use dagger_agent::adapter::snapshot::SnapshotError;
-use dagger_agent::adapter::tree::{self, Options, Tree};
+use dagger_agent::adapter::tree::{self, Gift, Options, Tree};
 use dagger_agent::domain::snapshot::Label;
 use dagger_agent::domain::transaction::{Failure, Transaction, Way};
 use serde_json::{Value, json};
@@ -109,6 +109,17 @@ pub fn set_aside(work: &mut Work<'_>, story: &Story, id: &str) -> Result<(), Fai
         drop_one(work, &id)?;
     }
     Ok(())
+}
+
+/// Gives the directories to another user.
+pub fn give(work: &Work<'_>, story: &Story, gift: Gift) -> Result<(), Failure> {
+    work.work(Way::Forward, story.size, |progress| {
+        for place in &story.places {
+            let tree = Tree::open(&at(work.root, place)).map_err(|error| error.to_string())?;
+            tree::give(&tree, gift, progress).map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    })
 }
 
 /// Removes the transaction's snapshot, finished or not.

@@ -57,6 +57,7 @@ pub fn ready(
     let story = Story {
         native: native.unit.clone(),
         ran: !container.is_down(),
+        gift: story.as_ref().and_then(|story| story.gift),
         edits: story.map(|story| story.edits).unwrap_or_default(),
         label: label(service, &looked),
         ..looked.story()

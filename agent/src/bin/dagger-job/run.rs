@@ -4,7 +4,7 @@ use dagger_agent::adapter::clock::{realtime_usec, utc};
 use dagger_agent::adapter::jobs;
 use dagger_agent::adapter::snapshot::{Snapshot, Store};
 use dagger_agent::adapter::transaction::{self, Below, Found, Holder, Lock, Wal};
-use dagger_agent::adapter::tree;
+use dagger_agent::adapter::tree::{self, Gift, Pair};
 use dagger_agent::domain::job::{End, Ended, Report, Request, Task};
 use dagger_agent::domain::plan::{self, Plan};
 use dagger_agent::domain::snapshot::{Policy, choose};
@@ -212,7 +212,7 @@ fn migration(root: &Root, service: &ServiceName, bus: &Bus) -> Result<Ready, Ref
     if plan.is_blocked() {
         return Err(blocked(&plan));
     }
-    let story = looked.migration(root, &plan)?;
+    let mut story = looked.migration(root, &plan)?;
     let identity = &looked.service.identity;
     let owner = plan.owner.unwrap_or_default();
     let run_as = RunAs {
@@ -227,6 +227,15 @@ fn migration(root: &Root, service: &ServiceName, bus: &Bus) -> Result<Ready, Ref
             owner.gid
         },
     };
+    let from = Pair {
+        uid: owner.uid,
+        gid: owner.gid,
+    };
+    let to = Pair {
+        uid: run_as.uid,
+        gid: run_as.gid,
+    };
+    story.gift = (from != to).then_some(Gift { from, to });
     Ok(ready(
         service,
         Verb::Migrate,

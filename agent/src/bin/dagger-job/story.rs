@@ -2,6 +2,7 @@
 //! neither the configuration nor systemd.
 
 use dagger_agent::adapter::settings::Edit;
+use dagger_agent::adapter::tree::Gift;
 use dagger_agent::domain::job::Amount;
 use dagger_agent::domain::library::Counts;
 use dagger_agent::domain::snapshot::Label;
@@ -39,6 +40,8 @@ pub struct Story {
     pub library: Counts,
     /// Settings that change on the way to the container.
     pub edits: Vec<Edit>,
+    /// Files that are given to another user on the way to the container, where the configuration names one.
+    pub gift: Option<Gift>,
     /// What the snapshot is labelled with.
     pub label: Label,
     /// How much the directories hold.

@@ -7,7 +7,7 @@ use dagger_agent::adapter::database::{self, Found};
 use dagger_agent::adapter::jobs;
 use dagger_agent::adapter::settings;
 use dagger_agent::adapter::snapshot::Store;
-use dagger_agent::adapter::tree;
+use dagger_agent::adapter::tree::{self, Gift};
 use dagger_agent::domain::job::Amount;
 use dagger_agent::domain::transaction::{Failure, News, Progress, Side, Step, Way, World};
 use dagger_suite::names::{Root, ServiceName};
@@ -142,6 +142,16 @@ impl<'a> Work<'a> {
         Ok(Value::Null)
     }
 
+    /// Settings, and owners, as this side needs them.
+    fn adjust_all(&mut self, story: &Story, side: Side) -> Result<(), Failure> {
+        self.adjust(story, side)?;
+        let gift = match side {
+            Side::Container => story.gift,
+            Side::Native => story.gift.map(Gift::reversed),
+        };
+        gift.map_or(Ok(()), |gift| data::give(self, story, gift))
+    }
+
     /// Settings as this side needs them.
     fn adjust(&mut self, story: &Story, side: Side) -> Result<(), Failure> {
         for edit in &story.edits {
@@ -178,7 +188,7 @@ impl Work<'_> {
             Step::Refresh => data::refresh(self, &story, &transaction.id),
             Step::Restore => data::restore_older(self, &story, transaction),
             Step::Check => self.check(&story),
-            Step::Adjust => self.adjust(&story, verb.to()).map(|()| Value::Null),
+            Step::Adjust => self.adjust_all(&story, verb.to()).map(|()| Value::Null),
             Step::Start => self.start(story.unit(verb.to())),
             Step::Probation => probation::watch(self, &story, verb.to()),
             // The engine's own, and what only the way back does.
@@ -207,6 +217,11 @@ impl World for Work<'_> {
             Step::Snapshot => data::drop_snapshot(self, &transaction.id),
             Step::Stop => self.start_again(&story, story.unit(verb.from())),
             Step::Restore | Step::PutBack => data::put_back(self, &story, &transaction.id),
+            // The snapshot knows each file's owner, also where that was no rule.
+            Step::Adjust if story.gift.is_some() => {
+                self.adjust(&story, verb.from())?;
+                data::put_back(self, &story, &transaction.id)
+            }
             Step::Adjust => self.adjust(&story, verb.from()),
             Step::SetAside => data::set_aside(self, &story, &transaction.id),
             Step::Start => match self.bus {
