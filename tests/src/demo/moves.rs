@@ -42,11 +42,11 @@ pub fn run() -> Result<()> {
     cut(&mut machine)?;
     show(
         &machine,
-        "journalctl -b -u dagger-recover -o cat --no-pager; systemctl is-active transmission-daemon dagger-sonarr",
+        "journalctl -b -u dagger-recover -u dagger-resume -o cat --no-pager; nixarr-migrate status",
     )?;
     look(&machine, "standin verify /var/lib/nixarr/sonarr")?;
-    heading("Once more, and then all of it back");
-    show(&machine, "nixarr-migrate migrate transmission --yes")?;
+    heading("What is not moved yet, and then all of it back");
+    show(&machine, "nixarr-migrate migrate all --yes")?;
     look(&machine, "nixarr-migrate status")?;
     show(&machine, "nixarr-migrate rollback all --yes")?;
     look(
@@ -90,7 +90,12 @@ fn cut(machine: &mut Machine) -> Result<()> {
     println!("    (the power is gone)");
     machine.power_on()?;
     println!("    (and back)");
-    machine.wait_unit(TORRENTS, "active", LIMIT)?;
+    machine.wait_for("one of both sides", LIMIT, |machine| {
+        let active = |unit: &str| Ok::<_, anyhow::Error>(machine.unit(unit, "ActiveState")? == "active");
+        let open = "test -e /var/lib/dagger/transactions/transmission/log";
+        let runs = active(TORRENTS)? || active("dagger-transmission.service")?;
+        Ok((runs && !machine.sh(open)?.good()).then_some(()))
+    })?;
     machine.wait_health("sonarr", "healthy", LIMIT)?;
     ensure!(
         machine.sh(&format!("test -d {STATE}"))?.good(),
