@@ -24,6 +24,11 @@ pub const STORIES: &[Story] = &[
         on: BOTH,
         run: cancelled,
     },
+    Story {
+        name: "a_password_is_asked_for_on_the_terminal_of_whoever_migrates",
+        on: BOTH,
+        run: password,
+    },
 ];
 
 const MINUTE: Duration = Duration::from_mins(1);
@@ -240,5 +245,40 @@ fn cancelled(ground: &Ground) -> Result<()> {
     let status = machine.ok("daggerctl status")?;
     ensure!(!status.contains("being migrated"), "{status}");
     rows(&machine)?;
+    Ok(())
+}
+
+/// polkit's own agent asks, on the terminal of the client that started it.
+fn password(ground: &Ground) -> Result<()> {
+    let spec =
+        native(ground, "password", TOML)?.file("/etc/sysusers.d/boss.conf", "u boss - - /\nm boss sudo\n");
+    let machine = boot(spec)?;
+    machine.ok("echo boss:hush | chpasswd")?;
+    let migrate = |typed: &str| {
+        machine.sh(&format!(
+            "(sleep 4; echo {typed}; sleep 12) | setpriv --reuid boss --regid nogroup --init-groups script -qec 'nixarr-migrate migrate sonarr --yes' /dev/null"
+        ))
+    };
+    let wrong = migrate("loud")?;
+    ensure!(
+        !wrong.good() && wrong.all().contains("not authorized"),
+        "{}",
+        wrong.all()
+    );
+    ensure!(runs(&machine)? == (true, false), "{:?}", runs(&machine)?);
+    let right = migrate("hush")?;
+    ensure!(
+        right
+            .all()
+            .contains("to stop sonarr, copy its data to a snapshot, and run it as a container from now on"),
+        "{}",
+        right.all()
+    );
+    ensure!(
+        right.good() && right.all().contains("sonarr runs in its container now"),
+        "{}",
+        right.all()
+    );
+    ensure!(runs(&machine)? == (false, true), "{:?}", runs(&machine)?);
     Ok(())
 }

@@ -83,8 +83,14 @@ impl Agent {
             return Self(None);
         }
         // It asks on the terminal itself; what it is given as its output it closes when it is registered.
-        let started = Command::new("pkttyagent")
-            .args(["--notify-fd", "1", "--fallback"])
+        let mut agent = Command::new("pkttyagent");
+        agent.args(["--notify-fd", "1"]);
+        // An agent of the session, which may have windows, is asked first; one that is only a fallback is never asked about a
+        // process without a session (polkit 122 and 126).
+        if std::env::var_os("XDG_SESSION_ID").is_some() {
+            agent.arg("--fallback");
+        }
+        let started = agent
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
