@@ -8,6 +8,7 @@ pub mod cgroup;
 pub mod exec;
 pub mod sweep;
 pub mod machine;
+pub mod inside;
 pub mod freeze;
 pub mod trace;
 pub mod journal;
