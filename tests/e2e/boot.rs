@@ -212,8 +212,11 @@ fn nothing(ground: &Ground) -> Result<()> {
     let machine = Machine::boot(ground.installed("nothing")?)?;
     let failed = machine.ok("systemctl --failed --plain --no-legend")?;
     ensure!(failed.trim().is_empty(), "failed units: {failed}");
-    let units = machine.ok("systemctl list-units --all --plain --no-legend 'dagger-*'")?;
+    // Known to systemd is what looks for interrupted transactions; nothing of it runs, or has run.
+    let units = machine.ok("systemctl list-units --plain --no-legend 'dagger-*'")?;
     ensure!(units.trim().is_empty(), "units without a configuration: {units}");
+    let said = machine.ok("journalctl -b -q --no-pager -o cat _COMM=dagger-job")?;
+    ensure!(said.is_empty(), "a job without a configuration: {said}");
     machine.ok("systemctl start monitoring.service")?;
     ensure!(
         machine
