@@ -19,7 +19,7 @@ const ROOM: u64 = 64 << 10;
 pub enum WalError {
     /// Another one is open.
     #[error(
-        "{service}: a transaction that was interrupted is still open in {log}: finish or undo it first with `dagger-job recover {service}`"
+        "{service}: a transaction that was interrupted is still open in {log}: finish or undo it first with `nixarr-migrate resume {service}`"
     )]
     Open {
         /// The service.
@@ -165,7 +165,7 @@ impl<F: Files> Wal<F> {
         // Else the whole directory may be gone after a power cut, and nobody knows that anything was begun.
         self.files.sync_dir(TRANSACTIONS)?;
         let hold = format!(
-            "{service} is being changed hands (transaction {}), or that went wrong: see {}, and `dagger-job recover {service}`.\n",
+            "{service} is being changed hands (transaction {}), or that went wrong: see {}, and `nixarr-migrate resume {service}`.\n",
             transaction.id,
             self.shown("log")
         );
