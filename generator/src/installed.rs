@@ -66,7 +66,7 @@ impl Installed {
     /// Whether there is a unit of this name, as a file, as an instance of a template, or made by another generator. A
     /// mask (an empty file, or a link to /dev/null) is a decision of the administrator: then there is none.
     pub fn hold(&self, unit: &str) -> bool {
-        let template = template(unit);
+        let template = template(unit).map(|(template, _)| template);
         let names = || std::iter::once(unit).chain(template.as_deref());
         let file = names().find_map(|name| self.file(name));
         file.unwrap_or_else(|| names().any(|name| self.generated(name)))
@@ -92,13 +92,13 @@ impl Installed {
     }
 }
 
-/// `tv@.service` for `tv@main.service`.
-fn template(unit: &str) -> Option<String> {
+/// `tv@.service` and `main` for `tv@main.service`.
+pub(crate) fn template(unit: &str) -> Option<(String, &str)> {
     let (name, instance) = unit.split_once('@')?;
-    let (_, suffix) = instance
+    let (instance, suffix) = instance
         .rsplit_once('.')
         .filter(|(instance, _)| !instance.is_empty())?;
-    Some(format!("{name}@.{suffix}"))
+    Some((format!("{name}@.{suffix}"), instance))
 }
 
 /// Whether what lies there is a mask.

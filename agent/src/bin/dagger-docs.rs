@@ -324,9 +324,9 @@ mod tests {
 
     /// What the README holds between two marks is this text; `DAGGER_BLESS=1` writes it anew.
     fn held(name: &str, wanted: &str) {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
         // Two tests bless the same file.
         static FILE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md");
         let _lock = FILE.lock().unwrap();
         let readme = fs::read_to_string(path).unwrap();
         let (begin, end) = (

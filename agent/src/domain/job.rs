@@ -193,6 +193,20 @@ pub struct End {
     pub down_ms: Option<u64>,
 }
 
+impl End {
+    /// One of which nothing but this is to be said.
+    pub fn new(result: Ended, sentence: impl Into<String>, todo: Option<String>) -> Self {
+        Self {
+            result,
+            sentence: sentence.into(),
+            todo,
+            owner: None,
+            snapshot: None,
+            down_ms: None,
+        }
+    }
+}
+
 /// How a job ended, in one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::text::{self, Line};
-use crate::installed::{UNIT_DIRS, is_mask};
+use crate::installed::{UNIT_DIRS, is_mask, template};
 use crate::model::Protocol;
 use crate::names::Root;
 
@@ -77,7 +77,7 @@ impl Units {
         if is_mask(path) {
             return Vec::new();
         }
-        let instance = template.as_ref().map_or("", |(_, instance)| instance);
+        let instance = template.as_ref().map_or("", |(_, instance)| *instance);
         let names: Vec<&str> = std::iter::once(name)
             .chain(template.as_ref().map(|(template, _)| template.as_str()))
             .collect();
@@ -143,13 +143,6 @@ impl Units {
     pub fn shown(&self, path: &Path) -> String {
         self.root.inside(path).display().to_string()
     }
-}
-
-/// `web@.socket` and `8989` for `web@8989.socket`.
-fn template(name: &str) -> Option<(String, String)> {
-    let (stem, suffix) = name.rsplit_once('.')?;
-    let (prefix, instance) = stem.split_once('@').filter(|(_, it)| !it.is_empty())?;
-    Some((format!("{prefix}@.{suffix}"), instance.to_owned()))
 }
 
 /// The names in a directory, each with its path; one that is not there is empty.

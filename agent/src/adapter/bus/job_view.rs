@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde::{Serialize, Serializer};
 use zbus::{OwnedVariant, Variant};
 
-use super::view::take;
+use super::view::{changed, take};
 use crate::domain::follow::all::All;
 use crate::domain::follow::{Followed, State};
 use crate::domain::job::{End, Task};
@@ -212,11 +212,6 @@ impl JobView {
 
     /// What differs from `old`, by name: the content of one `PropertiesChanged` signal.
     pub fn changes(&self, old: &Self) -> HashMap<&'static str, Variant<'_>> {
-        self.properties()
-            .into_iter()
-            .zip(old.properties())
-            .filter(|(new, old)| new.1 != old.1)
-            .map(|(new, _)| new)
-            .collect()
+        changed(self.properties(), old.properties())
     }
 }

@@ -144,12 +144,9 @@ impl ServiceView {
     /// What differs from `old`, by name: the content of one `PropertiesChanged` signal. The latency is another at each
     /// probe and is left out, or an idle suite would never be silent.
     pub fn changes(&self, old: &Self) -> HashMap<&'static str, Variant<'_>> {
-        self.properties()
-            .into_iter()
-            .zip(old.properties())
-            .filter(|(new, old)| new.1 != old.1 && new.0 != "LatencyUSec")
-            .map(|(new, _)| new)
-            .collect()
+        let mut changes = changed(self.properties(), old.properties());
+        changes.remove("LatencyUSec");
+        changes
     }
 }
 
@@ -198,13 +195,20 @@ impl ManagerView {
 
     /// What differs from `old`, by name.
     pub fn changes(&self, old: &Self) -> HashMap<&'static str, Variant<'_>> {
-        self.properties()
-            .into_iter()
-            .zip(old.properties())
-            .filter(|(new, old)| new.1 != old.1)
-            .map(|(new, _)| new)
-            .collect()
+        changed(self.properties(), old.properties())
     }
+}
+
+/// Of two tables of the same properties, what differs, as it is now.
+pub(super) fn changed<'a, const N: usize>(
+    new: [(&'static str, Variant<'a>); N],
+    old: [(&'static str, Variant<'_>); N],
+) -> HashMap<&'static str, Variant<'a>> {
+    new.into_iter()
+        .zip(old)
+        .filter(|(new, old)| new.1 != old.1)
+        .map(|(new, _)| new)
+        .collect()
 }
 
 /// One property, or its type's empty value where it is missing or of another type.

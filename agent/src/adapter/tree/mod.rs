@@ -57,7 +57,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 pub use check::{Damage, Verdict, seal, verify};
 pub use error::{Shown, TreeError};
 pub use manifest::Manifest;
-pub use owner::{Gift, Pair, give};
+pub use owner::{Gift, give};
 pub use place::{DEPTH_MAX, Tree};
 pub use remove::remove;
 

@@ -10,23 +10,15 @@ use super::Progress;
 use super::error::TreeError;
 use super::place::{self, DEPTH_MAX, Place, Tree};
 use super::stamp::{Kind, Look};
-
-/// A user and a group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pair {
-    /// User.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-}
+use crate::domain::plan::facts::Who;
 
 /// Who had it, and who gets it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gift {
     /// Only what belongs to this user is given; of the groups only this one changes.
-    pub from: Pair,
+    pub from: Who,
     /// To whom.
-    pub to: Pair,
+    pub to: Who,
 }
 
 impl Gift {
@@ -39,10 +31,10 @@ impl Gift {
         }
     }
 
-    fn of(self, uid: u32, gid: u32) -> Option<Pair> {
+    fn of(self, uid: u32, gid: u32) -> Option<Who> {
         let Self { from, to } = self;
         let gid = if gid == from.gid { to.gid } else { gid };
-        (uid == from.uid).then_some(Pair { uid: to.uid, gid })
+        (uid == from.uid).then_some(Who { uid: to.uid, gid })
     }
 }
 
@@ -143,8 +135,8 @@ mod tests {
         chown(at("state/file"), Some(274), Some(5)).unwrap();
         lchown(at("state/link"), Some(274), Some(169)).unwrap();
         let gift = Gift {
-            from: Pair { uid: 274, gid: 169 },
-            to: Pair { uid: 1000, gid: 100 },
+            from: Who { uid: 274, gid: 169 },
+            to: Who { uid: 1000, gid: 100 },
         };
         let tree = Tree::open(&at("state")).unwrap();
         assert_eq!(give(&tree, gift, &Progress::default()).unwrap(), 6);

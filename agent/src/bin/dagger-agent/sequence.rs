@@ -139,7 +139,9 @@ impl Agent {
             if let Some(sequence) = self.jobs.sequences.get_mut(number) {
                 match begun {
                     Ok(job) => sequence.all.current = Some(job),
-                    Err(error) => sequence.all.ended(&refused(error.to_string())),
+                    Err(error) => sequence
+                        .all
+                        .ended(&End::new(Ended::Refused, error.to_string(), None)),
                 }
             }
         }
@@ -167,7 +169,7 @@ impl Agent {
             return Ok(());
         };
         if let Some(sequence) = self.jobs.sequences.get_mut(number) {
-            sequence.all.ended(&refused(why));
+            sequence.all.ended(&End::new(Ended::Refused, why, None));
         }
         self.show_sequence(number).await
     }
@@ -191,16 +193,5 @@ impl Agent {
             return Ok(());
         }
         self.forget_jobs().await
-    }
-}
-
-fn refused(sentence: String) -> End {
-    End {
-        result: Ended::Refused,
-        sentence,
-        todo: None,
-        owner: None,
-        snapshot: None,
-        down_ms: None,
     }
 }

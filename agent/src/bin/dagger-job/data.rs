@@ -1,7 +1,7 @@
 //! The steps that copy: snapshot, what changed since, and the ways back.
 
 use dagger_agent::adapter::clock::realtime_usec;
-use dagger_agent::adapter::snapshot::SnapshotError;
+use dagger_agent::adapter::snapshot::{Draft, SnapshotError};
 use dagger_agent::adapter::tree::{self, Gift, Options, Tree};
 use dagger_agent::domain::snapshot::Label;
 use dagger_agent::domain::transaction::{Failure, Transaction, Way};
@@ -16,18 +16,23 @@ const ASIDE: &str = "-aside";
 /// Copies all directories while the old side runs.
 pub fn snapshot(work: &Work<'_>, story: &Story, id: &str) -> Result<Value, Failure> {
     work.work(Way::Forward, story.size, |progress| {
-        let draft = work
-            .store
-            .begin(work.service, id, progress)
-            .map_err(|error| said(&error))?;
-        for place in story.kept() {
-            let from = Tree::open(&at(work.root, place)).map_err(|error| error.to_string())?;
-            draft
-                .copy(&place.role, &from, &Options::default(), progress)
-                .map_err(|error| said(&error))?;
-        }
-        Ok(Value::Null)
+        copied(work, story, id, progress).map(|_| Value::Null)
     })
+}
+
+/// A snapshot that is being made, with all directories as they are now.
+fn copied(work: &Work<'_>, story: &Story, id: &str, progress: &tree::Progress) -> Result<Draft, String> {
+    let draft = work
+        .store
+        .begin(work.service, id, progress)
+        .map_err(|error| said(&error))?;
+    for place in story.kept() {
+        let from = Tree::open(&at(work.root, place)).map_err(|error| error.to_string())?;
+        draft
+            .copy(&place.role, &from, &Options::default(), progress)
+            .map_err(|error| said(&error))?;
+    }
+    Ok(draft)
 }
 
 /// Brings the copy up to what changed until the old side had ended, and gives it its name.
@@ -85,16 +90,7 @@ pub fn set_aside(work: &mut Work<'_>, story: &Story, id: &str) -> Result<(), Fai
         return Ok(());
     }
     let kept = work.work(Way::Back, story.size, |progress| {
-        let draft = work
-            .store
-            .begin(work.service, &id, progress)
-            .map_err(|error| said(&error))?;
-        for place in story.kept() {
-            let from = Tree::open(&at(work.root, place)).map_err(|error| error.to_string())?;
-            draft
-                .copy(&place.role, &from, &Options::default(), progress)
-                .map_err(|error| said(&error))?;
-        }
+        let draft = copied(work, story, &id, progress)?;
         let label = Label {
             why: format!("{}, what was set aside when it was undone", story.label.why),
             ..label(story, realtime_usec())

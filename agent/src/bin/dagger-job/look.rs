@@ -1,6 +1,5 @@
 //! Looks at a service and its machine, and makes of it a plan, and of the plan the story of a transaction.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use dagger_agent::adapter::disk::{self, Leaf};
@@ -9,7 +8,7 @@ use dagger_agent::adapter::facts::{self, Subject};
 use dagger_agent::adapter::snapshot::SNAPSHOT_DIR;
 use dagger_agent::adapter::{image, settings};
 use dagger_agent::domain::job::Amount;
-use dagger_agent::domain::plan::cost::{Kind, is_kept};
+use dagger_agent::domain::plan::cost::{Kind, is_kept, kept};
 use dagger_agent::domain::plan::facts::{Facts, Image};
 use dagger_agent::domain::plan::{self, Plan};
 use dagger_agent::domain::snapshot::Label;
@@ -119,10 +118,28 @@ impl Looked {
         Ok(Story {
             edits,
             costs: costs(plan),
-            label: label(&plan.label, "migrate"),
+            label: Label {
+                version: plan.label.get("native-version").cloned(),
+                ..self.label("migrate")
+            },
             library: plan.library.clone(),
             ..self.story()
         })
+    }
+
+    /// What is written on a snapshot, whoever has run on the data.
+    pub fn label(&self, why: &str) -> Label {
+        let schemas = self.facts.databases.iter().filter_map(|database| {
+            let name = database.path.rsplit('/').next()?.to_owned();
+            let schema = database.schema.as_ref()?.to_string();
+            (!schema.is_empty()).then_some((name, schema))
+        });
+        Label {
+            service: self.service.name.to_string(),
+            schemas: schemas.collect(),
+            why: why.to_owned(),
+            ..Label::default()
+        }
     }
 
     /// What the stories of all verbs have in common.
@@ -138,12 +155,6 @@ impl Looked {
                 kept: is_kept(&place.role),
             })
             .collect();
-        let kept = || {
-            facts
-                .places
-                .iter()
-                .filter(|place| place.there && is_kept(&place.role))
-        };
         let checks = service.successes.max(CHECKS_MIN);
         let every = (self.probation / checks).min(EVERY_MAX);
         let checks = u32::try_from(self.probation.as_millis() / every.as_millis().max(1)).unwrap_or(checks);
@@ -164,8 +175,8 @@ impl Looked {
                 .collect(),
             library: facts.library.clone(),
             size: Amount {
-                files: kept().map(|place| place.files).sum(),
-                bytes: kept().map(|place| place.bytes).sum(),
+                files: kept(facts).map(|place| place.files).sum(),
+                bytes: kept(facts).map(|place| place.bytes).sum(),
             },
             every_ms: millis(every),
             checks: checks.max(CHECKS_MIN),
@@ -197,19 +208,4 @@ fn costs(plan: &Plan) -> Vec<(Step, u64)> {
         .iter()
         .filter_map(|it| Some((step(it.kind)?, it.cost.ms)))
         .collect()
-}
-
-/// What is written on a snapshot.
-pub fn label(words: &BTreeMap<String, String>, why: &str) -> Label {
-    let word = |key: &str| words.get(key).cloned();
-    let schemas = words
-        .iter()
-        .filter_map(|(key, value)| Some((key.strip_prefix("schema-")?.to_owned(), value.clone())));
-    Label {
-        service: word("service").unwrap_or_default(),
-        version: word("native-version"),
-        schemas: schemas.collect(),
-        why: why.to_owned(),
-        ..Label::default()
-    }
 }

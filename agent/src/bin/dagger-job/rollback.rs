@@ -59,7 +59,7 @@ pub fn ready(
         ran: !container.is_down(),
         gift: story.as_ref().and_then(|story| story.gift),
         edits: story.map(|story| story.edits).unwrap_or_default(),
-        label: label(service, &looked),
+        label: label(&looked),
         ..looked.story()
     };
     let options = Options {
@@ -150,22 +150,16 @@ fn legible(service: &ServiceName, facts: &Facts, before: Option<&Story>, kind: &
     Ok(())
 }
 
-fn label(service: &ServiceName, looked: &Looked) -> Label {
-    let schemas = looked.facts.databases.iter().filter_map(|database| {
-        let name = database.path.rsplit('/').next()?.to_owned();
-        Some((name, database.schema.as_ref()?.to_string()))
-    });
+/// The image's own words on it: it was the container that ran on the data.
+fn label(looked: &Looked) -> Label {
     let image = looked.facts.image.as_ref();
     Label {
-        service: service.to_string(),
         version: image
             .map(|image| image.version.clone())
             .filter(|version| !version.is_empty()),
         digest: image
             .map(|image| image.digest.clone())
             .filter(|digest| !digest.is_empty()),
-        schemas: schemas.collect(),
-        why: "rollback".into(),
-        ..Label::default()
+        ..looked.label("rollback")
     }
 }

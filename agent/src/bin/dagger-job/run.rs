@@ -4,8 +4,9 @@ use dagger_agent::adapter::clock::{realtime_usec, utc};
 use dagger_agent::adapter::jobs;
 use dagger_agent::adapter::snapshot::{Snapshot, Store};
 use dagger_agent::adapter::transaction::{self, Below, Found, Holder, Lock, Wal};
-use dagger_agent::adapter::tree::{self, Gift, Pair};
+use dagger_agent::adapter::tree::{self, Gift};
 use dagger_agent::domain::job::{End, Ended, Report, Request, Task};
+use dagger_agent::domain::plan::cost::wanted;
 use dagger_agent::domain::plan::{self, Plan};
 use dagger_agent::domain::snapshot::{Policy, choose};
 use dagger_agent::domain::transaction::{
@@ -69,13 +70,9 @@ pub fn job(root: &Root, task: Task, service: &ServiceName) -> Ended {
                 Some(verb) => change(root, verb, service, &request.unwrap_or_default(), &bus, &teller),
             }
         })
-        .unwrap_or_else(|refused| End {
-            result: Ended::Refused,
-            sentence: format!("{service} was left as it is: {}", refused.why),
-            todo: refused.todo,
-            owner: None,
-            snapshot: None,
-            down_ms: None,
+        .unwrap_or_else(|refused| {
+            let sentence = format!("{service} was left as it is: {}", refused.why);
+            End::new(Ended::Refused, sentence, refused.todo)
         });
     let ended = end.result;
     teller.end(&end);
@@ -146,18 +143,12 @@ fn blocked(plan: &Plan) -> Refused {
 fn look_only(root: &Root, service: &ServiceName, bus: &Bus) -> Result<End, Refused> {
     let (_, plan) = looked(root, service, bus)?;
     println!("{plan}");
-    Ok(End {
-        result: Ended::Done,
-        sentence: match plan.blockers.len() {
-            0 => format!("nothing stands in the way of {service}'s migration"),
-            1 => format!("one thing stands in the way of {service}'s migration"),
-            count => format!("{count} things stand in the way of {service}'s migration"),
-        },
-        todo: None,
-        owner: None,
-        snapshot: None,
-        down_ms: None,
-    })
+    let sentence = match plan.blockers.len() {
+        0 => format!("nothing stands in the way of {service}'s migration"),
+        1 => format!("one thing stands in the way of {service}'s migration"),
+        count => format!("{count} things stand in the way of {service}'s migration"),
+    };
+    Ok(End::new(Ended::Done, sentence, None))
 }
 
 /// A transaction from its beginning to its end.
@@ -213,29 +204,13 @@ fn migration(root: &Root, service: &ServiceName, bus: &Bus) -> Result<Ready, Ref
         return Err(blocked(&plan));
     }
     let mut story = looked.migration(root, &plan)?;
-    let identity = &looked.service.identity;
-    let owner = plan.owner.unwrap_or_default();
-    let run_as = RunAs {
-        uid: if identity.uid_explicit {
-            identity.uid
-        } else {
-            owner.uid
-        },
-        gid: if identity.gid_explicit {
-            identity.gid
-        } else {
-            owner.gid
-        },
-    };
-    let from = Pair {
-        uid: owner.uid,
-        gid: owner.gid,
-    };
-    let to = Pair {
-        uid: run_as.uid,
-        gid: run_as.gid,
-    };
+    let from = plan.owner.unwrap_or_default();
+    let to = wanted(&looked.service, from);
     story.gift = (from != to).then_some(Gift { from, to });
+    let run_as = RunAs {
+        uid: to.uid,
+        gid: to.gid,
+    };
     Ok(ready(
         service,
         Verb::Migrate,
@@ -278,14 +253,11 @@ pub fn ready(
 /// Finishes or undoes what is open.
 fn go_on(root: &Root, service: &ServiceName, bus: &Bus, teller: &Teller) -> Result<End, Refused> {
     match open(root, service)? {
-        None => Ok(End {
-            result: Ended::Done,
-            sentence: format!("nothing of {service} was interrupted"),
-            todo: None,
-            owner: None,
-            snapshot: None,
-            down_ms: None,
-        }),
+        None => Ok(End::new(
+            Ended::Done,
+            format!("nothing of {service} was interrupted"),
+            None,
+        )),
         Some((progress, wal)) => go_on_with(root, service, Moment::Running, Some(bus), teller, progress, wal),
     }
 }
@@ -353,12 +325,10 @@ fn end(
     });
     let kept = |id: &str| Store::new(root).find(service, id).is_ok().then(|| id.to_owned());
     let mut end = End {
-        result: Ended::Done,
-        sentence: String::new(),
-        todo: None,
         owner: Some(verb.from()),
         snapshot: kept(&transaction.id),
         down_ms: down,
+        ..End::new(Ended::Done, "", None)
     };
     match outcome {
         Outcome::Committed => {

@@ -91,9 +91,9 @@ impl All {
         self.done += 1;
         if self.done >= self.order.len() {
             let all = format!("{}: {}", self.did(), self.order.join(", "));
-            self.end = Some(said(Ended::Done, all, self.way_back()));
+            self.end = Some(End::new(Ended::Done, all, self.way_back()));
         } else if self.cancelled {
-            let why = said(Ended::Undone, "somebody cancelled it".into(), None);
+            let why = End::new(Ended::Undone, "somebody cancelled it", None);
             self.end = Some(self.stopped(&why, self.done));
         }
     }
@@ -117,7 +117,7 @@ impl All {
             Some(todo) => format!("{todo}; then {again}"),
             None => again,
         };
-        said(why.result, sentence, Some(todo))
+        End::new(why.result, sentence, Some(todo))
     }
 
     fn did(&self) -> &'static str {
@@ -129,17 +129,6 @@ impl All {
 
     fn way_back(&self) -> Option<String> {
         (self.task == Task::Migrate).then(|| "the way back: nixarr-migrate rollback all".into())
-    }
-}
-
-fn said(result: Ended, sentence: String, todo: Option<String>) -> End {
-    End {
-        result,
-        sentence,
-        todo,
-        owner: None,
-        snapshot: None,
-        down_ms: None,
     }
 }
 
@@ -197,7 +186,7 @@ mod tests {
     }
 
     fn done() -> End {
-        said(Ended::Done, "it runs".into(), None)
+        End::new(Ended::Done, "it runs", None)
     }
 
     #[test]
@@ -218,9 +207,9 @@ mod tests {
     fn the_first_failure_is_the_last_thing_that_happens() {
         let mut all = all();
         all.ended(&done());
-        all.ended(&said(
+        all.ended(&End::new(
             Ended::Undone,
-            "radarr is as it was".into(),
+            "radarr is as it was",
             Some("look at it".into()),
         ));
         assert_eq!(all.next(), None);

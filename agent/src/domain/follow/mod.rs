@@ -131,14 +131,7 @@ impl Followed {
                 Some(format!("nixarr-migrate resume {service}")),
             ),
         };
-        End {
-            result,
-            sentence,
-            todo,
-            owner: None,
-            snapshot: None,
-            down_ms: None,
-        }
+        End::new(result, sentence, todo)
     }
 }
 

@@ -11,14 +11,7 @@ fn report(number: u64, began: u64) -> Report {
 }
 
 fn ended(report: Report) -> Report {
-    let end = End {
-        result: Ended::Done,
-        sentence: "it runs".into(),
-        todo: None,
-        owner: None,
-        snapshot: None,
-        down_ms: None,
-    };
+    let end = End::new(Ended::Done, "it runs", None);
     Report {
         end: Some(end),
         ..report

@@ -97,7 +97,8 @@ pub fn is_kept(role: &str) -> bool {
     !matches!(role, "cache" | "log")
 }
 
-fn kept(facts: &Facts) -> impl Iterator<Item = &Place> {
+/// The directories of the state that are there and are part of the snapshot.
+pub fn kept(facts: &Facts) -> impl Iterator<Item = &Place> {
     facts
         .places
         .iter()
@@ -317,20 +318,8 @@ impl Story<'_> {
 
     /// Only where the service itself names another user than the data's: else nothing is given away (docker-plex#78).
     fn ownership(&self) -> Option<Step> {
-        let identity = &self.service.identity;
         let owner = owner(self.facts)?;
-        let wanted = Who {
-            uid: if identity.uid_explicit {
-                identity.uid
-            } else {
-                owner.uid
-            },
-            gid: if identity.gid_explicit {
-                identity.gid
-            } else {
-                owner.gid
-            },
-        };
+        let wanted = wanted(self.service, owner);
         if wanted == owner {
             return None;
         }
@@ -422,6 +411,23 @@ fn settings(changes: &[Adjustment]) -> Step {
         },
         undo: "each value gets its old bytes back, unless the application has changed it meanwhile".into(),
         ..step(Kind::Settings, format!("set {}", words.join(", ")))
+    }
+}
+
+/// Who the container runs as on data of this owner: another only where the service itself names one.
+pub fn wanted(service: &Service, owner: Who) -> Who {
+    let identity = &service.identity;
+    Who {
+        uid: if identity.uid_explicit {
+            identity.uid
+        } else {
+            owner.uid
+        },
+        gid: if identity.gid_explicit {
+            identity.gid
+        } else {
+            owner.gid
+        },
     }
 }
 
