@@ -32,8 +32,12 @@ fn main() -> io::Result<()> {
                 .map_err(|error| io::Error::other(format!("{}: {error}", path.display())))?;
             let values = File(number).table(table.get_ref());
             let _ = writeln!(code, "    ({stem:?}, {values}),");
-            let path = path.display().to_string();
-            let _ = writeln!(files, "    (\"catalog/{stem}.toml\", include_str!({path:?})),");
+            // Relative to what is being built, so that a build directory may be moved with its checkout.
+            let file = format!("/{dir}/{stem}.toml");
+            let _ = writeln!(
+                files,
+                "    (\"catalog/{stem}.toml\", include_str!(concat!(env!(\"CARGO_MANIFEST_DIR\"), {file:?}))),"
+            );
             number += 1;
         }
         code.push_str("];\n");

@@ -208,7 +208,8 @@ fn in_terminal(world: &World, words: &[&str], typed: &[(&str, &str)]) -> Option<
         .map(|word| word.to_string_lossy().into_owned())
         .collect();
     let mut script = Command::new("script");
-    script.args(["-qefc", &line.join(" "), "/dev/null"]);
+    // `exec`: a shell that waits would take the terminal's interrupt for its own, and end with 130.
+    script.args(["-qefc", &format!("exec {}", line.join(" ")), "/dev/null"]);
     script.envs(client.get_envs().filter_map(|(key, value)| Some((key, value?))));
     let started = script
         .env("TERM", "dumb")
