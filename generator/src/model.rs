@@ -153,7 +153,17 @@ impl Service {
     pub fn media(&self) -> impl Iterator<Item = &Mount> {
         self.mounts.iter().filter(|mount| mount.role == MEDIA)
     }
+
+    /// How long systemd waits for each step of the unit's stop (`TimeoutStopSec=`). The application has [`Self::stop_timeout`];
+    /// podman kills it then and cleans up, and systemd must not do that in the middle (podman #26640: a container that is
+    /// "stopping" for ever).
+    pub fn longest_stop(&self) -> Duration {
+        self.stop_timeout.saturating_add(STOP_MARGIN)
+    }
 }
+
+/// See [`Service::longest_stop`].
+const STOP_MARGIN: Duration = Duration::from_secs(30);
 
 /// When an image is fetched (podman-run(1), `--pull`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

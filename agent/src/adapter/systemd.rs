@@ -3,10 +3,10 @@
 //! Nothing is polled: after [`Systemd::watch`] systemd says itself what happens to units, and when it has read its own
 //! configuration again. The loop that owns the state never waits for a call: signals and answers reach it as [`News`].
 
+mod decode;
 mod jobs;
 mod listen;
 
-use std::collections::HashMap;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::time::Duration;
@@ -18,9 +18,9 @@ use tokio::task::JoinSet;
 use zbus::export::futures_core::Stream;
 use zbus::fdo::{self, DBusProxy};
 use zbus::message::Type;
-use zbus::names::{InterfaceName, UniqueName};
+use zbus::names::UniqueName;
 use zbus::proxy::CacheProperties;
-use zbus::{Connection, MatchRule, Message, MessageStream, OwnedVariant, Variant, proxy};
+use zbus::{Connection, MatchRule, Message, MessageStream, OwnedVariant, proxy};
 
 /// Name of systemd on the bus.
 pub const NAME: &str = "org.freedesktop.systemd1";
@@ -92,6 +92,8 @@ pub struct Change {
     pub active_state: Option<String>,
     /// SubState.
     pub sub_state: Option<String>,
+    /// Whether a job of systemd's for it is not done: a start that follows a stop, for instance.
+    pub job: Option<bool>,
     /// Main process, 0: none.
     pub main_pid: Option<u32>,
     /// When the last start began (CLOCK_MONOTONIC).
@@ -163,10 +165,11 @@ impl Systemd {
                 MessageStream::for_match_rule(rule, connection, None).await?,
                 news.clone(),
                 owner.clone(),
-                unit_changed,
+                decode::unit_changed,
             );
         }
-        let decoders: [(_, Decoder); 2] = [("Reloading", reloaded), ("JobRemoved", unstarted)];
+        let decoders: [(_, Decoder); 2] =
+            [("Reloading", decode::reloaded), ("JobRemoved", decode::unstarted)];
         for (member, decode) in decoders {
             let rule = MatchRule::builder()
                 .msg_type(Type::Signal)
@@ -193,7 +196,7 @@ impl Systemd {
         let rows = self.manager.list_units_by_names(names).await?;
         let mut units = Vec::with_capacity(rows.len());
         let mut running = Vec::new();
-        for (name, _, load_state, active_state, sub_state, ..) in rows {
+        for (name, _, load_state, active_state, sub_state, _, _, job, ..) in rows {
             let runs = active_state != "inactive";
             if runs {
                 running.push(name.clone());
@@ -202,6 +205,7 @@ impl Systemd {
                 load_state: Some(load_state),
                 active_state: Some(active_state),
                 sub_state: Some(sub_state),
+                job: Some(job != 0),
                 main_pid: (!runs).then_some(0),
                 ..Change::default()
             };
@@ -376,122 +380,7 @@ fn forward(
     });
 }
 
-/// Decodes `PropertiesChanged` of a unit.
-fn unit_changed(message: &Message) -> Option<News> {
-    let header = message.header();
-    let name = unit_name(header.path()?.as_str())?;
-    let body = message.body();
-    let (_, changed, _) = body
-        .deserialize::<(InterfaceName<'_>, HashMap<&str, Variant<'_>>, Vec<&str>)>()
-        .ok()?;
-    let text = |property| match changed.get(property) {
-        Some(Variant::Str(text)) => Some(text.as_str().to_owned()),
-        _ => None,
-    };
-    let number = |property| match changed.get(property) {
-        Some(Variant::I32(number)) => Some(*number),
-        _ => None,
-    };
-    let change = Change {
-        load_state: text("LoadState"),
-        active_state: text("ActiveState"),
-        sub_state: text("SubState"),
-        main_pid: match changed.get("MainPID") {
-            Some(Variant::U32(pid)) => Some(*pid),
-            _ => None,
-        },
-        started: match changed.get("InactiveExitTimestampMonotonic") {
-            Some(Variant::U64(usec)) => Some(Duration::from_micros(*usec)),
-            _ => None,
-        },
-        status: text("StatusText"),
-        result: text("Result"),
-        exit_code: number("ExecMainCode"),
-        exit_status: number("ExecMainStatus"),
-    };
-    change.is_some().then_some(News::Unit(name, change))
-}
-
-/// Decodes `Reloading`: `true` when it begins, `false` when it is done.
-fn reloaded(message: &Message) -> Option<News> {
-    let active: bool = message.body().deserialize().ok()?;
-    (!active).then_some(News::Reloaded)
-}
-
-/// Decodes `JobRemoved`: id, path, unit and result of a job.
-fn unstarted(message: &Message) -> Option<News> {
-    let (_, _, unit, result): (u32, zbus::OwnedObjectPath, String, String) =
-        message.body().deserialize().ok()?;
-    (result == "dependency").then_some(News::Unstarted(unit))
-}
-
 /// Object path of a unit (org.freedesktop.systemd1(5)).
 pub fn object_path(unit: &str) -> String {
     format!("{UNITS}/{}", path_element(unit))
-}
-
-/// Unit of an object path; the reverse of [`object_path`].
-fn unit_name(path: &str) -> Option<String> {
-    let mut rest = path.strip_prefix(UNITS)?.strip_prefix('/')?;
-    let mut name = Vec::new();
-    while let Some((before, after)) = rest.split_once('_') {
-        name.extend_from_slice(before.as_bytes());
-        name.push(u8::from_str_radix(after.get(..2)?, 16).ok()?);
-        rest = after.get(2..)?;
-    }
-    name.extend_from_slice(rest.as_bytes());
-    String::from_utf8(name).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn unit_names_survive_the_way_to_an_object_path_and_back() {
-        for (name, path) in [
-            ("dagger-sonarr.service", "dagger_2dsonarr_2eservice"),
-            ("4k@a\\x2d.service", "_34k_40a_5cx2d_2eservice"),
-        ] {
-            assert_eq!(object_path(name), format!("{UNITS}/{path}"));
-            assert_eq!(unit_name(&object_path(name)).as_deref(), Some(name));
-        }
-        for bad in [
-            "/org/freedesktop/systemd1",
-            "/org/freedesktop/systemd1/unit/a_",
-            "x",
-            "/org/freedesktop/systemd1/unit/a_zz",
-        ] {
-            assert_eq!(unit_name(bad), None, "{bad}");
-        }
-    }
-
-    fn signal(changed: &HashMap<&str, Variant<'_>>) -> Message {
-        let interface = InterfaceName::try_from(UNIT).unwrap();
-        Message::signal(object_path("dagger-x.service"), PROPERTIES, "PropertiesChanged")
-            .build(&(interface, changed, Vec::<&str>::new()))
-            .unwrap()
-    }
-
-    #[test]
-    fn signals_are_decoded_and_those_about_other_things_are_dropped() {
-        let changed = HashMap::from([
-            ("ActiveState", Variant::from("active")),
-            ("MainPID", Variant::from(7_u32)),
-            ("InactiveExitTimestampMonotonic", Variant::from(5_000_000_u64)),
-            ("Job", Variant::from(1_u32)),
-        ]);
-        let Some(News::Unit(name, change)) = unit_changed(&signal(&changed)) else {
-            panic!("not decoded")
-        };
-        assert_eq!(name, "dagger-x.service");
-        assert_eq!(change.active_state.as_deref(), Some("active"));
-        assert_eq!(
-            (change.main_pid, change.started),
-            (Some(7), Some(Duration::from_secs(5)))
-        );
-        assert!(unit_changed(&signal(&HashMap::from([("Job", Variant::from("x"))]))).is_none());
-        let wrong_type = HashMap::from([("MainPID", Variant::from("7"))]);
-        assert!(unit_changed(&signal(&wrong_type)).is_none());
-    }
 }

@@ -293,11 +293,6 @@ impl Machine {
         let (before, run) = (self.phase, self.run);
         let (phase, started) = (unit.phase, unit.started);
         (self.phase, self.run, self.ours) = (phase, started, unit.ours);
-        if phase == Phase::Failed && self.recovery.is_between(now) {
-            // The start follows. Should it not, the ladder's own time says so.
-            let phase = Phase::Deactivating;
-            return self.judge(policy, &verdict::Happened::Unit { phase, started }, now);
-        }
         self.judge(policy, &verdict::Happened::Unit { phase, started }, now);
         let input = match phase {
             Phase::Restarting if before != phase => Input::Ended {
@@ -358,14 +353,7 @@ impl Machine {
             self.pause = None;
             effects.push(Effect::Resumed);
         }
-        let between = matches!(self.recovery.stage, Stage::Restarting { begun: false, .. });
         self.climb(policy, &Input::Tick, now, effects);
-        if between && self.phase == Phase::Failed && !self.recovery.is_between(now) {
-            // No start has followed: now it counts.
-            let (phase, started) = (self.phase, self.run);
-            self.judge(policy, &verdict::Happened::Unit { phase, started }, now);
-            self.climb(policy, &Input::Failed, now, effects);
-        }
     }
 
     fn judge(&mut self, policy: &Policy, happened: &verdict::Happened, now: Duration) {

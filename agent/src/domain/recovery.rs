@@ -29,7 +29,7 @@ const AGAIN: Duration = Duration::from_secs(15);
 const RETRY: Duration = Duration::from_mins(1);
 /// A second look that early tells work from idleness.
 const SECOND_LOOK: Duration = Duration::from_secs(2);
-/// How long systemd may take to begin a restart that it has been asked for; longer is somebody's interference.
+/// How long systemd may take to begin a restart that it has been asked for, beside the stop; longer is somebody's interference.
 const BEGIN: Duration = Duration::from_mins(2);
 /// Wait before the second attempt; each further one waits four times as long.
 const BACK_OFF: Duration = Duration::from_secs(30);
@@ -51,6 +51,8 @@ pub struct Policy {
     pub window: Duration,
     /// The application's start budget.
     pub budget: Duration,
+    /// The longest that systemd waits for one step of its stop (`TimeoutStopSec=`).
+    pub stop: Duration,
     /// Distinguishes services, so that waits of two of them differ.
     pub salt: u64,
 }
@@ -59,6 +61,12 @@ impl Policy {
     /// The salt of a service.
     pub fn salt_of(name: &str) -> u64 {
         BuildHasherDefault::<DefaultHasher>::default().hash_one(name)
+    }
+
+    /// By when the start of a restart must have begun that systemd is asked for now. A stop has three steps, each with the whole
+    /// time: the unit's own way, SIGTERM, SIGKILL (systemd.service(5)).
+    fn begins_by(&self, now: Duration) -> Duration {
+        now + self.stop * 3 + BEGIN
     }
 
     /// Wait before attempt `n` (from 1): none, then 30 s, 2 min, 8 min, each up to a fifth shorter or longer.
@@ -119,18 +127,12 @@ impl Recovery {
         match &self.stage {
             Stage::Waiting { again, .. } => Some(*again),
             Stage::Looking { again, .. } => *again,
-            Stage::BackOff { until, .. } => Some(*until),
-            Stage::Restarting {
-                asked, begun: false, ..
-            } => Some(*asked + BEGIN),
+            Stage::BackOff { until, .. }
+            | Stage::Restarting {
+                until, begun: false, ..
+            } => Some(*until),
             Stage::Idle | Stage::Restarting { .. } | Stage::GivenUp { .. } => None,
         }
-    }
-
-    /// Whether the unit is on its way from a stop that we asked for to the start that follows. A stop that had to kill leaves it
-    /// `failed` for that long (systemd.service(5), TimeoutStopSec=).
-    pub fn is_between(&self, now: Duration) -> bool {
-        matches!(self.stage, Stage::Restarting { asked, begun: false, .. } if now < asked + BEGIN)
     }
 
     /// Restarts by us within the window.
@@ -249,7 +251,9 @@ impl Recovery {
     fn stopped(&mut self, now: Duration) -> Vec<Action> {
         match self.stage {
             // Our own restart passes through here, and so does the stop after giving up.
-            Stage::Restarting { .. } if self.is_between(now) => {}
+            Stage::Restarting {
+                until, begun: false, ..
+            } if now < until => {}
             Stage::GivenUp { .. }
             | Stage::Waiting {
                 cause: Cause::Place(_),
@@ -302,8 +306,8 @@ impl Recovery {
                 vec![Action::Look]
             }
             Stage::Restarting {
-                asked, begun: false, ..
-            } if now >= asked + BEGIN => {
+                until, begun: false, ..
+            } if now >= until => {
                 self.stage = Stage::Idle;
                 Vec::new()
             }
@@ -332,7 +336,7 @@ impl Recovery {
                 self.wait_from(policy, since, cause, from, now)
             }
             // The place is back. A unit that systemd has let go of meanwhile does not start by itself.
-            (Some((Cause::Place(_), _)), _) if found.down => self.start(since, now),
+            (Some((Cause::Place(_), _)), _) if found.down => self.start(policy, since, now),
             (Some((Cause::Place(_), _)), _) => {
                 self.stage = Stage::Idle;
                 Vec::new()
@@ -371,10 +375,10 @@ impl Recovery {
         }
     }
 
-    fn start(&mut self, since: Duration, now: Duration) -> Vec<Action> {
+    fn start(&mut self, policy: &Policy, since: Duration, now: Duration) -> Vec<Action> {
         self.stage = Stage::Restarting {
             since,
-            asked: now,
+            until: policy.begins_by(now),
             begun: false,
         };
         vec![Action::Start]
@@ -423,7 +427,7 @@ impl Recovery {
         self.restarts.push(now);
         self.stage = Stage::Restarting {
             since,
-            asked: now,
+            until: policy.begins_by(now),
             begun: false,
         };
         vec![Action::Restart {

@@ -27,10 +27,6 @@ const RESTART_WINDOW: u64 = 600;
 /// Added to the budget of a start: podman's own part of it. The gate gives up first and says why.
 const START_MARGIN: u64 = 60;
 
-/// Added to the time an application has to stop: podman kills it then and cleans up. systemd must not do that in the
-/// middle (podman #26640: a container that is "stopping" for ever).
-const STOP_MARGIN: u64 = 30;
-
 /// The whole unit.
 pub(super) fn unit(suite: &Suite, service: &Service, programs: &Programs) -> Result<String, Unfit> {
     let mut unit = Unit::with_capacity(CAPACITY);
@@ -135,10 +131,7 @@ fn supervision(unit: &mut Unit, service: &Service) {
         "TimeoutStartSec",
         seconds(service.start_budget).saturating_add(START_MARGIN),
     );
-    unit.number(
-        "TimeoutStopSec",
-        seconds(service.stop_timeout).saturating_add(STOP_MARGIN),
-    );
+    unit.number("TimeoutStopSec", seconds(service.longest_stop()));
     unit.set("RuntimeDirectory", &["%N"]);
     unit.set("SyslogIdentifier", &["%N"]);
     unit.set("LogExtraFields", &["DAGGER_SERVICE=", service.name.as_str()]);

@@ -91,6 +91,7 @@ fn watched(service: Service) -> Watched {
     let interval = service.interval.max(Duration::from_secs(1));
     let places = places(&service);
     let wanted = conflict::wanted(&service);
+    let stop = service.longest_stop();
     Watched {
         native: service
             .native
@@ -109,6 +110,7 @@ fn watched(service: Service) -> Watched {
                 attempts: service.restarts.max(1),
                 window: WINDOW,
                 budget: service.start_budget,
+                stop,
                 salt: recovery::Policy::salt_of(service.name.as_str()),
             },
             watchdog: service.watchdog,

@@ -34,6 +34,10 @@ pub struct Unit {
     pub active_state: String,
     /// SubState.
     pub sub_state: String,
+    /// A job of systemd's for it is not done.
+    job: bool,
+    /// It is being stopped; or it was, and the job that it is part of goes on.
+    stopping: bool,
     /// Main process, 0: none.
     pub main_pid: u32,
     /// When its last start began.
@@ -56,6 +60,8 @@ impl Unit {
             load_state: "loaded".into(),
             active_state: "inactive".into(),
             sub_state: "dead".into(),
+            // Where it has failed and is being started when we first hear of it.
+            stopping: true,
             ..Self::default()
         }
     }
@@ -67,6 +73,7 @@ impl Unit {
             load_state,
             active_state,
             sub_state,
+            job,
             main_pid,
             started,
             status,
@@ -77,6 +84,13 @@ impl Unit {
         self.load_state = load_state.unwrap_or(std::mem::take(&mut self.load_state));
         self.active_state = active_state.unwrap_or(std::mem::take(&mut self.active_state));
         self.sub_state = sub_state.unwrap_or(std::mem::take(&mut self.sub_state));
+        self.job = job.unwrap_or(self.job);
+        self.stopping = match self.active_state.as_str() {
+            "deactivating" => true,
+            // A job that comes later is another one.
+            "failed" => self.stopping && self.job,
+            _ => false,
+        };
         self.main_pid = main_pid.unwrap_or(self.main_pid);
         self.started = started.unwrap_or(self.started);
         self.status = status.unwrap_or(std::mem::take(&mut self.status));
@@ -102,9 +116,13 @@ impl Unit {
         self.reason().filter(|_| !self.ran).map(str::to_owned)
     }
 
-    /// What it is doing.
+    /// What it is doing. A stop that had to kill leaves a unit `failed`, until the start follows where the two are one
+    /// restart, whoever has asked for it: that is no end.
     pub fn phase(&self) -> Phase {
-        Phase::of(&self.load_state, &self.active_state, &self.sub_state)
+        match Phase::of(&self.load_state, &self.active_state, &self.sub_state) {
+            Phase::Failed if self.stopping => Phase::Deactivating,
+            phase => phase,
+        }
     }
 }
 
@@ -389,5 +407,65 @@ impl Entry {
             }
         };
         self.service.interval.min(most)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What systemd says of a unit, message by message: active state, sub state, whether a job is under way; and what that is.
+    type Says = (&'static str, &'static str, bool, Phase);
+
+    #[test]
+    fn a_unit_that_failed_in_the_middle_of_a_restart_has_not_failed() {
+        let stop: [Says; 2] = [
+            ("active", "running", false, Phase::Active),
+            ("deactivating", "stop-sigkill", true, Phase::Deactivating),
+        ];
+        let rest: [&[Says]; 5] = [
+            // A restart: the start follows.
+            &[
+                ("failed", "failed", true, Phase::Deactivating),
+                ("activating", "start-pre", true, Phase::Activating),
+            ],
+            // The start is taken back.
+            &[
+                ("failed", "failed", true, Phase::Deactivating),
+                ("failed", "failed", false, Phase::Failed),
+                // Somebody starts it later, and it waits for its mounts.
+                ("failed", "failed", true, Phase::Failed),
+            ],
+            // A stop.
+            &[("failed", "failed", false, Phase::Failed)],
+            // It ended by itself, systemd 254 and later.
+            &[
+                ("failed", "failed-before-auto-restart", false, Phase::Restarting),
+                ("activating", "auto-restart", false, Phase::Restarting),
+            ],
+            &[("inactive", "dead", true, Phase::Stopped)],
+        ];
+        for rest in rest {
+            let mut unit = Unit::new("dagger-sonarr.service".into());
+            for (active, sub, job, phase) in stop.iter().chain(rest) {
+                unit.merge(Change {
+                    active_state: Some((*active).to_owned()),
+                    sub_state: Some((*sub).to_owned()),
+                    job: Some(*job),
+                    ..Change::default()
+                });
+                assert_eq!(unit.phase(), *phase, "{active} {sub} in {rest:?}");
+            }
+        }
+        // First heard of between the stop and the start.
+        for (job, phase) in [(true, Phase::Deactivating), (false, Phase::Failed)] {
+            let mut unit = Unit::new("dagger-sonarr.service".into());
+            unit.merge(Change {
+                active_state: Some("failed".into()),
+                job: Some(job),
+                ..Change::default()
+            });
+            assert_eq!(unit.phase(), phase);
+        }
     }
 }

@@ -15,6 +15,7 @@ const POLICY: Policy = Policy {
         attempts: 3,
         window: Duration::from_hours(1),
         budget: Duration::from_mins(1),
+        stop: Duration::from_mins(1),
         salt: 1,
     },
     watchdog: Some(Duration::from_mins(10)),

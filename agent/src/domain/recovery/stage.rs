@@ -45,8 +45,8 @@ pub enum Stage {
     Restarting {
         /// Since when it does not answer.
         since: Duration,
-        /// When systemd was asked.
-        asked: Duration,
+        /// By when its unit must have begun to start; later than that nobody starts it.
+        until: Duration,
         /// Its unit has begun to start.
         begun: bool,
     },

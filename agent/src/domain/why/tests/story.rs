@@ -23,6 +23,7 @@ const POLICY: Policy = Policy {
         attempts: 3,
         window: Duration::from_hours(1),
         budget: s(60),
+        stop: Duration::from_mins(1),
         salt: 1,
     },
     watchdog: None,
