@@ -217,9 +217,12 @@ fn every_application_as_it_answers() {
 
 #[test]
 fn garbage_ends_in_time_with_words_for_it() {
-    let slowly = Duration::from_millis(20);
-    let at_once = Duration::ZERO;
-    let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "X-A: b\r\n".repeat(5000));
+    let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "X-A: b\r\n".repeat(10_000));
+    // What a megabyte of zeroes is when gzip(1) has packed it, over and over: nothing is ever unpacked.
+    let mut bomb =
+        b"HTTP/1.1 500 No\r\nContent-Encoding: gzip\r\n\r\n\x1f\x8b\x08\0\0\0\0\0\0\x03\xed\xc1\x01\x01"
+            .to_vec();
+    bomb.resize(1 << 20, 0);
     let wide = format!("HTTP/1.1 200 OK\r\nX-A: {}\r\n\r\n", "a".repeat(100_000));
     for (what, server, says) in [
         (
@@ -243,6 +246,21 @@ fn garbage_ends_in_time_with_words_for_it() {
             "bad: the connection was closed",
         ),
         (
+            "a TLS port",
+            Server::fixed(b"\x15\x03\x01\0\x02\x02\x46".to_vec()),
+            "bad: what answers there does not speak HTTP",
+        ),
+        (
+            "a compressed bomb",
+            Server::fixed(bomb),
+            "bad: HTTP 500 (expected",
+        ),
+        (
+            "a redirect to a file",
+            Server::fixed(answer("302 Found", "Location: file:///etc/passwd\r\n", "")),
+            "bad: HTTP 302: it redirects to file:///etc/passwd, which is not this host and port",
+        ),
+        (
             "another protocol",
             Server::fixed("SSH-2.0-OpenSSH_9.2\r\n"),
             "bad: what answers there does not speak HTTP",
@@ -259,6 +277,22 @@ fn garbage_ends_in_time_with_words_for_it() {
             Server::fixed("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx"),
             "bad: ",
         ),
+        (
+            "control characters",
+            Server::fixed(answer("500 No", "", "a\u{1b}[2Jb\u{0}c\u{85}d")),
+            "bad: HTTP 500: a [2Jb c d",
+        ),
+    ] {
+        let seen = look(&server.probe(Kind::Http, "/"));
+        assert!(detail(&seen).starts_with(says), "{what}: {}", detail(&seen));
+    }
+}
+
+#[test]
+fn what_has_no_end_ends_in_time_with_words_for_it() {
+    let slowly = Duration::from_millis(20);
+    let at_once = Duration::ZERO;
+    for (what, server, says) in [
         (
             "an endless head",
             Server::endless(b"HTTP/1.1 200 OK\r\n", b"X-A: b\r\n".to_vec(), at_once),
@@ -297,11 +331,6 @@ fn garbage_ends_in_time_with_words_for_it() {
                 at_once,
             ),
             "bad: ",
-        ),
-        (
-            "control characters",
-            Server::fixed(answer("500 No", "", "a\u{1b}[2Jb\u{0}c\u{85}d")),
-            "bad: HTTP 500: a [2Jb c d",
         ),
     ] {
         let seen = look(&server.probe(Kind::Http, "/"));

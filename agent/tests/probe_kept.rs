@@ -7,8 +7,8 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use dagger_agent::adapter::probe::line::{FRESH, Kept, Line};
@@ -225,6 +225,40 @@ fn a_bad_answer_comes_from_a_fresh_connection() {
         let seen = asker.ask().await;
         assert!(seen.to_string().contains("another application"), "{seen}");
         assert!(asker.kept.is_none(), "the next question has a fresh one");
+    });
+}
+
+#[test]
+fn an_unusual_answer_is_read_over_a_fresh_connection() {
+    let usual =
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n8\r\n{\"status\r\n7\r\n\":\"OK\"}\r\n0\r\n\r\n";
+    let trailers =
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nf\r\n{\"status\":\"OK\"}\r\n0\r\nX: y\r\n\r\n";
+    let interim =
+        "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 15\r\n\r\n{\"status\":\"OK\"}";
+    for (reply, connections) in [(usual, 1), (trailers, 3), (interim, 3)] {
+        let server = Server::new(9, move |_, _| Stay(reply));
+        let mut asker = Asker::of(&server);
+        run(async {
+            for _ in 0..3 {
+                asker.good().await;
+            }
+        });
+        assert_eq!(server.taken(), connections, "{reply:?}");
+    }
+}
+
+#[test]
+fn a_long_answer_has_no_connection_kept() {
+    static LONG: LazyLock<String> = LazyLock::new(|| {
+        let body = format!("{{\"status\":\"OK\",\"words\":\"{}\"}}", "x".repeat(20_000));
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    });
+    let server = Server::new(9, |_, _| Stay(&LONG));
+    let mut asker = Asker::of(&server);
+    run(async {
+        asker.good().await;
+        assert!(asker.kept.is_none());
     });
 }
 

@@ -24,6 +24,8 @@ const HEADERS_MAX: usize = 100;
 pub const BODY_MAX: usize = 64 * 1024;
 /// All bytes of one exchange. Interim answers (1xx), chunk extensions and trailers count here and nowhere else.
 const EXCHANGE_MAX: usize = HEAD_MAX + BODY_MAX + 48 * 1024;
+/// The longest answer, head and all, of an application that is asked over connections that are kept.
+pub const SHORT_MAX: usize = 16 * 1024;
 /// The longest value of a header that is kept.
 const VALUE_MAX: usize = 1024;
 
@@ -110,7 +112,9 @@ pub async fn exchange(
         return Ok((answer, None));
     }
     let parts = connection.into_parts();
-    Ok((answer, parts.read_buf.is_empty().then_some(parts.io.stream)))
+    let short = EXCHANGE_MAX - parts.io.left <= SHORT_MAX;
+    let keeps = short && parts.read_buf.is_empty();
+    Ok((answer, keeps.then_some(parts.io.stream)))
 }
 
 fn request(question: &Question<'_>) -> Result<Request<String>, Trouble> {

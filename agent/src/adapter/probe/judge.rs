@@ -182,7 +182,8 @@ fn unexpected(answer: &Answer) -> Judgement {
         .map(str::trim)
         .find(|line| !line.is_empty())
         .unwrap_or("");
-    if first.is_empty() || first.starts_with('<') {
+    // A page, or nothing that is text.
+    if first.is_empty() || first.starts_with('<') || first.contains(char::REPLACEMENT_CHARACTER) {
         return Bad(format!("HTTP {}", answer.status));
     }
     let short: String = first.chars().take(TEXT_MAX).collect();

@@ -6,6 +6,9 @@
 //! time, and that answer counts; only silence is not told from that of the application, and the next question after it
 //! has a fresh connection. So a kept connection never makes a healthy application look bad for longer than one answer.
 //!
+//! That is why the answer over a kept one is read by `plain`, which knows the usual and takes all else for bad; the fresh one
+//! has all of HTTP's rules. An application whose answers are long has none kept, as they would not be read over one.
+//!
 //! Nor does it make a bad one look healthy for long: that a listener takes connections is known by a fresh one, once in
 //! [`FRESH`] at least, and always after an answer that was not good, after a start of the unit and after a change of its
 //! configuration. An application that serves the connections that it has and takes no more (no descriptor left, a thread

@@ -4,6 +4,8 @@ pub mod judge;
 
 pub mod http;
 
+mod plain;
+
 pub mod exec;
 
 pub mod call;
@@ -120,13 +122,13 @@ async fn ask(
     begin: Instant,
 ) -> Asked {
     match probe.kind {
-        Kind::Exec => match exec::run(runner, &probe.container, &probe.command).await {
+        Kind::Exec => match Box::pin(exec::run(runner, &probe.container, &probe.command)).await {
             exec::Outcome::Good(text) => Ok((Judgement::Good(text), None)),
             exec::Outcome::Bad(text) => Ok((Judgement::Bad(text), None)),
             exec::Outcome::Unable(text) => Err(Failure::Unable(text)),
         },
         Kind::Tcp => {
-            connect(probe, address(probe)?).await?;
+            Box::pin(connect(probe, address(probe)?)).await?;
             Ok((Judgement::Good("takes connections".into()), None))
         }
         Kind::Servarr | Kind::Bazarr | Kind::Jellyfin | Kind::Transmission | Kind::Http => {
@@ -144,16 +146,29 @@ async fn ask_http(probe: &Probe, connected: &AtomicBool, line: Line, begin: Inst
     };
     let usable = kept.and_then(|kept| kept.usable(target?, begin));
     let wants_body = |status| judge::wants_body(probe, status);
-    if let (Some((stream, since)), Some(target)) = (usable, target) {
+    if let (Some((mut stream, since)), Some(target)) = (usable, target) {
         connected.store(true, Ordering::Relaxed);
         let question = question(probe, &authority, &probe.path, &wants_body, true);
-        if let Ok((answer, stream)) = http::exchange(stream, &question).await
+        if let Some((answer, keeps)) = plain::exchange(&mut stream, &question).await
             && let good @ Judgement::Good(_) = judge::judge(probe, &answer)
         {
-            return Ok((good, stream.map(|stream| Kept::new(stream, target, since))));
+            return Ok((good, keeps.then(|| Kept::new(stream, target, since))));
         }
         connected.store(false, Ordering::Relaxed);
     }
+    // On the heap, so that the question that goes the short way carries none of it.
+    Box::pin(ask_afresh(probe, connected, target, address, begin)).await
+}
+
+async fn ask_afresh(
+    probe: &Probe,
+    connected: &AtomicBool,
+    target: Option<Target>,
+    address: SocketAddr,
+    begin: Instant,
+) -> Asked {
+    let authority = address.to_string();
+    let wants_body = |status| judge::wants_body(probe, status);
     let mut path = probe.path.clone();
     for turn in 0..=REDIRECTS_MAX {
         let stream = connect(probe, address).await?;

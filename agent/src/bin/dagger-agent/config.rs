@@ -1,5 +1,6 @@
 //! The configuration, cut down to what is watched.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use dagger_agent::adapter::surroundings::{Kind, Wanted};
@@ -28,8 +29,8 @@ pub struct Watched {
     pub wants: Vec<String>,
     /// The native unit on this machine that may own the same data.
     pub native: Option<String>,
-    /// How it is asked.
-    pub probe: Probe,
+    /// How it is asked; each question has it, too.
+    pub probe: Arc<Probe>,
     /// How often.
     pub interval: Duration,
     /// How its answers are judged, and what is done when they are bad.
@@ -87,7 +88,11 @@ fn places(service: &Service) -> Vec<Wanted> {
         .collect()
 }
 
-fn watched(service: Service) -> Watched {
+fn watched(mut service: Service) -> Watched {
+    // systemd reads variables in the words of a unit's command (systemd.service(5)); `$$` is a dollar.
+    for word in &mut service.probe.command {
+        *word = word.replace('$', "$$");
+    }
     let interval = service.interval.max(Duration::from_secs(1));
     let places = places(&service);
     let wanted = conflict::wanted(&service);
@@ -122,7 +127,7 @@ fn watched(service: Service) -> Watched {
         name: service.name,
         kind: service.kind,
         image: service.image,
-        probe: service.probe,
+        probe: Arc::new(service.probe),
         interval,
     }
 }

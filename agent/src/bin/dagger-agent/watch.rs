@@ -309,12 +309,8 @@ impl Agent {
         self.in_flight += 1;
         self.last_question += 1;
         let number = self.last_question;
-        let mut question = entry.service.probe.clone();
+        let question = entry.service.probe.clone();
         self.limits.set(key, now + question.timeout);
-        // systemd reads variables in the words of a unit's command (systemd.service(5)); `$$` is a dollar.
-        for word in &mut question.command {
-            *word = word.replace('$', "$$");
-        }
         let runner = match question.kind {
             Kind::Exec => runner(&self.configuration.podman, question.timeout),
             _ => Vec::new(),

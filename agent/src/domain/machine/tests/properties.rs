@@ -109,7 +109,7 @@ fn the_table_of_transitions_is_what_the_machine_does() {
     patient.at(203, &unit(Phase::Unloaded, 100));
     patient.at(204, &unit(Phase::Active, 100));
     let before = patient.health();
-    patient.at(400, &Happened::Tick);
+    patient.at(510, &Happened::Tick);
     seen.insert((before.word(), patient.health().word()));
     seen.retain(|(before, after)| before != after);
     let table: std::collections::BTreeSet<_> = TRANSITIONS
