@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, Gid, Uid};
+use rustix::fs::{AtFlags, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +11,9 @@ use super::error::TreeError;
 use super::place::{self, DEPTH_MAX, Place, Tree};
 use super::stamp::{Kind, Look};
 use crate::domain::plan::facts::Who;
+
+/// An entry itself, whatever it is: what was looked at is what changes hands, whatever has its name by then.
+const HANDLE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Who had it, and who gets it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,21 +81,20 @@ fn directory(
     };
     let mut given = 0;
     for (name, _) in place::list(&dir).map_err(failed)? {
-        let look = match Look::at(&dir, &name) {
-            Ok(look) => look,
+        let entry = match rustix::fs::openat(&dir, &*name, HANDLE, Mode::empty()) {
+            Ok(entry) => entry,
             Err(Errno::NOENT) => continue,
             Err(errno) => return Err(failed(errno)),
         };
+        let look = Look::of(&entry).map_err(failed)?;
         if look.mount {
             continue;
         }
         if let Some(pair) = gift.of(look.stamp.uid, look.stamp.gid) {
             let (uid, gid) = (Uid::from_raw(pair.uid), Gid::from_raw(pair.gid));
-            match rustix::fs::chownat(&dir, &*name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW) {
-                Ok(()) => given += 1,
-                Err(Errno::NOENT) => continue,
-                Err(errno) => return Err(TreeError::io("give away", &place.path(tree, Some(&name)))(errno)),
-            }
+            rustix::fs::chownat(&entry, c"", Some(uid), Some(gid), AtFlags::EMPTY_PATH)
+                .map_err(|errno| TreeError::io("give away", &place.path(tree, Some(&name)))(errno))?;
+            given += 1;
         }
         progress.add_files(1);
         if look.stamp.kind == Kind::Directory && place.depth() < DEPTH_MAX {

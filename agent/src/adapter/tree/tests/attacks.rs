@@ -2,6 +2,7 @@
 
 use super::round::wait_until_old;
 use super::*;
+use crate::domain::plan::facts::Who;
 use rustix::fs::{CWD, RenameFlags};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
@@ -285,4 +286,49 @@ fn what_is_written_while_it_is_copied_is_told_of_and_copied_again() {
     let (_, report) = refresh(&tree(&from), &tree(&to), &manifest, &options, &progress).unwrap();
     assert_eq!((report.made, report.kept, report.changed.count), (1, 1, 0));
     assert_same(&from, &to, "refreshed");
+}
+
+/// Somebody else's file gets a name in the tree just before it would change hands. Whoever may write to a file may give it
+/// further names (protected_hardlinks in proc_sys_fs(5)): those of a media group may do that to each other's.
+#[test]
+fn what_is_swapped_for_anothers_file_is_not_given_away() {
+    if !is_root() {
+        return;
+    }
+    let scratch = Scratch::new("give-swap");
+    let from = scratch.dir("from");
+    for index in 0..20 {
+        write(&from.join(format!("{index}")), b"own");
+    }
+    let (theirs, plant) = (scratch.path("theirs"), scratch.path("plant"));
+    write(&theirs, SECRET.as_bytes());
+    let who = |uid, gid| Who { uid, gid };
+    for path in fs::read_dir(&from).unwrap().map(|entry| entry.unwrap().path()) {
+        std::os::unix::fs::chown(path, Some(274), Some(169)).unwrap();
+    }
+    std::os::unix::fs::chown(&theirs, Some(7), Some(169)).unwrap();
+    fs::hard_link(&theirs, &plant).unwrap();
+    let gift = Gift {
+        from: who(274, 169),
+        to: who(1000, 100),
+    };
+    let given = AtomicU32::new(0);
+    under(
+        || {
+            for index in 0..20 {
+                exchange(&from.join(format!("{index}")), &plant);
+            }
+        },
+        || {
+            for round in 0..2000 {
+                for gift in [gift, gift.reversed()] {
+                    let count = give(&tree(&from), gift, &Progress::default()).unwrap();
+                    given.fetch_add(u32::try_from(count).unwrap(), Ordering::Relaxed);
+                    let owner = fs::metadata(&theirs).unwrap();
+                    assert_eq!((owner.uid(), owner.gid()), (7, 169), "round {round}");
+                }
+            }
+        },
+    );
+    assert!(given.into_inner() > 2000, "hardly anything changed hands");
 }
