@@ -32,6 +32,8 @@ use dagger_tests::harness;
 fn main() -> std::process::ExitCode {
     let stories = [
         machine::STORIES,
+        // The longest first: what begins last should not be waited for alone.
+        faults::STORIES,
         boot::STORIES,
         watch::STORIES,
         recover::STORIES,
@@ -54,7 +56,6 @@ fn main() -> std::process::ExitCode {
         images::STORIES,
         network::STORIES,
         install::STORIES,
-        faults::STORIES,
         well::STORIES,
     ];
     harness::main(&stories.concat())

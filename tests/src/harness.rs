@@ -1,4 +1,4 @@
-//! Runs stories: two at a time, each on machines of its own, with a line for each and a sum at the end.
+//! Runs stories: three at a time, as they wait more than they work, each on machines of its own, with a line for each and a sum at the end.
 //!
 //! It speaks the part of libtest's language that matters: words filter by substring, `--skip WORD` leaves out, `--exact`,
 //! `--list`, `--test-threads N`, and the last line is `test result: ...`, so `cargo test --test e2e -- WORD` works.
@@ -12,6 +12,9 @@ use std::panic::AssertUnwindSafe;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+/// How many are told at a time, on two processors.
+const THREADS: usize = 3;
 
 /// A user's story: what somebody does and what they have to see.
 #[derive(Clone, Copy)]
@@ -49,7 +52,7 @@ struct Arguments {
 impl Arguments {
     fn parse(words: impl Iterator<Item = String>) -> Self {
         let mut arguments = Self {
-            threads: 2,
+            threads: THREADS,
             ..Self::default()
         };
         let mut words = words.peekable();
@@ -59,7 +62,11 @@ impl Arguments {
                 "--list" => arguments.list = true,
                 "--skip" => arguments.skips.extend(words.next()),
                 "--test-threads" => {
-                    arguments.threads = words.next().and_then(|n| n.parse().ok()).unwrap_or(2).max(1);
+                    arguments.threads = words
+                        .next()
+                        .and_then(|n| n.parse().ok())
+                        .unwrap_or(THREADS)
+                        .max(1);
                 }
                 // What libtest knows besides (--nocapture and its kin) makes no difference here.
                 flag if flag.starts_with('-') => {}
