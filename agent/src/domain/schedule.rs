@@ -31,6 +31,13 @@ impl<K: Clone + Ord + Hash> Schedule<K> {
         self.due.insert(key.clone(), at);
     }
 
+    /// Brings `key` forward to `at`, where it is due at all and later than that.
+    pub fn no_later(&mut self, key: &K, at: Duration) {
+        if self.due.get(key).is_some_and(|due| *due > at) {
+            self.set(key, at);
+        }
+    }
+
     /// Forgets `key`.
     pub fn remove(&mut self, key: &K) {
         if let Some(at) = self.due.remove(key) {
@@ -88,8 +95,11 @@ mod tests {
     #[test]
     fn keys_come_in_order_and_once() {
         let mut schedule = Schedule::default();
-        for (key, at) in [("b", 3), ("a", 1), ("c", 2), ("a", 4)] {
+        for (key, at) in [("b", 3), ("a", 1), ("c", 8), ("a", 4)] {
             schedule.set(&key, s(at));
+        }
+        for (key, at) in [("b", 5), ("c", 2), ("a", 9), ("d", 1)] {
+            schedule.no_later(&key, s(at));
         }
         assert_eq!(schedule.next(), Some(s(2)));
         assert_eq!(schedule.pop(s(1)), None);

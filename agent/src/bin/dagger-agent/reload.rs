@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use dagger_agent::adapter::{clock, journal, keep};
 use dagger_agent::domain::event;
+use dagger_agent::domain::schedule;
 use sd_notify::NotifyState;
 
 use crate::agent::{Agent, Key, own};
@@ -114,11 +115,15 @@ impl Agent {
     /// A service as it was read: a new one, another one, or the same. Says whether anything changed.
     async fn take_over(&mut self, service: Watched) -> zbus::Result<bool> {
         let key: Key = Arc::from(service.name.as_str());
+        let count = self.services.len();
         match self.services.get_mut(&key) {
             Some(entry) if entry.service == service => Ok(false),
             Some(entry) => {
                 self.units.retain(|_, of| *of != key);
                 entry.configure(service);
+                // A shorter interval counts from now on, not from the end of the longer one.
+                let next = schedule::after(&key, count, entry.interval(), clock::monotonic());
+                self.schedule.no_later(&key, next);
                 self.units
                     .extend(entry.units().map(|unit| (unit.to_owned(), key.clone())));
                 let view = publish::view(entry);
