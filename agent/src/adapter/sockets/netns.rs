@@ -1,10 +1,10 @@
 //! Other network namespaces: entered by a thread that ends, so that nobody else is moved by accident.
 
-use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 
+use rustix::fs::{Mode, OFlags, open};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// Runs `work` inside the network namespace at `path` (`/run/netns/wg`), or right here without one.
@@ -14,7 +14,9 @@ pub fn within<T: Send>(path: Option<&Path>, work: impl FnOnce() -> io::Result<T>
     let Some(path) = path else {
         return work();
     };
-    let namespace = File::open(path)?;
+    // What lies there may be a pipe, which would wait for a writer, and everybody with it.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let namespace = open(path, flags, Mode::empty())?;
     std::thread::scope(|scope| {
         std::thread::Builder::new()
             .name("netns".into())
@@ -38,6 +40,19 @@ mod tests {
             io::ErrorKind::NotFound
         );
         assert!(within(Some(Path::new("/proc/version")), || Ok(())).is_err());
+    }
+
+    #[test]
+    fn a_pipe_in_the_place_of_a_namespace_holds_up_nobody() {
+        let path = std::env::temp_dir().join(format!("dagger-netns-{}", std::process::id()));
+        let _ = std::fs::remove_file(&path);
+        rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, Mode::RUSR, 0).unwrap();
+        let (done, seen) = std::sync::mpsc::channel();
+        let there = path.clone();
+        std::thread::spawn(move || done.send(within(Some(&there), || Ok(())).is_err()));
+        let answer = seen.recv_timeout(std::time::Duration::from_secs(5));
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(answer, Ok(true));
     }
 
     #[test]
