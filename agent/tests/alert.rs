@@ -314,6 +314,40 @@ fn systemd_alone_is_told_of_and_with_the_agent_it_is_one() {
     );
 }
 
+/// systemd 257 starts the unit before each start that `Restart=` brings, every systemd does in a restart that had to kill.
+#[test]
+fn a_unit_that_starts_again_has_not_failed() {
+    if no_curl() {
+        return;
+    }
+    let (url, told) = server("200 OK", Duration::ZERO);
+    let place = Place::new("again", &format!("[[alert]]\nkind = \"ntfy\"\nurl = \"{url}\"\n"));
+    let path = format!("{}:{}", place.root.display(), std::env::var("PATH").unwrap());
+    for (shown, says) in [
+        ("ActiveState=activating", ""),
+        ("ActiveState=active", ""),
+        ("Job=117\nActiveState=failed", ""),
+        ("ActiveState=failed", "sonarr: failed: told ntfy 1\n"),
+    ] {
+        let asked = place.root.join("asked");
+        place.program(
+            "systemctl",
+            &format!("echo \"$@\" >{}\necho '{shown}'", asked.display()),
+        );
+        let mut command = place.command("sonarr");
+        command
+            .env("PATH", &path)
+            .env("MONITOR_UNIT", "dagger-sonarr.service")
+            .env("MONITOR_SERVICE_RESULT", "exit-code");
+        assert_eq!(ended(&command.output().unwrap()), (0, says.to_owned()), "{shown}");
+        assert_eq!(
+            fs::read_to_string(asked).unwrap(),
+            "show --property=ActiveState,Job -- dagger-sonarr.service\n"
+        );
+    }
+    assert_eq!(told.try_iter().count(), 1);
+}
+
 /// Every process of this user, but for the test: what `ps` and `/proc` show of it.
 fn shown_to_others() -> String {
     let mut shown = String::new();

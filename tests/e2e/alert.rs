@@ -18,6 +18,11 @@ pub const STORIES: &[Story] = &[
         run: agent_dead,
     },
     Story {
+        name: "a_unit_that_starts_again_is_no_alert_though_systemd_calls_it_failed",
+        on: BOTH,
+        run: starts_again,
+    },
+    Story {
         name: "metrics_by_a_socket_leave_no_line_in_the_journal",
         on: BOTH,
         run: metrics,
@@ -143,6 +148,59 @@ fn agent_dead(ground: &Ground) -> Result<()> {
             && body["event"] == "failed"
             && body["service"] == "sonarr"
             && body["detail"] == "one of its commands ended with an error",
+        "posted: {bodies:?}"
+    );
+    Ok(())
+}
+
+/// systemd 257 starts what `OnFailure=` names before each start that `Restart=` brings, and every systemd does in a restart
+/// that had to kill.
+fn starts_again(ground: &Ground) -> Result<()> {
+    let unit = "dagger-sonarr.service";
+    let machine = with_hook(ground, "again")?;
+    machine.write("/etc/dagger/dagger.toml", SONARR)?;
+    machine.write(
+        "/etc/systemd/system/dagger-sonarr.service.d/short.conf",
+        "[Service]\nTimeoutStopSec=2\nExecStop=\nRestartSec=5\n",
+    )?;
+    machine.ok(&format!("systemctl daemon-reload; systemctl start {unit}"))?;
+    // So often the unit that tells has run, whatever it told.
+    let asked = || -> Result<usize> {
+        let lines = machine.ok("journalctl -b --no-pager -o cat -u dagger-alert@sonarr.service")?;
+        Ok(lines.lines().filter(|line| line.starts_with("Finished ")).count())
+    };
+    // Its stop has to kill, within a restart.
+    machine.fault("sonarr", "ignore-sigterm")?;
+    machine.ok(&format!("systemctl restart {unit}"))?;
+    let log = machine.ok(&format!("journalctl -b --no-pager -o cat -u {unit}"))?;
+    ensure!(
+        log.contains("Failed with result 'timeout'"),
+        "its stop did not have to kill:\n{log}"
+    );
+    machine.wait_for("systemd to ask for an alert", MINUTE, |_| {
+        Ok((asked()? == 1).then_some(()))
+    })?;
+    let told = posted(&machine)?;
+    ensure!(told.is_empty(), "told of a restart: {told:?}");
+    // It ends by itself, and `Restart=` starts it again.
+    machine.fault("sonarr", "")?;
+    machine.ok("podman kill --signal KILL dagger-sonarr")?;
+    machine.wait_for("another start", MINUTE, |machine| {
+        let restarts = machine.unit(unit, "NRestarts")?;
+        Ok((restarts == "1" && machine.unit(unit, "ActiveState")? == "active").then_some(()))
+    })?;
+    std::thread::sleep(Duration::from_secs(5));
+    let told = posted(&machine)?;
+    ensure!(told.is_empty(), "told of a crash: {told:?}");
+    // And one that stays failed.
+    machine.fault("sonarr", "ignore-sigterm")?;
+    machine.ok(&format!("systemctl stop {unit}"))?;
+    machine.wait_for("an alert", MINUTE, |machine| {
+        Ok((!posted(machine)?.is_empty()).then_some(()))
+    })?;
+    let bodies = posted(&machine)?;
+    ensure!(
+        bodies.len() == 1 && bodies.first().is_some_and(|body| body["event"] == "failed"),
         "posted: {bodies:?}"
     );
     Ok(())

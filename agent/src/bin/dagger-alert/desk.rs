@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
 use dagger_agent::adapter::alert::{self, Written};
@@ -15,7 +16,7 @@ use dagger_agent::domain::alert::{Alert, Event};
 use dagger_agent::domain::health::Health;
 use dagger_suite::names::{Root, ServiceName};
 use tokio::task::JoinSet;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::send::send;
 
@@ -27,6 +28,8 @@ const TEST: &str = "test";
 const AGENT: Duration = Duration::from_secs(3);
 /// How often it is looked for meanwhile.
 const GLANCE: Duration = Duration::from_millis(100);
+/// How long systemd may take to say how the unit is now.
+const ANSWER: Duration = Duration::from_secs(5);
 /// After this time no further alert is begun: it would be cut off (`TimeoutStartSec=30`).
 const LAST_ROUND: Duration = Duration::from_secs(15);
 
@@ -104,6 +107,9 @@ impl<'a> Desk<'a> {
                 sleep(GLANCE).await;
                 continue;
             } else if let Some(alert) = own.take() {
+                if alert.event != Event::Test && self.starts_again().await {
+                    continue;
+                }
                 (alert, clock::realtime().as_secs())
             } else {
                 break;
@@ -147,6 +153,23 @@ impl<'a> Desk<'a> {
             health: Health::Healthy,
             detail: "If you can read this, alerts of the media suite arrive here.".into(),
         })
+    }
+
+    /// systemd starts us for each moment in which the unit is `failed`, also on the way to its next start (257: before each
+    /// one that `Restart=` brings; always: in a restart whose stop had to kill). Only what stays so is a failure.
+    async fn starts_again(&self) -> bool {
+        // Set for what `OnFailure=` starts, as above.
+        let unit = std::env::var("MONITOR_UNIT").unwrap_or_else(|_| self.service.unit());
+        let shown = tokio::process::Command::new("systemctl")
+            .args(["show", "--property=ActiveState,Job", "--", &unit])
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output();
+        match timeout(ANSWER, shown).await {
+            Ok(Ok(shown)) if shown.status.success() => starts_again(&String::from_utf8_lossy(&shown.stdout)),
+            // Better a word too much than none.
+            _ => false,
+        }
     }
 
     /// The agent's last alert, if it has not been handled.
@@ -202,5 +225,37 @@ impl<'a> Desk<'a> {
 
     fn save(&self) -> Result<(), Vec<String>> {
         alert::write_ledger(&self.dir, &self.ledger).map_err(|error| vec![error.to_string()])
+    }
+}
+
+/// Whether what systemctl(1) shows of a unit is anything but a failure that lasts: `Job=` is there while one is queued.
+fn starts_again(shown: &str) -> bool {
+    let value = |name: &str| {
+        shown
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
+    };
+    let failed = value("ActiveState").is_none_or(|state| state == "failed");
+    let job = value("Job").is_some_and(|job| !job.is_empty());
+    !failed || job
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_failure_that_lasts_is_one() {
+        for (shown, again) in [
+            ("ActiveState=failed\n", false),
+            ("Job=\nActiveState=failed\n", false),
+            ("Job=117\nActiveState=failed\n", true),
+            ("ActiveState=activating\n", true),
+            ("ActiveState=active\n", true),
+            ("ActiveState=inactive\n", true),
+            ("", false),
+        ] {
+            assert_eq!(starts_again(shown), again, "{shown:?}");
+        }
     }
 }
