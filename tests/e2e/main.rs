@@ -14,6 +14,7 @@ mod reload;
 mod bus;
 mod client;
 mod listeners;
+mod gone;
 mod native;
 mod migrate;
 mod jobs;
@@ -46,6 +47,7 @@ fn main() -> std::process::ExitCode {
         bus::STORIES,
         client::STORIES,
         listeners::STORIES,
+        gone::STORIES,
         native::STORIES,
         migrate::STORIES,
         jobs::STORIES,

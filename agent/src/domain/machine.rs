@@ -43,6 +43,8 @@ pub struct Unit {
     pub refused: Option<String>,
     /// It is our own unit, not a native one: only that is ever acted upon.
     pub ours: bool,
+    /// It is masked, whether it runs or not: an operator wants it left alone.
+    pub masked: bool,
 }
 
 /// What has happened.
@@ -131,6 +133,9 @@ pub struct Machine {
     phase: Phase,
     /// It is our own unit.
     ours: bool,
+    /// Its unit is masked: nothing is done about it meanwhile.
+    #[serde(default)]
+    masked: bool,
     /// A job is at work on it: nothing is done about it meanwhile.
     #[serde(default)]
     taken: bool,
@@ -149,6 +154,7 @@ impl Default for Machine {
             run: Duration::ZERO,
             phase: Phase::Stopped,
             ours: true,
+            masked: false,
             taken: false,
         }
     }
@@ -197,6 +203,10 @@ impl Machine {
         };
         match self.pause {
             Some(_) => format!("{text} (recovery is paused)"),
+            // What does not run at all says so itself.
+            None if self.masked && self.phase.is_up() => {
+                format!("{text} (its unit is masked, so nothing is done about it)")
+            }
             None => text,
         }
     }
@@ -269,6 +279,8 @@ impl Machine {
             }
             Happened::Found(found) => next.climb(policy, &Input::Found(found.clone()), now, &mut effects),
             Happened::Lost(place) => next.climb(policy, &Input::Lost(place.clone()), now, &mut effects),
+            // What comes after giving up was refused as well: there is nothing left to be given up.
+            Happened::Denied(_) if matches!(self.recovery.stage, Stage::GivenUp { .. }) => {}
             Happened::Denied(why) => next.climb(policy, &Input::Denied(why.clone()), now, &mut effects),
             Happened::Well(problems) => next.problems.clone_from(problems),
             Happened::Pause(until) => {
@@ -293,6 +305,7 @@ impl Machine {
         let (before, run) = (self.phase, self.run);
         let (phase, started) = (unit.phase, unit.started);
         (self.phase, self.run, self.ours) = (phase, started, unit.ours);
+        self.masked = unit.masked;
         self.judge(policy, &verdict::Happened::Unit { phase, started }, now);
         let input = match phase {
             Phase::Restarting if before != phase => Input::Ended {
@@ -366,7 +379,11 @@ impl Machine {
 
     fn climb(&mut self, policy: &Policy, input: &Input, now: Duration, effects: &mut Vec<Effect>) {
         let policy = recovery::Policy {
-            automatic: policy.recovery.automatic && self.ours && self.pause.is_none() && !self.taken,
+            automatic: policy.recovery.automatic
+                && self.ours
+                && self.pause.is_none()
+                && !self.taken
+                && !self.masked,
             ..policy.recovery
         };
         let (recovery, actions) = recovery::step(&policy, &self.recovery, input, now);
@@ -385,7 +402,7 @@ impl Machine {
             return;
         }
         let waits = matches!(self.recovery.stage, Stage::Waiting { .. });
-        if self.pause.is_some() || self.taken || waits {
+        if self.pause.is_some() || self.taken || self.masked || waits {
             return self.disarm(effects);
         }
         let good = matches!(happened, Happened::Observed { observation, .. } if observation.is_good());

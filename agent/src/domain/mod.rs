@@ -28,6 +28,8 @@ pub mod why;
 
 pub mod standstill;
 
+pub mod progress;
+
 pub mod schedule;
 
 pub mod throttle;

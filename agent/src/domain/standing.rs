@@ -188,7 +188,7 @@ pub(super) fn direct(name: &str, standing: &Standing) -> Option<Root> {
         (Health::Degraded, [_, ..]) => return seen(format!("works, and says itself: {detail}")),
         _ => {}
     }
-    if standing.masked {
+    if standing.masked && !standing.phase.is_up() {
         let unit = &standing.unit;
         return seen(format!("is masked, so it cannot start (systemctl unmask {unit})"));
     }

@@ -59,6 +59,10 @@ impl Manager {
         OwnedObjectPath::try_from("/job/1").unwrap()
     }
 
+    fn restart_unit(&self, name: String, mode: &str) -> OwnedObjectPath {
+        self.try_restart_unit(name, mode)
+    }
+
     /// A unit that is masked is refused; what becomes of others, the test says.
     fn start_unit(&self, name: String, mode: &str) -> fdo::Result<OwnedObjectPath> {
         assert_eq!(mode, "fail");
@@ -366,12 +370,18 @@ impl World {
 
     /// Starts the agent and waits until it owns its name; how long that took.
     pub async fn start(&mut self) -> Duration {
+        self.start_with(&[]).await
+    }
+
+    /// The same with more in its environment.
+    pub async fn start_with(&mut self, environment: &[(&str, &str)]) -> Duration {
         let begin = Instant::now();
         let child = Command::new(env!("CARGO_BIN_EXE_dagger-agent"))
             .env("DBUS_SYSTEM_BUS_ADDRESS", &self.address)
             .env("DAGGER_ROOT", self.dir.join("root"))
             .env("NOTIFY_SOCKET", self.dir.join("notify"))
             .env_remove("JOURNAL_STREAM")
+            .envs(environment.iter().copied())
             .stderr(fs::File::create(self.dir.join("log")).unwrap())
             .spawn()
             .unwrap();
@@ -422,6 +432,14 @@ impl World {
         let mut buffer = [0; 4096];
         let length = self.notify.recv(&mut buffer).unwrap();
         String::from_utf8_lossy(&buffer[..length]).into_owned()
+    }
+
+    /// The next message to systemd's notify socket, where one comes within this time.
+    pub fn notification_within(&self, limit: Duration) -> Option<String> {
+        self.notify.set_read_timeout(Some(limit)).unwrap();
+        let mut buffer = [0; 4096];
+        let length = self.notify.recv(&mut buffer).ok()?;
+        Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
     }
 
     /// Sends the agent a signal.

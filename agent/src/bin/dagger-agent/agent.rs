@@ -74,6 +74,8 @@ pub struct Agent {
     pub answers: mpsc::UnboundedSender<(Key, Answer)>,
     /// When each question that is open is given up.
     pub limits: Schedule<Key>,
+    /// When all questions that were ever begun are given up at the latest.
+    pub room: Duration,
     /// Number of the last question.
     pub last_question: u64,
     /// Where those who look around send what they found.
@@ -258,6 +260,7 @@ async fn start(root: Root, connection: Connection) -> Result<(Agent, Inputs), St
         in_flight: 0,
         answers,
         limits: Schedule::default(),
+        room: Duration::ZERO,
         last_question: 0,
         finds,
         looker,

@@ -116,6 +116,11 @@ impl Unit {
         self.reason().filter(|_| !self.ran).map(str::to_owned)
     }
 
+    /// Whether it is masked: it may run all the same.
+    pub fn is_masked(&self) -> bool {
+        self.load_state == "masked"
+    }
+
     /// What it is doing. A stop that had to kill leaves a unit `failed`, until the start follows where the two are one
     /// restart, whoever has asked for it: that is no end.
     pub fn phase(&self) -> Phase {
@@ -135,6 +140,8 @@ pub struct Question {
     pub connected: Arc<AtomicBool>,
     /// Ends it.
     pub task: AbortHandle,
+    /// When it is given up.
+    pub until: Duration,
     /// The connection that it comes back with may be kept.
     pub keeps: bool,
 }
@@ -166,8 +173,8 @@ pub struct Entry {
     pub owner: Owner,
     /// Digest and version of the image that was last started, as far as they are known.
     pub image: (String, String),
-    /// What the unit that counts was doing when that was last judged, and since which start.
-    pub judged: Option<(Phase, Duration)>,
+    /// What the unit that counts was doing when that was last judged, since which start, and whether it was masked.
+    pub judged: Option<(Phase, Duration, bool)>,
     /// Everything that is decided about it.
     pub machine: Machine,
     /// How late its last question was put or answered, for reasons of ours.
@@ -302,7 +309,7 @@ impl Entry {
             since: self.fell,
             wants: self.service.wants.clone(),
             unit: unit.name.clone(),
-            masked: unit.load_state == "masked",
+            masked: unit.is_masked(),
             result: unit.result.clone(),
             exit: Exit::of(unit.exit.0, unit.exit.1),
             refused: unit.refused(),
@@ -393,6 +400,7 @@ impl Entry {
                 .then(|| unit.refused())
                 .flatten(),
             ours: self.owner != Owner::Native,
+            masked: unit.is_masked(),
         })
     }
 

@@ -11,6 +11,7 @@ use dagger_agent::adapter::{clock, image, media, probe, well};
 use dagger_agent::domain::health::Health;
 use dagger_agent::domain::job::Task;
 use dagger_agent::domain::machine::{Effect, Happened};
+use dagger_agent::domain::progress::Probes;
 use dagger_agent::domain::schedule;
 use dagger_agent::domain::verdict::Phase;
 use dagger_suite::probe::Kind;
@@ -21,8 +22,6 @@ use crate::publish;
 
 /// Probes at once: enough for a thousand services that answer, few enough that those which do not cost little.
 const IN_FLIGHT: usize = 32;
-/// How much longer than its own limit a probe may take before it is given up from outside.
-const GRACE: Duration = Duration::from_secs(5);
 
 impl Agent {
     /// systemd has something to say.
@@ -110,7 +109,8 @@ impl Agent {
         };
         let unit = entry.unit();
         let (phase, started) = (unit.phase(), unit.started);
-        if entry.judged.replace((phase, started)) == Some((phase, started)) {
+        let now_judged = (phase, started, unit.is_masked());
+        if entry.judged.replace(now_judged) == Some(now_judged) {
             let view = publish::view(entry);
             publish::status(entry, &view);
             return self.bus.service(entry, view).await;
@@ -310,7 +310,9 @@ impl Agent {
         self.last_question += 1;
         let number = self.last_question;
         let question = entry.service.probe.clone();
-        self.limits.set(key, now + question.timeout);
+        let until = now + question.timeout;
+        self.limits.set(key, until);
+        self.room = self.room.max(until);
         let runner = match question.kind {
             Kind::Exec => runner(&self.configuration.podman, question.timeout),
             _ => Vec::new(),
@@ -334,6 +336,7 @@ impl Agent {
             number,
             connected,
             task: task.abort_handle(),
+            until,
             keeps: true,
         });
     }
@@ -357,17 +360,21 @@ impl Agent {
         Ok(())
     }
 
-    /// Whether probes come to an end: what feeds our own watchdog.
+    /// Whether probes go on: what feeds our own watchdog.
     pub fn makes_progress(&self, now: Duration) -> bool {
-        let stuck = self.services.values().any(|entry| {
-            let limit = entry.service.probe.timeout + GRACE * 2;
-            entry.asked.is_some_and(|asked| now > asked + limit)
-        });
-        let late = self.schedule.next().is_some_and(|due| now > due + GRACE);
-        if stuck || late {
-            log::warn!("probes do not come to an end: the watchdog is not fed");
+        let open = self.services.values().filter_map(|entry| entry.question.as_ref());
+        let probes = Probes {
+            due: self.schedule.next(),
+            ends: open.map(|question| question.until).min(),
+            room: (!self.queue.is_empty()).then_some(self.room),
+        };
+        match probes.stuck(now) {
+            Some(what) => {
+                log::warn!("{what}: the watchdog is not fed");
+                false
+            }
+            None => true,
         }
-        !stuck && !late
     }
 }
 

@@ -31,6 +31,7 @@ fn unit(phase: Phase, started: u64) -> Happened {
         started: s(started),
         refused: None,
         ours: true,
+        masked: false,
     })
 }
 
@@ -40,6 +41,7 @@ fn refused_start(words: &str) -> Happened {
         started: s(100),
         refused: Some(words.into()),
         ours: true,
+        masked: false,
     })
 }
 
@@ -261,11 +263,50 @@ fn automatic_recovery_can_be_off_and_a_native_unit_is_never_touched() {
             started: s(100),
             refused: None,
             ours: false,
+            masked: false,
         }),
     );
     let effects = native.falls(200);
     assert!(acts(&effects).is_empty());
     assert!(acts(&native.at(201, &Happened::Lost(fun(Trouble::Empty)))).is_empty());
+}
+
+/// The mask is taken off again: the ladder goes on where a bad answer finds it.
+#[test]
+fn a_masked_unit_that_runs_is_watched_and_never_touched() {
+    let mut patient = Patient::healthy();
+    let is = |masked| {
+        Happened::Unit(Unit {
+            phase: Phase::Active,
+            started: s(100),
+            refused: None,
+            ours: true,
+            masked,
+        })
+    };
+    assert_eq!(patient.at(150, &is(true)), [Effect::Watchdog(Watchdog::Disarm)]);
+    assert!(acts(&patient.falls(200)).is_empty());
+    assert_eq!(patient.health(), Health::Unhealthy, "it is watched on");
+    assert_eq!(
+        patient.machine.detail(),
+        "HTTP 500 (its unit is masked, so nothing is done about it)"
+    );
+    patient.at(300, &is(false));
+    assert_eq!(acts(&patient.at(305, &bad())), [&Action::Look]);
+}
+
+/// systemd may refuse the stop that comes after giving up as well (`RefuseManualStop=`).
+#[test]
+fn what_is_refused_is_given_up_once() {
+    let mut patient = Patient::healthy();
+    patient.falls(200);
+    let denied = Happened::Denied("no".into());
+    assert!(matches!(
+        acts(&patient.at(300, &denied)).as_slice(),
+        [Action::GiveUp(_)]
+    ));
+    assert!(patient.at(301, &denied).is_empty());
+    assert_eq!(patient.health(), Health::Failed);
 }
 
 /// The job stops and starts the unit itself, and its probation decides what is good enough.

@@ -93,6 +93,7 @@ impl Story {
             started: s(100),
             refused: refused.map(Into::into),
             ours: true,
+            masked: false,
         }))
     }
 
