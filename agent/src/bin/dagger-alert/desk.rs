@@ -24,6 +24,8 @@ use crate::send::send;
 const CONFIG: &str = "alert.toml";
 /// Instance of the unit that sends a test: `systemctl start dagger-alert@test.service`.
 const TEST: &str = "test";
+/// Why the unit has failed, for what `OnFailure=` starts (systemd.exec(5)).
+const RESULT: &str = "MONITOR_SERVICE_RESULT";
 /// How long systemd's own word waits for the agent's, which knows more.
 const AGENT: Duration = Duration::from_secs(3);
 /// How often it is looked for meanwhile.
@@ -103,13 +105,7 @@ impl<'a> Desk<'a> {
             let (alert, time) = if let Some(written) = self.fresh()? {
                 self.ledger.handled = Some(written.stamp);
                 (written.alert, written.stamp / 1_000_000_000)
-            } else if own.as_ref().is_some_and(|own| own.event != Event::Test) && age < AGENT {
-                sleep(GLANCE).await;
-                continue;
             } else if let Some(alert) = own.take() {
-                if alert.event != Event::Test && self.starts_again().await {
-                    continue;
-                }
                 (alert, clock::realtime().as_secs())
             } else {
                 break;
@@ -138,8 +134,7 @@ impl<'a> Desk<'a> {
 
     /// What is to be told beside the agent's word: systemd started us because the unit failed, or somebody tries us.
     fn own_alert(&self) -> Option<Alert> {
-        // Set for what `OnFailure=` starts (systemd.exec(5)).
-        if let Ok(result) = std::env::var("MONITOR_SERVICE_RESULT") {
+        if let Ok(result) = std::env::var(RESULT) {
             let status = std::env::var("MONITOR_EXIT_STATUS").ok();
             return Some(Alert::of_systemd(
                 self.service.as_str(),
@@ -155,21 +150,31 @@ impl<'a> Desk<'a> {
         })
     }
 
-    /// systemd starts us for each moment in which the unit is `failed`, also on the way to its next start (257: before each
-    /// one that `Restart=` brings; always: in a restart whose stop had to kill). Only what stays so is a failure.
-    async fn starts_again(&self) -> bool {
-        // Set for what `OnFailure=` starts, as above.
+    /// Whether there is anything to tell. systemd starts us for each moment in which the unit is `failed`, also on the way to
+    /// its next start (since 254 before each one that `Restart=` brings; always in a restart whose stop had to kill): only
+    /// what stays so is a failure. Meanwhile the agent's own word may come, which knows more.
+    pub async fn lasts(&self) -> Result<bool, Vec<String>> {
+        if std::env::var_os(RESULT).is_none() {
+            return Ok(true);
+        }
+        let begin = clock::boottime();
+        while clock::boottime().saturating_sub(begin) < AGENT {
+            if self.fresh()?.is_some() {
+                return Ok(true);
+            }
+            sleep(GLANCE).await;
+        }
         let unit = std::env::var("MONITOR_UNIT").unwrap_or_else(|_| self.service.unit());
         let shown = tokio::process::Command::new("systemctl")
             .args(["show", "--property=ActiveState,Job", "--", &unit])
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .output();
-        match timeout(ANSWER, shown).await {
-            Ok(Ok(shown)) if shown.status.success() => starts_again(&String::from_utf8_lossy(&shown.stdout)),
+        Ok(match timeout(ANSWER, shown).await {
+            Ok(Ok(shown)) if shown.status.success() => lasts(&String::from_utf8_lossy(&shown.stdout)),
             // Better a word too much than none.
-            _ => false,
-        }
+            _ => true,
+        } || self.fresh()?.is_some())
     }
 
     /// The agent's last alert, if it has not been handled.
@@ -228,16 +233,15 @@ impl<'a> Desk<'a> {
     }
 }
 
-/// Whether what systemctl(1) shows of a unit is anything but a failure that lasts: `Job=` is there while one is queued.
-fn starts_again(shown: &str) -> bool {
+/// Whether what systemctl(1) shows of a unit is a failure that lasts: `Job=` is there while one is queued.
+fn lasts(shown: &str) -> bool {
     let value = |name: &str| {
         shown
             .lines()
             .find_map(|line| line.strip_prefix(name)?.strip_prefix('='))
     };
     let failed = value("ActiveState").is_none_or(|state| state == "failed");
-    let job = value("Job").is_some_and(|job| !job.is_empty());
-    !failed || job
+    failed && value("Job").is_none_or(str::is_empty)
 }
 
 #[cfg(test)]
@@ -246,16 +250,16 @@ mod tests {
 
     #[test]
     fn only_a_failure_that_lasts_is_one() {
-        for (shown, again) in [
-            ("ActiveState=failed\n", false),
-            ("Job=\nActiveState=failed\n", false),
-            ("Job=117\nActiveState=failed\n", true),
-            ("ActiveState=activating\n", true),
-            ("ActiveState=active\n", true),
-            ("ActiveState=inactive\n", true),
-            ("", false),
+        for (shown, is_one) in [
+            ("ActiveState=failed\n", true),
+            ("Job=\nActiveState=failed\n", true),
+            ("Job=117\nActiveState=failed\n", false),
+            ("ActiveState=activating\n", false),
+            ("ActiveState=active\n", false),
+            ("ActiveState=inactive\n", false),
+            ("", true),
         ] {
-            assert_eq!(starts_again(shown), again, "{shown:?}");
+            assert_eq!(lasts(shown), is_one, "{shown:?}");
         }
     }
 }

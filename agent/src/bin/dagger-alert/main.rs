@@ -1,6 +1,10 @@
 //! `dagger-alert SERVICE` tells people what happened to a service: `ExecStart=` of `dagger-alert@.service`, which the agent
 //! starts, and systemd by `OnFailure=` when a unit has failed, whether the agent lives or not.
 //!
+//! `dagger-alert --lasts SERVICE` is that unit's `ExecCondition=`: whether there is anything to tell, for what systemd starts
+//! by `OnFailure=` is not always a failure ([`Desk::lasts`]). It runs as root, as it asks systemd: the bus may not know a user
+//! that exists for one unit only.
+//!
 //! `dagger-alert --check` reads `/etc/dagger/alert.toml` and says what is wrong in it.
 //!
 //! No line that it writes holds a secret: [`send`] takes out what a target calls one.
@@ -16,7 +20,7 @@ use dagger_suite::names::{Root, ServiceName, exit};
 
 use desk::Desk;
 
-const USAGE: &str = "usage: dagger-alert SERVICE, or dagger-alert --check";
+const USAGE: &str = "usage: dagger-alert [--lasts] SERVICE, or dagger-alert --check";
 
 fn main() -> ExitCode {
     let words: Vec<_> = std::env::args_os().skip(1).collect();
@@ -25,10 +29,8 @@ fn main() -> ExitCode {
     let root = std::fs::canonicalize(root.join("/")).map_or(root, Root::new);
     ExitCode::from(match words.as_slice() {
         ["--check"] => check(&root),
-        [word] => match ServiceName::parse(word) {
-            Ok(service) => tell(&root, service),
-            Err(problem) => usage(&problem),
-        },
+        ["--lasts", word] => with(word, |service| lasts(&root, service)),
+        [word] => with(word, |service| tell(&root, service)),
         _ => usage("one argument is needed"),
     })
 }
@@ -38,18 +40,45 @@ fn usage(problem: &str) -> u8 {
     exit::USAGE
 }
 
+fn with(word: &str, work: impl FnOnce(ServiceName) -> u8) -> u8 {
+    match ServiceName::parse(word) {
+        Ok(service) => work(service),
+        Err(problem) => usage(&problem),
+    }
+}
+
 fn tell(root: &Root, service: ServiceName) -> u8 {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let told = runtime
-        .map_err(|error| vec![format!("cannot start: {error}")])
-        .and_then(|runtime| runtime.block_on(async { Desk::open(root, service)?.serve().await }));
-    match told {
+    match run(async { Desk::open(root, service)?.serve().await }) {
         Ok(()) => exit::GOOD,
         Err(sentences) => {
             lines::error(&sentences.join("\n"));
             exit::FAILED
         }
     }
+}
+
+/// 1 skips what the unit would do (systemd.service(5)); in doubt it is done.
+fn lasts(root: &Root, service: ServiceName) -> u8 {
+    let unit = service.unit();
+    match run(async { Desk::open(root, service)?.lasts().await }) {
+        Ok(false) => {
+            lines::info(&format!("{unit} runs or is about to, so nothing is told"));
+            exit::FAILED
+        }
+        Ok(true) => exit::GOOD,
+        Err(sentences) => {
+            lines::warning(&sentences.join("\n"));
+            exit::GOOD
+        }
+    }
+}
+
+/// Runs work that waits.
+fn run<T>(work: impl Future<Output = Result<T, Vec<String>>>) -> Result<T, Vec<String>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime
+        .map_err(|error| vec![format!("cannot start: {error}")])
+        .and_then(|runtime| runtime.block_on(work))
 }
 
 /// Whether the file is good, and kept from other eyes.
