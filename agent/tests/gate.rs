@@ -286,6 +286,29 @@ fn a_link_in_the_way_to_the_state_is_refused() {
 }
 
 /// freenet-core#3177: 174 restarts in 30 minutes, because nobody looked at the port first.
+/// The unit was masked while it ran, so systemd did not know what to remove when it ended.
+#[test]
+fn the_id_of_an_earlier_container_is_not_in_the_way() {
+    if !root_runs_this() {
+        return;
+    }
+    let machine = Machine::new("cid");
+    let dir = machine.root.join("run/dagger-sonarr");
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::write(dir.join("cid"), "d166d65cc81e").unwrap();
+    let words = ["pre", "--service=sonarr", "--owner=568:568", "--state=/s/sonarr"];
+    let done = machine.run(&words);
+    assert_eq!(done.code, 0, "{}", done.said);
+    assert!(!dir.join("cid").exists());
+    assert!(
+        done.said.contains("run/dagger-sonarr/cid was left by a run"),
+        "{}",
+        done.said
+    );
+    let again = machine.run(&words);
+    assert!(!again.said.contains("cid"), "{}", again.said);
+}
+
 #[test]
 fn a_taken_port_fails_at_once_and_names_the_process() {
     let machine = Machine::new("port");

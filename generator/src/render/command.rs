@@ -15,7 +15,8 @@ use crate::unit::{Exec, Part, Unit};
 pub(super) const GLOBAL: &str = "--events-backend=none";
 
 /// The container's id, in the unit's own runtime directory: systemd removes that with every stop, so that no stale file
-/// keeps `podman run` from starting (podman 4.3 leaves it behind, and every version refuses to write over it).
+/// keeps `podman run` from starting (podman 4.3 leaves it behind, and every version refuses to write over it). The gate
+/// removes what a unit has left that was masked while it ran.
 const CID_FILE: &str = "--cidfile=%t/%N/cid";
 
 /// `ExecStart=`.

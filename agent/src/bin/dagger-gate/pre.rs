@@ -1,6 +1,7 @@
 //! `dagger-gate pre`: everything that would make the start fail later and worse, looked at in milliseconds. All problems are
 //! told at once; nothing is made or written when there is one.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use dagger_agent::adapter::disk::{self, Over};
@@ -99,6 +100,7 @@ pub fn run(root: &Root, orders: &Orders) -> Result<(), Stop> {
     for device in &devices.absent {
         say::info(&format!("{device} is not there, {service} starts without it"));
     }
+    forget_last_run(root, service);
     make_state(root, orders, owner)?;
     for doubt in doubts::of(root, service, &orders.state, &orders.needs, owner) {
         say::warning(&doubt);
@@ -121,6 +123,20 @@ pub fn run(root: &Root, orders: &Orders) -> Result<(), Stop> {
         ))
     })?;
     Ok(())
+}
+
+/// systemd removes the unit's runtime directory with every stop, but for one of a unit that was masked or deleted meanwhile;
+/// podman does not start where an earlier container's id lies (4.3), and `--replace` sees to that container.
+fn forget_last_run(root: &Root, service: &ServiceName) {
+    let path = root.join(&format!("/run/{}/cid", service.container()));
+    match std::fs::remove_file(&path) {
+        Ok(()) => say::info(&format!(
+            "{} was left by a run whose end nobody saw",
+            path.display()
+        )),
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => say::warning(&format!("{} cannot be removed: {error}", path.display())),
+    }
 }
 
 /// Tells `post`, which writes the marker, where the state lies. Quoted as systemd.exec(5) reads an environment file.
