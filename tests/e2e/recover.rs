@@ -2,9 +2,10 @@
 
 use dagger_tests::harness::{BOTH, Story, TRIXIE};
 use dagger_tests::rig::Machine;
-use dagger_tests::suite::{Ground, SIX, SIX_TOML};
+use dagger_tests::suite::{BUS, Ground, SIX, SIX_TOML};
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 use std::time::{Duration, Instant};
 
 pub const STORIES: &[Story] = &[
@@ -43,6 +44,16 @@ pub const STORIES: &[Story] = &[
         on: TRIXIE,
         run: operator,
     },
+    Story {
+        name: "hive_4516_a_provider_that_comes_back_leaves_nobody_stranded",
+        on: TRIXIE,
+        run: provider,
+    },
+    Story {
+        name: "a_stop_that_has_to_kill_is_not_the_end_of_a_restart",
+        on: BOTH,
+        run: stubborn,
+    },
 ];
 
 const MINUTE: Duration = Duration::from_mins(1);
@@ -65,10 +76,34 @@ fn events(machine: &Machine, service: &str, word: &str) -> Result<Vec<String>> {
         .collect())
 }
 
+/// Begins to write down the agent's signals.
+fn listen(machine: &Machine) -> Result<()> {
+    machine.ok(&format!(
+        "systemd-run --quiet --unit=listener --property=StandardOutput=file:/run/signals busctl --json=short monitor {BUS}; sleep 0.5"
+    ))?;
+    Ok(())
+}
+
+/// What the signals with this name carried, of those that were written down: the first value, and the words behind it.
+fn heard(machine: &Machine, member: &str) -> Result<Vec<(Value, String)>> {
+    let lines = machine.ok("cat /run/signals")?;
+    let messages = lines
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let ours = messages.filter(|message| message["type"] == "signal" && message["member"] == member);
+    let carried = |message: Value| {
+        let value = |n| message.pointer(&format!("/payload/data/{n}")).cloned();
+        let words = value(1)?.as_str()?.to_owned();
+        Some((value(0)?, words))
+    };
+    Ok(ours.filter_map(carried).collect())
+}
+
 fn hang(ground: &Ground) -> Result<()> {
     let machine = Machine::boot(ground.configured("hang", SONARR)?)?;
     machine.wait_health("sonarr", "healthy", MINUTE)?;
     let before = run_of(&machine, "sonarr")?;
+    listen(&machine)?;
     machine.fault("sonarr", "hang")?;
     let begin = Instant::now();
     machine.wait_health("sonarr", "unhealthy", MINUTE)?;
@@ -96,6 +131,22 @@ fn hang(ground: &Ground) -> Result<()> {
         events(&machine, "sonarr", "answers again")?.len() == 1,
         "not one line about the end"
     );
+    let started = heard(&machine, "RecoveryStarted")?;
+    ensure!(
+        started.len() == 1
+            && started
+                .iter()
+                .all(|(attempt, why)| *attempt == 1 && why.starts_with("it has not answered for ")),
+        "RecoveryStarted: {started:?}"
+    );
+    let finished = heard(&machine, "RecoveryFinished")?;
+    ensure!(
+        finished.len() == 1
+            && finished
+                .iter()
+                .all(|(recovered, how)| *recovered == true && how.ends_with(" s and 1 restart")),
+        "RecoveryFinished: {finished:?}"
+    );
     Ok(())
 }
 
@@ -103,6 +154,7 @@ fn given_up(ground: &Ground) -> Result<()> {
     let toml = SONARR.replace("timeout = \"1s\" }", "timeout = \"1s\" }\nstart-budget = \"3s\"");
     let machine = Machine::boot(ground.configured("givenup", &toml)?)?;
     machine.wait_health("sonarr", "healthy", MINUTE)?;
+    listen(&machine)?;
     // A hang that no restart cures.
     machine.fault("sonarr", "hang")?;
     machine.wait_health("sonarr", "failed", Duration::from_mins(3))?;
@@ -111,6 +163,17 @@ fn given_up(ground: &Ground) -> Result<()> {
         Ok((!told.is_empty()).then_some(told))
     })?;
     ensure!(told.len() == 1, "told {} times: {told:?}", told.len());
+    // After the first one it does not even come up, and systemd's own starts are no recovery.
+    let attempts = heard(&machine, "RecoveryStarted")?;
+    ensure!(
+        attempts.first().is_some_and(|(attempt, _)| *attempt == 1) && attempts.len() <= 3,
+        "RecoveryStarted: {attempts:?}"
+    );
+    let finished = heard(&machine, "RecoveryFinished")?;
+    ensure!(
+        finished.len() == 1 && finished.iter().all(|(recovered, _)| *recovered == false),
+        "RecoveryFinished: {finished:?}"
+    );
     machine.wait_unit("dagger-sonarr.service", "inactive", MINUTE)?;
     let restarts = machine.unit("dagger-sonarr.service", "NRestarts")?;
     machine.fault("sonarr", "")?;
@@ -292,4 +355,59 @@ fn operator(ground: &Ground) -> Result<()> {
     machine
         .wait_health("sonarr", "inactive", MINUTE)
         .context("an operator's stop")
+}
+
+/// What wants another service is not restarted for that one's sake, and is well again soon after it.
+fn provider(ground: &Ground) -> Result<()> {
+    let toml = "[suite]\nmedia = \"/fun\"\nstate = \"/var/lib/nixarr\"\n[services.prowlarr]\nauto-recover = false\nhealth = { interval = \"1s\", timeout = \"1s\" }\n[services.sonarr]\nhealth = { interval = \"30s\", failures = 2 }\n";
+    let machine = Machine::boot(ground.configured("provider", toml)?)?;
+    machine.wait_health("prowlarr", "healthy", MINUTE)?;
+    machine.wait_health("sonarr", "healthy", MINUTE)?;
+    let before = run_of(&machine, "sonarr")?;
+    machine.fault("prowlarr", "hang")?;
+    machine.wait_health("prowlarr", "unhealthy", MINUTE)?;
+    machine.fault("sonarr", "500")?;
+    machine.wait_for("a word about prowlarr", MINUTE * 3, |machine| {
+        let detail = machine.bus_property("sonarr", "HealthDetail")?;
+        Ok(detail
+            .as_str()
+            .is_some_and(|detail| detail.contains("waiting: prowlarr, which it wants"))
+            .then_some(()))
+    })?;
+    machine.fault("sonarr", "")?;
+    machine.fault("prowlarr", "")?;
+    machine.wait_health("prowlarr", "healthy", MINUTE)?;
+    machine.wait_health("sonarr", "healthy", Duration::from_secs(10))?;
+    ensure!(
+        run_of(&machine, "sonarr")? == before,
+        "it was restarted for what prowlarr did"
+    );
+    Ok(())
+}
+
+/// podman kills an application that does not stop, and where even that does not help in time systemd kills podman: the unit
+/// is `failed` until the start of the same restart follows.
+fn stubborn(ground: &Ground) -> Result<()> {
+    let toml = format!("{SONARR}stop-timeout = \"1h\"\n");
+    let spec = ground.configured("stubborn", &toml)?.file(
+        "/etc/systemd/system/dagger-sonarr.service.d/rig.conf",
+        "[Service]\nTimeoutStopSec=2\n",
+    );
+    let machine = Machine::boot(spec)?;
+    machine.wait_health("sonarr", "healthy", MINUTE)?;
+    let before = run_of(&machine, "sonarr")?;
+    machine.fault("sonarr", "hang\nignore-sigterm")?;
+    machine.wait_for("a stop that has to kill", MINUTE, |machine| {
+        let log = machine.ok("journalctl -b --no-pager -o cat -u dagger-sonarr.service")?;
+        Ok(log.contains("Failed with result 'timeout'").then_some(()))
+    })?;
+    machine.fault("sonarr", "")?;
+    machine.wait_health("sonarr", "healthy", MINUTE)?;
+    ensure!(run_of(&machine, "sonarr")? != before, "it was not restarted");
+    let verdicts = machine.verdicts("sonarr")?;
+    ensure!(
+        !verdicts.iter().any(|health| health == "failed"),
+        "it was said to have failed: {verdicts:?}"
+    );
+    Ok(())
 }

@@ -1,10 +1,12 @@
 //! Services come and go without a restart of anything else.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use dagger_tests::bench::meter::{self, AGENT};
 use dagger_tests::harness::{BOTH, Story, TRIXIE};
 use dagger_tests::rig::Machine;
 use dagger_tests::suite::{Ground, SIX_TOML};
-use std::time::Duration;
+use std::fmt::Write as _;
+use std::time::{Duration, Instant};
 
 pub const STORIES: &[Story] = &[
     Story {
@@ -26,6 +28,11 @@ pub const STORIES: &[Story] = &[
         name: "two_of_one_kind",
         on: TRIXIE,
         run: two_of_one_kind,
+    },
+    Story {
+        name: "a_thousand_services_are_watched_as_one_is",
+        on: TRIXIE,
+        run: thousand,
     },
 ];
 
@@ -125,5 +132,32 @@ fn two_of_one_kind(ground: &Ground) -> Result<()> {
     })?;
     let states = machine.ok("ls -d /var/lib/nixarr/sonarr* 2>/dev/null || ls -d /var/lib/*/sonarr*")?;
     ensure!(states.lines().count() == 2, "states: {states}");
+    Ok(())
+}
+
+/// A thousand in the configuration, of which one runs: it is seen as soon as it would be alone, and nothing grows out of
+/// hand.
+fn thousand(ground: &Ground) -> Result<()> {
+    let mut toml =
+        "[suite]\nmedia = \"/fun\"\nstate = \"/var/lib/nixarr\"\nstart-at-boot = false\n".to_owned();
+    for n in 0..1000 {
+        writeln!(toml, "[services.s{n}]\nlike = \"sonarr\"\nport = {}", 20_000 + n)?;
+    }
+    let machine = Machine::boot(ground.configured("thousand", &toml)?)?;
+    machine.ok("systemctl start monitoring.service dagger-s500.service")?;
+    machine.wait_health("s500", "healthy", MINUTE)?;
+    let asked = Instant::now();
+    let all: serde_json::Value = serde_json::from_str(&machine.ok("daggerctl status --json")?)?;
+    let took = asked.elapsed();
+    let rows = all.get("services").and_then(serde_json::Value::as_array);
+    let rows = rows.context("no list of services")?;
+    ensure!(rows.len() == 1000, "{} services", rows.len());
+    ensure!(took < Duration::from_secs(5), "status took {took:?}");
+    machine.fault("s500", "hang")?;
+    machine.wait_health("s500", "unhealthy", MINUTE * 2)?;
+    machine.fault("s500", "")?;
+    machine.wait_health("s500", "healthy", MINUTE)?;
+    let memory = meter::memory(&machine, AGENT)?;
+    ensure!(memory.most < 32.0, "the agent took {} MiB", memory.most);
     Ok(())
 }
