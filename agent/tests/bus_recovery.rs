@@ -1,6 +1,11 @@
 //! What the agent does about an application that does not answer, as listeners on the bus and systemd see it: the real
 //! program, a private dbus-daemon, and a systemd that the tests play. Needs no root.
-#![expect(clippy::unwrap_used, reason = "a test that fails says so by ending")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that fails says so by ending"
+)]
 
 #[path = "bus/world.rs"]
 #[allow(dead_code, reason = "only parts of the shared world are needed here")]

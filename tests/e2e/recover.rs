@@ -45,6 +45,11 @@ pub const STORIES: &[Story] = &[
         run: operator,
     },
     Story {
+        name: "a_hang_while_the_agent_is_dead_waits_for_its_return",
+        on: TRIXIE,
+        run: hang_alone,
+    },
+    Story {
         name: "hive_4516_a_provider_that_comes_back_leaves_nobody_stranded",
         on: TRIXIE,
         run: provider,
@@ -355,6 +360,37 @@ fn operator(ground: &Ground) -> Result<()> {
     machine
         .wait_health("sonarr", "inactive", MINUTE)
         .context("an operator's stop")
+}
+
+/// What is promised where both are gone: nobody restarts anything, and an agent that comes back finds it.
+fn hang_alone(ground: &Ground) -> Result<()> {
+    let toml = SONARR.to_owned() + "[services.radarr]\n";
+    let machine = Machine::boot(ground.configured("alone", &toml)?)?;
+    for service in ["sonarr", "radarr"] {
+        machine.wait_health(service, "healthy", MINUTE)?;
+    }
+    let (sonarr, radarr) = (run_of(&machine, "sonarr")?, run_of(&machine, "radarr")?);
+    machine.ok("systemctl mask --runtime --now monitoring.service")?;
+    machine.fault("sonarr", "hang")?;
+    std::thread::sleep(Duration::from_secs(20));
+    for service in ["sonarr", "radarr"] {
+        let armed = machine.unit(&format!("dagger-{service}.service"), "WatchdogUSec")?;
+        ensure!(
+            armed == "0" || armed == "infinity",
+            "{service}: nobody feeds a watchdog of {armed}"
+        );
+    }
+    ensure!(run_of(&machine, "sonarr")? == sonarr, "somebody restarted it");
+    machine.ok("systemctl unmask --runtime monitoring.service && systemctl start monitoring.service")?;
+    machine.wait_health("sonarr", "recovering", MINUTE)?;
+    machine.fault("sonarr", "")?;
+    machine.wait_health("sonarr", "healthy", MINUTE)?;
+    ensure!(run_of(&machine, "sonarr")? != sonarr, "it was not restarted");
+    ensure!(
+        run_of(&machine, "radarr")? == radarr,
+        "a healthy service was restarted"
+    );
+    Ok(())
 }
 
 /// What wants another service is not restarted for that one's sake, and is well again soon after it.

@@ -289,6 +289,7 @@ fn roff(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dagger_agent::domain::health::TRANSITIONS;
 
     #[test]
     fn every_key_is_in_both_references() {
@@ -354,6 +355,43 @@ mod tests {
             .map(|(_, tables)| format!("## {tables}"))
             .unwrap();
         held("keys", &tables.replace("## ", "### "));
+    }
+
+    /// `a ──> b ──── why ──> c` in the README's picture: what stands at both ends of each arrow.
+    #[test]
+    fn the_picture_in_the_readme_shows_transitions_of_the_table() {
+        let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../README.md")).unwrap();
+        let line = readme
+            .lines()
+            .find(|line| line.starts_with(" starting ──> healthy"))
+            .unwrap();
+        let verdict = |word: Option<&str>| {
+            let row = TRANSITIONS.iter().find(|row| Some(row.to.word()) == word);
+            row.unwrap()
+        };
+        let ends: Vec<_> = line
+            .split("──>")
+            .map(|part| part.split_whitespace().next())
+            .collect();
+        assert_eq!(
+            ends,
+            ["starting", "healthy", "unhealthy", "recovering", "failed"].map(Some)
+        );
+        for pair in ends.windows(2) {
+            let (from, to) = (verdict(pair[0]), verdict(pair[1]));
+            assert!(to.from.contains(&from.to), "{pair:?} is not in the table");
+        }
+        // And the way back, and the one beside it.
+        for (from, to) in [
+            ("recovering", "healthy"),
+            ("unhealthy", "healthy"),
+            ("healthy", "degraded"),
+        ] {
+            assert!(
+                verdict(Some(to)).from.contains(&verdict(Some(from)).to),
+                "{from} {to}"
+            );
+        }
     }
 
     #[test]

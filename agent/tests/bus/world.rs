@@ -429,9 +429,7 @@ impl World {
 
     /// The next message to systemd's notify socket.
     pub fn notification(&self) -> String {
-        let mut buffer = [0; 4096];
-        let length = self.notify.recv(&mut buffer).unwrap();
-        String::from_utf8_lossy(&buffer[..length]).into_owned()
+        self.notification_within(LIMIT).unwrap()
     }
 
     /// The next message to systemd's notify socket, where one comes within this time.
