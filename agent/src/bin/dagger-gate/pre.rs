@@ -128,7 +128,7 @@ pub fn run(root: &Root, orders: &Orders) -> Result<(), Stop> {
 /// systemd removes the unit's runtime directory with every stop, but for one of a unit that was masked or deleted meanwhile;
 /// podman does not start where an earlier container's id lies (4.3), and `--replace` sees to that container.
 fn forget_last_run(root: &Root, service: &ServiceName) {
-    let path = root.join(&format!("/run/{}/cid", service.container()));
+    let path = root.join(format!("/run/{}/cid", service.container()));
     match std::fs::remove_file(&path) {
         Ok(()) => say::info(&format!(
             "{} was left by a run whose end nobody saw",
