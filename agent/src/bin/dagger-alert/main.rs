@@ -40,8 +40,8 @@ fn usage(problem: &str) -> u8 {
     exit::USAGE
 }
 
-fn with(word: &str, work: impl FnOnce(ServiceName) -> u8) -> u8 {
-    match ServiceName::parse(word) {
+fn with(name: &str, work: impl FnOnce(ServiceName) -> u8) -> u8 {
+    match ServiceName::parse(name) {
         Ok(service) => work(service),
         Err(problem) => usage(&problem),
     }
