@@ -8,6 +8,8 @@
 )]
 
 mod gate_support;
+#[path = "gate_support/program.rs"]
+mod program;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -15,6 +17,7 @@ use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
 use gate_support::Machine;
+use program::program;
 
 fn http(reply: &'static str, after: Duration) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -166,21 +169,6 @@ fn the_end_of_the_main_process_ends_the_wait() {
         done.told
     );
     main.wait().unwrap();
-}
-
-/// A program that stands for podman.
-fn program(machine: &Machine, script: &str) -> String {
-    let path = machine.root.join("program");
-    // Written by a process of its own: a descriptor open for writing here could be inherited by a child that another test
-    // starts at this moment, and a program that is open for writing cannot be run (ETXTBSY).
-    let text = format!("#!/bin/sh\n{script}\n");
-    let write = r#"printf %s "$1" > "$2" && chmod 755 "$2""#;
-    let written = Command::new("sh")
-        .args(["-c", write, "sh", &text])
-        .arg(&path)
-        .status();
-    assert!(written.unwrap().success());
-    path.display().to_string()
 }
 
 const INSPECT: &str = r#"[{"Id":"3f57","Digest":"sha256:9a","Created":"2026-11-24T07:39:00Z","Labels":{"org.opencontainers.image.version":"4.0"}}]"#;
