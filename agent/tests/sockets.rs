@@ -21,6 +21,7 @@ use dagger_agent::adapter::sockets::{self, netns};
 use dagger_agent::adapter::survey;
 use dagger_agent::domain::conflict::{Claim, Port, Wanted};
 use dagger_suite::model::Protocol;
+use dagger_suite::names::Root;
 
 /// One test at a time: a process that another one starts has all sockets of this one until it is another program.
 fn alone() -> MutexGuard<'static, ()> {
@@ -178,7 +179,7 @@ fn a_hundred_namespaces_are_looked_at_each_by_itself() {
         })
         .collect();
     let began = Instant::now();
-    let survey = survey::look(&wanted);
+    let survey = survey::look(&Root::new("/"), &wanted);
     println!("{:?} for {} namespaces", began.elapsed(), wanted.len());
     assert_eq!(survey.blind, Vec::<String>::new());
     let mut told: Vec<Option<&str>> = survey.held.iter().map(|held| held.namespace.as_deref()).collect();

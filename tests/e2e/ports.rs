@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use dagger_tests::harness::{BOTH, Story, TRIXIE};
-use dagger_tests::rig::Machine;
+use dagger_tests::rig::{Machine, Suite};
 use dagger_tests::suite::{Ground, SIX_TOML};
 use std::time::Duration;
 
@@ -23,6 +23,11 @@ pub const STORIES: &[Story] = &[
         run: containers,
     },
     Story {
+        name: "conflict_with_a_docker_container_names_the_container_not_the_proxy",
+        on: BOTH,
+        run: docker,
+    },
+    Story {
         name: "conflict_with_a_native_transmission_ends_when_it_is_stopped",
         on: TRIXIE,
         run: native,
@@ -39,6 +44,8 @@ pub const STORIES: &[Story] = &[
     },
 ];
 
+/// Storage that works on whatever a machine lies on.
+const DOCKER: &str = "{ \"storage-driver\": \"vfs\" }\n";
 const MINUTE: Duration = Duration::from_mins(1);
 /// Before the suite starts, somebody sits on Sonarr's port.
 const SQUATTER: &str = "[Unit]\nDescription=Squatter\nBefore=dagger-sonarr.service\n[Service]\nExecStart=socat TCP-LISTEN:8989,fork,reuseaddr /dev/null\n\
@@ -167,16 +174,9 @@ fn containers(ground: &Ground) -> Result<()> {
     let id = machine.ok("podman ps --quiet --filter name=host")?;
     let host = format!("podman {}", id.trim());
     machine.ok("systemctl start --no-block dagger-sonarr.service dagger-radarr.service")?;
-    for (service, stop) in [
-        ("sonarr", "podman stop web"),
-        ("radarr", &*format!("podman stop {}", id.trim())),
-    ] {
-        let status = machine.wait_for("a refusal that says how to stop the container", MINUTE, |m| {
-            let status = m.unit(&format!("dagger-{service}.service"), "StatusText")?;
-            Ok(status.contains(stop).then_some(()))
-        });
-        status.with_context(|| machine.account_of(service))?;
-    }
+    refusal(&machine, "sonarr", "podman stop web")?;
+    refusal(&machine, "radarr", &format!("podman stop {}", id.trim()))?;
+    told_by_the_agent(&machine, &["podman web", &host])?;
     let told = machine.sh("daggerctl conflicts")?;
     ensure!(
         told.code == 3
@@ -187,7 +187,7 @@ fn containers(ground: &Ground) -> Result<()> {
         "{}",
         told.all()
     );
-    // The agent may not look into processes: it says of the login no more than that it comes from there.
+    // The agent may not look into processes: before the gate has, it says of the login no more than that it comes from there.
     let journal = machine.ok("journalctl -b --no-pager -o cat DAGGER_CONFLICT=taken")?;
     ensure!(
         journal.contains(&format!("the podman container {}", id.trim())) && !journal.contains("by session-9"),
@@ -203,6 +203,86 @@ fn containers(ground: &Ground) -> Result<()> {
     machine.ok("podman rm --force --time=0 web host")?;
     machine.wait_health("sonarr", "healthy", MINUTE)?;
     machine.wait_health("radarr", "healthy", MINUTE)
+}
+
+/// What Docker publishes is kept by docker-proxy, in the unit of Docker's daemon.
+fn docker(ground: &Ground) -> Result<()> {
+    let toml = "[suite]\nmedia = \"/fun\"\nstart-at-boot = false\n[services.sonarr]\n[services.radarr]\n";
+    let packages: &[&str] = match ground.suite {
+        Suite::Trixie => &["docker.io", "docker-cli"],
+        Suite::Bookworm => &["docker.io"],
+    };
+    let spec = ground
+        .installed_with("docker", packages)?
+        .file("/etc/dagger/dagger.toml", toml)
+        .file("/etc/docker/daemon.json", DOCKER);
+    let machine = Machine::boot(spec)?;
+    let run = "docker run --detach --entrypoint /usr/bin/busybox";
+    machine.ok(&format!(
+        "tar -C / -c usr/bin/busybox | docker import - local/box && {run} --name=web --publish=8989:80 local/box sleep 999 && \
+         {run} --name=loop --publish=127.0.0.1:7878:80 local/box sleep 999"
+    ))?;
+    // Before a start was refused nobody who may has looked: the unit is told, and never as what to stop.
+    let told = machine.as_nobody(&["daggerctl", "conflicts"])?.stdout;
+    ensure!(
+        told.contains("docker container") && told.contains("publish=8989") && !told.contains("--now docker"),
+        "{told}"
+    );
+    machine.ok("systemctl start --no-block dagger-sonarr.service dagger-radarr.service")?;
+    for (service, stop) in [("sonarr", "docker stop web"), ("radarr", "docker stop loop")] {
+        refusal(&machine, service, stop)?;
+    }
+    let told = machine.sh("daggerctl conflicts")?;
+    ensure!(
+        told.code == 3
+            && ["docker web", "docker loop", "docker-proxy"]
+                .iter()
+                .all(|word| told.stdout.contains(word))
+            && !told.stdout.contains("--now docker"),
+        "{}",
+        told.all()
+    );
+    told_by_the_agent(&machine, &["docker web", "docker loop"])?;
+    machine.ok("docker rm --force web loop")?;
+    machine.wait_health("sonarr", "healthy", MINUTE)?;
+    machine.wait_health("radarr", "healthy", MINUTE)?;
+    // Without proxies the daemon keeps the port itself.
+    machine.ok("systemctl stop dagger-sonarr.service")?;
+    machine.write(
+        "/etc/docker/daemon.json",
+        &DOCKER.replace(" }", ", \"userland-proxy\": false }"),
+    )?;
+    machine.ok(&format!(
+        "systemctl restart docker.service && {run} --name=bare --publish=8989:80 local/box sleep 999"
+    ))?;
+    machine.ok("systemctl start --no-block dagger-sonarr.service")?;
+    refusal(&machine, "sonarr", "docker stop bare")?;
+    let told = machine.sh("daggerctl conflicts")?.stdout;
+    ensure!(told.contains("docker bare") && told.contains("dockerd"), "{told}");
+    machine.ok("docker rm --force bare")?;
+    machine.wait_health("sonarr", "healthy", MINUTE)
+}
+
+/// The gate's refusal says how to stop who has the port.
+fn refusal(machine: &Machine, service: &str, stop: &str) -> Result<()> {
+    let status = machine.wait_for("a refusal that says how to stop the container", MINUTE, |m| {
+        let status = m.unit(&format!("dagger-{service}.service"), "StatusText")?;
+        Ok(status.contains(stop).then_some(()))
+    });
+    status.with_context(|| machine.account_of(service))
+}
+
+/// What the gate has found out the agent tells everybody, though it may not look itself.
+fn told_by_the_agent(machine: &Machine, names: &[&str]) -> Result<()> {
+    let mut last = String::new();
+    let told = machine.wait_for("the containers by name, from the agent", MINUTE, |m| {
+        last = m.as_nobody(&["daggerctl", "conflicts", "--json"])?.stdout;
+        let bus =
+            m.ok("busctl call org.nixarr.Dagger1 /org/nixarr/Dagger1 org.nixarr.Dagger1.Manager Conflicts")?;
+        let known = |name: &&str| last.contains(*name) && bus.contains(*name);
+        Ok(names.iter().all(|name| known(name)).then_some(()))
+    });
+    told.with_context(|| last)
 }
 
 /// The data has been given to the container, and the native daemon still runs: it keeps the port until it is stopped.

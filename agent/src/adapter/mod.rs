@@ -40,7 +40,11 @@ pub mod containers;
 
 pub mod sockets;
 
+pub mod publisher;
+
 pub mod survey;
+
+pub mod docker;
 
 pub mod work;
 

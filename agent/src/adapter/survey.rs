@@ -7,8 +7,10 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 
 use dagger_suite::model::Protocol;
+use dagger_suite::names::Root;
 
 use super::cgroups::Cgroups;
+use super::publisher;
 use super::sockets::diag::{Found, State};
 use super::sockets::dump::{self, Which};
 use super::sockets::groups::Groups;
@@ -38,8 +40,8 @@ const NO_IDS: &str = "this kernel does not tell the control groups of sockets (L
 const NO_TREE: &str = "this machine has no unified control groups (cgroup v2): who has a port is found by its processes \
                        only, and only root sees all of them";
 
-/// Looks at all ports of all services.
-pub fn look(wanted: &[Wanted]) -> Survey {
+/// Looks at all ports of all services. Below `root` lies what gates have left ([`publisher`]).
+pub fn look(root: &Root, wanted: &[Wanted]) -> Survey {
     let mut places: BTreeMap<Option<&str>, Vec<Port>> = BTreeMap::new();
     for service in wanted {
         let ports = places.entry(service.namespace.as_deref()).or_default();
@@ -67,10 +69,14 @@ pub fn look(wanted: &[Wanted]) -> Survey {
                 .iter()
                 .zip(&found)
                 .zip(namespaces)
-                .map(|((one, found), namespace)| Held {
-                    namespace: namespace.map(str::to_owned),
-                    port: port_of(found),
-                    holder: holder(one),
+                .map(|((one, found), namespace)| {
+                    let mut held = Held {
+                        namespace: namespace.map(str::to_owned),
+                        port: port_of(found),
+                        holder: holder(one),
+                    };
+                    recall(root, wanted, one.inode, &mut held);
+                    held
                 })
                 .collect(),
             blind,
@@ -84,6 +90,24 @@ pub fn look(wanted: &[Wanted]) -> Survey {
             }
         }
     }
+}
+
+/// The container of a holder whose process we may not see, where the gate has seen it.
+fn recall(root: &Root, wanted: &[Wanted], inode: u32, held: &mut Held) {
+    let holder = &mut held.holder;
+    let ours = |unit: &String| unit.starts_with("dagger-");
+    let named = holder
+        .container
+        .as_ref()
+        .is_some_and(|container| container.handle.is_some());
+    if named || holder.process.is_some() || holder.unit.as_ref().is_some_and(ours) {
+        return;
+    }
+    let services = wanted.iter().filter(|service| {
+        service.namespace == held.namespace && service.ports.iter().any(|claim| claim.port == held.port)
+    });
+    let seen = publisher::of(root, services.map(|service| service.service.as_str()), inode);
+    holder.container = seen.or(holder.container.take());
 }
 
 fn port_of(found: &Found) -> Port {
@@ -193,7 +217,10 @@ mod tests {
             namespace: namespace.map(str::to_owned),
             ports: vec![claim(Protocol::Tcp, tcp), claim(Protocol::Udp, udp)],
         };
-        let survey = look(&[service(None), service(Some("/nowhere"))]);
+        let survey = look(
+            &Root::new("/nowhere"),
+            &[service(None), service(Some("/nowhere"))],
+        );
         assert_eq!(survey.blind, Vec::<String>::new());
         let mut found: Vec<_> = survey
             .held

@@ -170,10 +170,13 @@ impl Holder {
     }
 
     /// The scope that the socket was made in, where nobody has looked who has it now. Logins pass on what they have: the
-    /// helper of a container that was started in one keeps its port from elsewhere.
+    /// helper of a container that was started in one keeps its port from elsewhere. A container's own scope is no such one.
     pub fn comes_from(&self) -> Option<&str> {
-        let unknown = self.process.is_none() && self.container.is_none();
-        let is_scope = |unit: &&str| unknown && *unit != MANAGER && unit.strip_suffix(".scope").is_some();
+        let unknown = self.process.is_none();
+        let of_engine = |unit: &str| unit.starts_with("libpod-") || unit.starts_with("docker-");
+        let is_scope = |unit: &&str| {
+            unknown && *unit != MANAGER && !of_engine(unit) && unit.strip_suffix(".scope").is_some()
+        };
         self.unit.as_deref().filter(is_scope)
     }
 

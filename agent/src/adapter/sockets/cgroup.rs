@@ -11,7 +11,7 @@ pub struct Unit {
     pub name: String,
     /// For a unit of a user's own manager: that user's number.
     pub user: Option<u32>,
-    /// For a scope that a container engine made: its container.
+    /// For a unit of a container engine: the container, as far as the unit tells.
     pub container: Option<Container>,
 }
 
@@ -62,7 +62,7 @@ fn unit(name: &str, user: Option<u32>) -> Unit {
     Unit {
         name: name.to_owned(),
         user,
-        container: container::of_scope(name),
+        container: container::of_unit(name),
     }
 }
 

@@ -26,9 +26,12 @@ impl Container {
     }
 }
 
-/// The container of a scope: `libpod-<id>.scope` is podman's, `docker-<id>.scope` Docker's (with systemd as cgroup
-/// manager).
-pub fn of_scope(name: &str) -> Option<Container> {
+/// The container of a unit: `libpod-<id>.scope` is podman's, `docker-<id>.scope` Docker's (with systemd as cgroup
+/// manager). What Docker's daemon has open, or its proxies, which live in its unit, it keeps for one that is not told.
+pub fn of_unit(name: &str) -> Option<Container> {
+    if name == "docker.service" {
+        return Some(Container::unknown("docker"));
+    }
     let scope = name.strip_suffix(".scope")?;
     [("podman", "libpod-"), ("docker", "docker-")]
         .into_iter()
@@ -98,6 +101,12 @@ mod tests {
     const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
     #[test]
+    fn dockers_own_unit_names_none() {
+        let container = of_unit("docker.service").unwrap();
+        assert_eq!((container.engine, container.handle()), ("docker", None));
+    }
+
+    #[test]
     fn scopes_of_engines_name_their_container() {
         for (scope, engine) in [
             (format!("libpod-{ID}.scope"), Some("podman")),
@@ -107,7 +116,7 @@ mod tests {
             (format!("docker-{ID}.service"), None),
             ("session-1.scope".into(), None),
         ] {
-            let container = of_scope(&scope);
+            let container = of_unit(&scope);
             assert_eq!(container.as_ref().map(|found| found.engine), engine, "{scope}");
             if let Some(container) = container {
                 assert_eq!(container.handle(), Some("0123456789ab"));

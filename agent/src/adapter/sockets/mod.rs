@@ -53,6 +53,8 @@ pub struct Holder {
     pub device: u32,
     /// User who made it.
     pub uid: u32,
+    /// Inode of its socket, which no other one has while the machine runs; 0 where no process has it.
+    pub inode: u32,
     /// The unit that has it: that of the process, or where that is not known the one that the socket was made in.
     pub unit: Option<Unit>,
     /// A process that has the socket open.
@@ -164,6 +166,7 @@ pub fn name(groups: &Groups, found: &[Found]) -> Vec<Holder> {
             v6only: found.v6only,
             device: found.device,
             uid: found.uid,
+            inode: found.inode,
             unit: unit(groups, found, process.as_ref()),
             process,
         }

@@ -106,9 +106,9 @@ impl Agent {
             .values()
             .map(|entry| entry.service.wanted.clone())
             .collect();
-        let (finds, systemd) = (self.finds.clone(), self.systemd.clone());
+        let (finds, systemd, root) = (self.finds.clone(), self.systemd.clone(), self.root.clone());
         tokio::spawn(async move {
-            let looked = tokio::task::spawn_blocking(move || survey::look(&wanted)).await;
+            let looked = tokio::task::spawn_blocking(move || survey::look(&root, &wanted)).await;
             let mut survey = looked.unwrap_or_else(|error| Survey {
                 blind: vec![format!("the ports cannot be looked at: {error}")],
                 ..Survey::default()

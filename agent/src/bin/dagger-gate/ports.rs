@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 use dagger_agent::adapter::sockets::diag::State;
 use dagger_agent::adapter::sockets::socket_unit::{self, Listens};
 use dagger_agent::adapter::sockets::{self, Holder, Port, netns};
-use dagger_agent::adapter::survey;
-use dagger_agent::domain::conflict::{MANAGER, words};
+use dagger_agent::adapter::{docker, publisher, survey};
+use dagger_agent::domain::conflict::{Container, MANAGER, words};
 use dagger_suite::model::Protocol;
-use dagger_suite::names::ServiceName;
+use dagger_suite::names::{Root, ServiceName};
+
+use crate::say;
 
 /// How long our own previous container is waited for: it is being removed while this start begins.
 const OWN_PATIENCE: Duration = Duration::from_secs(2);
@@ -36,17 +38,45 @@ pub fn parse(claim: &str) -> Result<Port, String> {
     }
 }
 
-/// One sentence for each claim that cannot be had.
-pub fn check(service: &ServiceName, claims: &[Port], namespace: Option<&Path>) -> Vec<String> {
+/// A claim that cannot be had.
+struct Refused {
+    sentence: String,
+    /// The holder's socket, and the container that has it.
+    container: Option<(u32, Container)>,
+}
+
+impl Refused {
+    fn unseen(sentence: String) -> Self {
+        Self {
+            sentence,
+            container: None,
+        }
+    }
+}
+
+/// One sentence for each claim that cannot be had. What was found out of containers is left for the agent.
+pub fn check(root: &Root, service: &ServiceName, claims: &[Port], namespace: Option<&Path>) -> Vec<String> {
     let looked = netns::within(namespace, || {
         let begin = Instant::now();
         Ok(claims
             .iter()
-            .filter_map(|port| wait(service, *port, begin))
-            .collect::<Vec<String>>())
+            .filter_map(|port| wait(root, service, *port, begin))
+            .collect::<Vec<Refused>>())
     });
     match (looked, namespace) {
-        (Ok(sentences), _) => sentences,
+        (Ok(refused), _) => {
+            let (sentences, containers): (Vec<String>, Vec<_>) =
+                refused.into_iter().map(|it| (it.sentence, it.container)).unzip();
+            let containers: Vec<(u32, Container)> = containers.into_iter().flatten().collect();
+            if !containers.is_empty()
+                && let Err(error) = publisher::leave(root, service.as_str(), &containers)
+            {
+                say::warning(&format!(
+                    "the agent is not told of the containers in the way: {error}"
+                ));
+            }
+            sentences
+        }
         (Err(error), Some(path)) if error.kind() == io::ErrorKind::NotFound => vec![format!(
             "the network namespace {} that {service} lives in is not there: start what makes it, then {service} again",
             path.display()
@@ -61,12 +91,15 @@ pub fn check(service: &ServiceName, claims: &[Port], namespace: Option<&Path>) -
     }
 }
 
-fn wait(service: &ServiceName, port: Port, begin: Instant) -> Option<String> {
+fn wait(root: &Root, service: &ServiceName, port: Port, begin: Instant) -> Option<Refused> {
     loop {
         match sockets::free(port) {
             Ok(true) => return None,
             Ok(false) => {}
-            Err(error) => return Some(format!("cannot look at {port} for {service}: {error}")),
+            Err(error) => {
+                let sentence = format!("cannot look at {port} for {service}: {error}");
+                return Some(Refused::unseen(sentence));
+            }
         }
         let own = |holder: &Holder| {
             holder.state == State::Closing
@@ -85,16 +118,26 @@ fn wait(service: &ServiceName, port: Port, begin: Instant) -> Option<String> {
             Duration::ZERO
         };
         if begin.elapsed() >= patience {
-            let holder = holders.into_iter().min_by_key(own).map(|holder| {
-                let mut holder = survey::holder(&holder);
-                if holder.is(MANAGER) {
-                    holder.socket = socket_unit(port, holder.address);
-                }
-                holder
-            });
-            return Some(words::taken(service.as_str(), port, holder.as_ref()));
+            return Some(refused(root, service, port, holders.into_iter().min_by_key(own)));
         }
         std::thread::sleep(PAUSE);
+    }
+}
+
+fn refused(root: &Root, service: &ServiceName, port: Port, found: Option<Holder>) -> Refused {
+    let Some(found) = found else {
+        return Refused::unseen(words::taken(service.as_str(), port, None));
+    };
+    let mut holder = survey::holder(&found);
+    if holder.is(MANAGER) {
+        holder.socket = socket_unit(port, holder.address);
+    }
+    docker::name(root, std::iter::once((port, &mut holder)));
+    // Containers of users are that user's affair: the agent knows of them what the kernel tells.
+    let container = holder.container.clone().filter(|_| holder.manager.is_none());
+    Refused {
+        sentence: words::taken(service.as_str(), port, Some(&holder)),
+        container: container.map(|container| (found.inode, container)),
     }
 }
 

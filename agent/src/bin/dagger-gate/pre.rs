@@ -89,6 +89,7 @@ pub fn run(root: &Root, orders: &Orders) -> Result<(), Stop> {
             None
         });
     problems.extend(ports::check(
+        root,
         service,
         &orders.claims,
         orders.netns.as_deref().map(Path::new),

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
 
+use dagger_agent::adapter::docker;
 use dagger_agent::adapter::facts::account::Accounts;
 use dagger_agent::adapter::sockets::{self, netns};
 use dagger_agent::adapter::survey::{self, Survey};
@@ -63,9 +64,14 @@ impl Look {
     pub fn now(root: &Root) -> Self {
         let services = dagger_suite::load(root).suite.services;
         let wanted: Vec<Wanted> = services.iter().map(conflict::wanted).collect();
+        let mut survey = survey::look(root, &wanted);
+        docker::name(
+            root,
+            survey.held.iter_mut().map(|held| (held.port, &mut held.holder)),
+        );
         Self {
-            survey: survey::look(&wanted),
             services,
+            survey,
             wanted,
         }
     }
