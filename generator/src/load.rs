@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::beside;
+use crate::beside::{self, PortOf};
 use crate::catalog::Catalog;
 use crate::check::Checker;
 use crate::cross;
@@ -43,15 +43,15 @@ impl Loaded {
 
 /// Reads the configuration below the root.
 pub fn load(root: &Root) -> Loaded {
-    load_and(root, false)
+    load_and(root, None)
 }
 
 /// The same, with a look at what stands beside the suite on this machine: see [`crate::beside`].
-pub fn load_beside(root: &Root) -> Loaded {
-    load_and(root, true)
+pub fn load_beside(root: &Root, port_of: PortOf<'_>) -> Loaded {
+    load_and(root, Some(port_of))
 }
 
-fn load_and(root: &Root, look_beside: bool) -> Loaded {
+fn load_and(root: &Root, look_beside: Option<PortOf<'_>>) -> Loaded {
     let mut found = source::find(root);
     let mut diagnostics = std::mem::take(&mut found.unreadable);
     let configured = !found.config.is_empty() || !diagnostics.is_empty();
@@ -104,10 +104,10 @@ fn load_and(root: &Root, look_beside: bool) -> Loaded {
     let broken = broken(&merged, &diagnostics, &checked.hurt, sources);
     services.retain(|service| !broken.iter().any(|it| it.name == service.name));
     let guards = guard::guards(&installed, &merged, &catalog, &services);
-    if look_beside {
+    if let Some(port_of) = look_beside {
         let mut beside = Checker::new(sources);
         let places = cross::Places { merged: &merged };
-        beside::check(root, &services, &guards, &catalog, &places, &mut beside);
+        beside::check(root, &services, &guards, &catalog, port_of, &places, &mut beside);
         diagnostics.append(&mut beside.diagnostics);
     }
     let suite = Layers {

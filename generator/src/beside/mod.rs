@@ -5,6 +5,8 @@ mod text;
 
 mod units;
 
+mod start;
+
 use crate::catalog::Catalog;
 use crate::check::Checker;
 use crate::cross::{Places, port_key, warn};
@@ -13,19 +15,34 @@ use crate::model::{Claim, Guard, Network, Protocol, Service};
 use crate::names::Root;
 use units::Units;
 
+pub use start::Start;
+
+/// Where an application of this kind listens when it is started so, by its own settings; none where they do not say.
+pub type PortOf<'a> = &'a dyn Fn(&str, &Start) -> Option<u16>;
+
 /// Says of each service what is in its way.
 pub fn check(
     root: &Root,
     services: &[Service],
     guards: &[Guard],
     catalog: &Catalog,
+    port_of: PortOf<'_>,
     places: &Places<'_>,
     checker: &mut Checker<'_>,
 ) {
     let units = Units::find(root);
+    let natives = Natives {
+        units: &units,
+        catalog,
+        port_of,
+    };
     let mut rivals: Vec<Rival> = units.listening().into_iter().map(Rival::socket).collect();
-    rivals.extend(guards.iter().filter_map(|guard| Rival::guard(catalog, guard)));
-    rivals.extend(services.iter().filter_map(|it| Rival::unmoved(root, catalog, it)));
+    rivals.extend(guards.iter().filter_map(|guard| Rival::guard(&natives, guard)));
+    rivals.extend(
+        services
+            .iter()
+            .filter_map(|it| Rival::unmoved(root, &natives, it)),
+    );
     for service in services {
         overridden(service, &units, places, checker);
         changed(service, &units, places, checker);
@@ -64,36 +81,34 @@ impl Rival {
     }
 
     /// The native unit of an application that is not in the suite.
-    fn guard(catalog: &Catalog, guard: &Guard) -> Option<Self> {
+    fn guard(natives: &Natives<'_>, guard: &Guard) -> Option<Self> {
+        let kind = guard.service.as_str();
+        let (port, says) = natives.port(kind, &guard.unit, true)?;
         Some(Self {
             protocol: Protocol::Tcp,
-            port: usual_port(catalog, guard.service.as_str())?,
+            port,
             unit: guard.unit.clone(),
-            says: format!(
-                "the usual one of {}, which is installed on this machine",
-                guard.unit
-            ),
+            says: format!("{says}, which is installed on this machine"),
             service: None,
             help: format!("systemctl disable --now {}", guard.unit),
         })
     }
 
     /// The native unit of a service that is not migrated: it may run, on the port that it always had.
-    fn unmoved(root: &Root, catalog: &Catalog, service: &Service) -> Option<Self> {
+    fn unmoved(root: &Root, natives: &Natives<'_>, service: &Service) -> Option<Self> {
         let native = service.native.iter().find(|unit| unit.present)?;
         let unmoved = root.join(service.name.owner_marker()).try_exists().ok() == Some(false);
-        // Where the second one of a kind has its native unit listen, nobody knows.
-        if !unmoved || service.name.as_str() != service.kind {
+        if !unmoved {
             return None;
         }
+        // The second one of a kind does not have the usual one.
+        let first = service.name.as_str() == service.kind;
+        let (port, says) = natives.port(&service.kind, &native.name, first)?;
         Some(Self {
             protocol: Protocol::Tcp,
-            port: usual_port(catalog, &service.kind)?,
+            port,
             unit: native.name.clone(),
-            says: format!(
-                "the usual one of {}, which `{}` belongs to until it is migrated",
-                native.name, service.name
-            ),
+            says: format!("{says}, which `{}` belongs to until it is migrated", service.name),
             service: Some(service.name.as_str().to_owned()),
             help: format!("nixarr-migrate migrate {}", service.name),
         })
@@ -116,6 +131,28 @@ impl Rival {
             format!("port {port}/{word} is {}", self.says),
             format!("give it another: {key} = ..., or: {}", self.help),
         );
+    }
+}
+
+/// Native units, and where they listen.
+struct Natives<'a> {
+    units: &'a Units,
+    catalog: &'a Catalog,
+    port_of: PortOf<'a>,
+}
+
+impl Natives<'_> {
+    /// The port that the application's own settings say, else the usual one where that may be meant; and how it is known.
+    fn port(&self, kind: &str, unit: &str, usual: bool) -> Option<(u16, String)> {
+        let told = Start::of(self.units, unit).and_then(|start| (self.port_of)(kind, &start));
+        match told {
+            Some(port) => Some((port, format!("what the settings of {unit} say"))),
+            None if usual => Some((
+                usual_port(self.catalog, kind)?,
+                format!("the usual one of {unit}"),
+            )),
+            None => None,
+        }
     }
 }
 

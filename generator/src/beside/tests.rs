@@ -1,3 +1,4 @@
+use super::{PortOf, Start};
 use crate::diagnostic::Severity;
 use crate::load;
 use crate::scratch::Scratch;
@@ -6,7 +7,12 @@ const TOML: &str = "[suite]\nmedia = \"/fun\"\n\n[services.sonarr]\nport = 9999\
 
 /// What `config check` says of it, one line a warning.
 fn said(dir: &Scratch) -> Vec<String> {
-    let loaded = load::load_beside(&dir.root());
+    said_where(dir, &|_, _| None)
+}
+
+/// The same, where applications' settings say this of their ports.
+fn said_where(dir: &Scratch, port_of: PortOf<'_>) -> Vec<String> {
+    let loaded = load::load_beside(&dir.root(), port_of);
     assert!(
         loaded
             .diagnostics
@@ -222,4 +228,76 @@ fn a_services_own_native_unit_is_in_nobodys_way() {
         "[Service]\nExecStart=/opt/Sonarr/Sonarr\n",
     );
     assert_eq!(said(&dir), [""; 0]);
+}
+
+/// A native unit listens where its own settings say; that is asked with everything that leads to them.
+#[test]
+fn a_native_unit_has_the_port_of_its_own_settings() {
+    let dir = Scratch::new("beside-settings");
+    dir.put(
+        "etc/dagger/dagger.toml",
+        "[suite]\nmedia = \"/fun\"\n\n[services.sonarr]\nport = 9999\n\n[services.lidarr]\nport = 7979\n",
+    )
+    .put(
+        "usr/lib/systemd/system/radarr.service",
+        "[Service]\nUser=media\nEnvironmentFile=-/etc/default/radarr\nExecStart=-/opt/Radarr/Radarr\n",
+    )
+    .put(
+        "etc/systemd/system/radarr.service.d/data.conf",
+        "[Service]\nEnvironment=A=1 \"B=2 3\"\nExecStart=\nExecStart=/opt/Radarr/Radarr \\\n -data=%S/radarr\n",
+    );
+    let start = Start {
+        unit: "radarr.service".into(),
+        user: "media".into(),
+        argv: vec!["/opt/Radarr/Radarr".into(), "-data=/var/lib/radarr".into()],
+        environment: vec!["A=1".into(), "B=2 3".into()],
+        environment_files: vec!["/etc/default/radarr".into()],
+    };
+    let found = said_where(&dir, &|kind, found| {
+        assert_eq!((kind, found), ("radarr", &start));
+        Some(7979)
+    });
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(
+        found[0].contains("dagger.toml:8:8")
+            && found[0]
+                .contains("port 7979/tcp is what the settings of radarr.service say, which is installed"),
+        "{found:#?}"
+    );
+    assert_eq!(
+        said_where(&dir, &|_, _| Some(1)),
+        [""; 0],
+        "not the usual one then"
+    );
+}
+
+/// Generators make socket units, too (NFS, cloud-init's, an administrator's own): they are units like any other.
+#[test]
+fn sockets_that_generators_make_and_prefix_drop_ins_count() {
+    for dir in ["run/systemd/generator", "run/systemd/generator.late"] {
+        let scratch = suite("beside-generated");
+        scratch
+            .put(&format!("{dir}/web-a.socket"), "[Socket]\nListenStream=9999\n")
+            .link(
+                &format!("{dir}/sockets.target.wants/web-a.socket"),
+                "../web-a.socket",
+            );
+        assert_eq!(said(&scratch).len(), 1, "{dir}");
+        assert!(said(&scratch)[0].contains(&format!("(/{dir}/web-a.socket:2)")));
+        // For every unit that begins so, and for every socket.
+        for (place, file) in [("web-.socket.d", "a.conf"), ("socket.d", "b.conf")] {
+            let path = format!("etc/systemd/system/{place}/{file}");
+            scratch.put(&path, "[Socket]\nListenStream=\nListenStream=9998\n");
+            assert_eq!(said(&scratch), [""; 0], "{place}");
+            scratch.put(&path, "");
+        }
+        // What is in /etc takes the place of a generator's, but of an early one.
+        scratch.put("etc/systemd/system/web-a.socket", "[Socket]\nListenStream=1\n");
+        assert_eq!(said(&scratch), [""; 0]);
+        scratch.put(
+            "run/systemd/generator.early/web-a.socket",
+            "[Socket]\nListenStream=9999\n",
+        );
+        assert_eq!(said(&scratch).len(), 1);
+    }
 }

@@ -5,9 +5,21 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::text::{self, Line};
-use crate::installed::{UNIT_DIRS, is_mask, template};
+use crate::installed::{is_mask, template};
 use crate::model::Protocol;
 use crate::names::Root;
+
+/// Where systemd looks, the first one that has a name decides (systemd.unit(5), "Unit File Load Path").
+const DIRS: [&str; 8] = [
+    "run/systemd/generator.early",
+    "etc/systemd/system",
+    "run/systemd/system",
+    "run/systemd/generator",
+    "usr/local/lib/systemd/system",
+    "usr/lib/systemd/system",
+    "lib/systemd/system",
+    "run/systemd/generator.late",
+];
 
 /// An address that a socket unit listens on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,36 +36,31 @@ pub(super) struct Listens {
     pub port: u16,
 }
 
-/// All unit files that systemd would find, by name: the first directory that has a name decides.
+/// All unit files that systemd would find, those that generators made among them.
 pub(super) struct Units {
     root: Root,
     dirs: Vec<PathBuf>,
-    sockets: BTreeMap<String, PathBuf>,
     /// Names that a `.wants`, `.requires` or `.upholds` directory links to.
     wanted: BTreeSet<String>,
 }
 
 impl Units {
     pub fn find(root: &Root) -> Self {
-        let dirs = UNIT_DIRS.iter().map(|dir| root.join(dir));
+        let dirs = DIRS.iter().map(|dir| root.join(dir));
         let mut units = Self {
             root: root.clone(),
             dirs: dirs.filter(|dir| dir.is_dir()).collect(),
-            sockets: BTreeMap::new(),
             wanted: BTreeSet::new(),
         };
         for dir in units.dirs.clone() {
-            for (name, path) in entries(&dir) {
-                match path.extension().and_then(|end| end.to_str()) {
-                    Some("socket") => {
-                        units.sockets.entry(name).or_insert(path);
-                    }
-                    Some("wants" | "requires" | "upholds") => {
-                        units
-                            .wanted
-                            .extend(entries(&path).into_iter().map(|(name, _)| name));
-                    }
-                    _ => {}
+            for (_, path) in entries(&dir) {
+                let links = ["wants", "requires", "upholds"];
+                if links
+                    .iter()
+                    .any(|end| path.extension().is_some_and(|it| it == *end))
+                {
+                    let names = entries(&path).into_iter().map(|(name, _)| name);
+                    units.wanted.extend(names);
                 }
             }
         }
@@ -70,20 +77,9 @@ impl Units {
     /// What a socket unit listens on, its drop-ins in the order of their names.
     fn listens(&self, name: &str) -> Vec<Listens> {
         let template = template(name);
-        let of = |name: &str| self.sockets.get(name).map(PathBuf::as_path);
-        let Some(path) = of(name).or_else(|| of(&template.as_ref()?.0)) else {
-            return Vec::new();
-        };
-        if is_mask(path) {
-            return Vec::new();
-        }
         let instance = template.as_ref().map_or("", |(_, instance)| *instance);
-        let names: Vec<&str> = std::iter::once(name)
-            .chain(template.as_ref().map(|(template, _)| template.as_str()))
-            .collect();
         let mut found = Vec::new();
-        let lines = std::iter::once((path.to_owned(), text::read(path))).chain(self.drop_ins(&names));
-        for (file, lines) in lines {
+        for (file, lines) in self.read(name) {
             for line in lines.into_iter().filter(|line| line.section == "Socket") {
                 self.take(name, instance, &file, &line, &mut found);
             }
@@ -110,6 +106,28 @@ impl Units {
             protocol,
             port,
         }));
+    }
+
+    /// The lines of a unit: of its own file or its template's, then of its drop-ins. One that is not there, or is masked, has
+    /// none.
+    pub fn read(&self, name: &str) -> Vec<(PathBuf, Vec<Line>)> {
+        let template = template(name).map(|(template, _)| template);
+        let file = |name: &str| {
+            let mut paths = self.dirs.iter().map(|dir| dir.join(name));
+            paths.find(|path| fs::symlink_metadata(path).is_ok())
+        };
+        let Some(path) = file(name).or_else(|| file(template.as_ref()?)) else {
+            return Vec::new();
+        };
+        if is_mask(&path) {
+            return Vec::new();
+        }
+        let lines = text::read(&path);
+        let names = drop_in_names(name, template.as_deref());
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        std::iter::once((path, lines))
+            .chain(self.drop_ins(&names))
+            .collect()
     }
 
     /// The drop-ins of a unit, which is known by these names: of files that are called the same the first one counts.
@@ -156,6 +174,22 @@ fn entries(dir: &Path) -> Vec<(String, PathBuf)> {
     found
 }
 
+/// The names that a unit's drop-ins may go by, its own first: its template's, those that it begins with up to a dash, and
+/// the kind of unit (systemd.unit(5)).
+fn drop_in_names(name: &str, template: Option<&str>) -> Vec<String> {
+    let mut names = vec![name.to_owned()];
+    names.extend(template.map(str::to_owned));
+    let Some((stem, kind)) = name.rsplit_once('.') else {
+        return names;
+    };
+    let stem = stem.split_once('@').map_or(stem, |(stem, _)| stem);
+    let dashes = stem.rmatch_indices('-').map(|(at, _)| at);
+    let begins = dashes.filter(|at| at + 1 < stem.len());
+    names.extend(begins.filter_map(|at| Some(format!("{}-.{kind}", stem.get(..at)?))));
+    names.push(kind.to_owned());
+    names
+}
+
 /// `8989`, `127.0.0.1:8989`, `[::]:8989%eth0`; sockets of files, of the abstract name space and of vsock have no port.
 fn port(address: &str) -> Option<u16> {
     if address.starts_with(['/', '@', '~']) || address.starts_with("vsock:") {
@@ -168,6 +202,22 @@ fn port(address: &str) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn drop_ins_go_by_every_name_that_systemd_looks_for() {
+        assert_eq!(
+            drop_in_names("a-b-c@x-y.socket", Some("a-b-c@.socket")),
+            [
+                "a-b-c@x-y.socket",
+                "a-b-c@.socket",
+                "a-b-.socket",
+                "a-.socket",
+                "socket"
+            ]
+        );
+        assert_eq!(drop_in_names("web-.socket", None), ["web-.socket", "socket"]);
+        assert_eq!(drop_in_names("web.socket", None), ["web.socket", "socket"]);
+    }
 
     #[test]
     fn ports_are_read_off_addresses() {

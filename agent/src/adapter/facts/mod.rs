@@ -17,6 +17,10 @@ mod holders;
 
 pub mod unit;
 
+mod still;
+
+pub use still::port;
+
 use std::path::{Path, PathBuf};
 
 use dagger_suite::model::Service;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use dagger_suite::beside::Start;
 use dagger_suite::names::{Root, path_element};
 use zbus::fdo::PropertiesProxy;
 use zbus::names::InterfaceName;
@@ -172,6 +173,20 @@ fn unquoted(value: &str) -> &str {
         .iter()
         .find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote))
         .unwrap_or(value)
+}
+
+impl From<&Start> for Unit {
+    fn from(start: &Start) -> Self {
+        let environment = start.environment.iter();
+        Self {
+            name: start.unit.clone(),
+            user: start.user.clone(),
+            argv: start.argv.clone(),
+            environment: environment.filter_map(|line| assignment(line)).collect(),
+            environment_files: start.environment_files.clone(),
+            ..Self::default()
+        }
+    }
 }
 
 impl Unit {

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use dagger_agent::adapter::facts;
 use dagger_suite::diagnostic::Severity;
 use dagger_suite::model::{Claim, Mount, Network, Service, Suite};
 use dagger_suite::names::{Root, exit};
@@ -16,7 +17,8 @@ use crate::tree::Tree;
 /// `daggerctl config check`: all mistakes of all files, and what on this machine is in the way, on standard output; the code
 /// says whether there are any mistakes.
 pub fn check() -> Result<u8, Error> {
-    let loaded = dagger_suite::load_beside(&Root::from_env());
+    let root = Root::from_env();
+    let loaded = dagger_suite::load_beside(&root, &|kind, start| facts::port(&root, kind, start));
     let mut text = String::new();
     for each in &loaded.diagnostics {
         let _ = write!(text, "{each}\n\n");
