@@ -11,7 +11,7 @@ use crate::catalog::Catalog;
 use crate::check::Checker;
 use crate::cross::{Places, port_key, warn};
 use crate::installed::is_mask;
-use crate::model::{Claim, Guard, Network, Protocol, Service};
+use crate::model::{Claim, Guard, IdentityStyle, Network, Protocol, Service};
 use crate::names::Root;
 use units::Units;
 
@@ -46,6 +46,7 @@ pub fn check(
     for service in services {
         overridden(service, &units, places, checker);
         changed(service, &units, places, checker);
+        privileged(service, root, places, checker);
         // What listens in another network is in nobody's way.
         if !matches!(service.network, Network::Namespace(_)) {
             for claim in &service.ports {
@@ -130,6 +131,45 @@ impl Rival {
             places.of(service, &[key, "like"]),
             format!("port {port}/{word} is {}", self.says),
             format!("give it another: {key} = ..., or: {}", self.help),
+        );
+    }
+}
+
+/// Ports that only root may take on this machine (ip(7)), where the application is not root. The gate, which is, would find them
+/// free. In networks of their own the limit is another one.
+fn privileged(service: &Service, root: &Root, places: &Places<'_>, checker: &mut Checker<'_>) {
+    let limit = std::fs::read_to_string(root.join("proc/sys/net/ipv4/ip_unprivileged_port_start"));
+    let limit = limit
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(1024);
+    let may = match service.identity.style {
+        // Its start script drops the capability together with root.
+        IdentityStyle::Puid => service.identity.uid == 0,
+        IdentityStyle::User => {
+            let given = |name: &String| name.strip_prefix("CAP_").unwrap_or(name) == "NET_BIND_SERVICE";
+            service.identity.uid == 0 || service.capabilities.iter().any(given)
+        }
+        // Whoever that is.
+        IdentityStyle::Image => true,
+    };
+    if may || service.network != Network::Host {
+        return;
+    }
+    for claim in service.ports.iter().filter(|claim| claim.port < limit) {
+        let key = port_key(&claim.name);
+        let (port, word, uid) = (claim.port, claim.protocol.word(), service.identity.uid);
+        warn(
+            checker,
+            service,
+            places.of(service, &[key, "like"]),
+            format!(
+                "port {port}/{word} is below {limit}: only root may listen there, and this runs as {uid}"
+            ),
+            format!(
+                "give it another: {key} = ..., or let everybody listen there: \
+                 net.ipv4.ip_unprivileged_port_start = {port} in /etc/sysctl.d/"
+            ),
         );
     }
 }

@@ -301,3 +301,37 @@ fn sockets_that_generators_make_and_prefix_drop_ins_count() {
         assert_eq!(said(&scratch).len(), 1);
     }
 }
+
+/// The gate looks as root and would find it free: the application would fail at its own bind.
+#[test]
+fn a_privileged_port_of_who_is_not_root_is_named() {
+    let dir = Scratch::new("beside-privileged");
+    let write = |sonarr: &str| {
+        let text = format!("[suite]\nmedia = \"/fun\"\n\n[services.sonarr]\n{sonarr}\n");
+        dir.put("etc/dagger/dagger.toml", &text);
+    };
+    write("port = 80");
+    let found = said(&dir);
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(
+        found[0].contains("dagger.toml:5:8")
+            && found[0].contains("port 80/tcp is below 1024: only root may listen there"),
+        "{found:#?}"
+    );
+    for good in [
+        "port = 1024",
+        "port = 80\nuser = 0\ngroup = 0",
+        "port = 80\nnetwork = \"ns:/run/netns/wg\"",
+        "port = 80\nnetwork = \"bridge\"",
+    ] {
+        write(good);
+        let said = said(&dir);
+        assert!(
+            !said.iter().any(|line| line.contains("is below")),
+            "{good}: {said:#?}"
+        );
+    }
+    write("port = 80");
+    dir.put("proc/sys/net/ipv4/ip_unprivileged_port_start", "80\n");
+    assert_eq!(said(&dir), [""; 0]);
+}
