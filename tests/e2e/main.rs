@@ -9,6 +9,8 @@ mod alert;
 mod ports;
 mod claims;
 mod rivals;
+mod sharing;
+mod foreseen;
 mod broken;
 mod reload;
 mod bus;
@@ -42,6 +44,8 @@ fn main() -> std::process::ExitCode {
         ports::STORIES,
         claims::STORIES,
         rivals::STORIES,
+        sharing::STORIES,
+        foreseen::STORIES,
         broken::STORIES,
         reload::STORIES,
         bus::STORIES,

@@ -280,7 +280,7 @@ fn told_by_the_agent(machine: &Machine, names: &[&str]) -> Result<()> {
         let bus =
             m.ok("busctl call org.nixarr.Dagger1 /org/nixarr/Dagger1 org.nixarr.Dagger1.Manager Conflicts")?;
         let known = |name: &&str| last.contains(*name) && bus.contains(*name);
-        Ok(names.iter().all(|name| known(name)).then_some(()))
+        Ok(names.iter().all(known).then_some(()))
     });
     told.with_context(|| last)
 }
