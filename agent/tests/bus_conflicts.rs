@@ -10,12 +10,16 @@
 #[allow(dead_code, reason = "only parts of the shared world are needed here")]
 mod world;
 
+use std::collections::HashMap;
+use std::future::poll_fn;
 use std::net::TcpListener;
+use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use dagger_agent::adapter::bus::{ManagerProxy, ServiceView, client};
 use world::{LIMIT, World};
-use zbus::Connection;
+use zbus::export::futures_core::Stream;
+use zbus::{Connection, MatchRule, MessageStream, OwnedVariant, Variant};
 
 const STOPPED: (&str, &str, &str, u32) = ("loaded", "inactive", "dead", 0);
 
@@ -47,6 +51,12 @@ async fn a_port_that_somebody_has_is_told_once_and_what_waits_for_it_starts_when
     let sentence = format!("TCP port {port}, which app needs, is taken by ");
     assert!(view.conflicts[0].starts_with(&sentence), "{view:?}");
     let manager = ManagerProxy::new(&caller).await.unwrap();
+    let rule = MatchRule::builder()
+        .sender("org.nixarr.Dagger1")
+        .member("PropertiesChanged")
+        .build()
+        .unwrap();
+    let mut signals = MessageStream::for_match_rule(rule, &caller, None).await.unwrap();
     assert_eq!(manager.conflict_count().await.unwrap(), 1);
     let conflicts = manager.conflicts().await.unwrap();
     assert_eq!(conflicts.len(), 1);
@@ -79,6 +89,25 @@ async fn a_port_that_somebody_has_is_told_once_and_what_waits_for_it_starts_when
     assert_eq!(*world.restarted.lock().unwrap(), ["dagger-app.service"]);
     until(&caller, |view| view.conflicts.is_empty()).await;
     assert_eq!(manager.conflict_count().await.unwrap(), 0);
+    // Both properties are signalled with their new values: the service's sentences and the manager's number.
+    let (mut sentences, mut number) = (false, false);
+    while !(sentences && number) {
+        let signal = poll_fn(|context| Pin::new(&mut signals).poll_next(context));
+        let signal = tokio::time::timeout(LIMIT, signal)
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
+        let body = signal.body();
+        let (_, changed, _): (String, HashMap<String, OwnedVariant>, Vec<String>) =
+            body.deserialize().unwrap();
+        sentences |= changed
+            .get("Conflicts")
+            .is_some_and(|value| !format!("{value:?}").contains("TCP port"));
+        number |= changed
+            .get("ConflictCount")
+            .is_some_and(|value| matches!(**value, Variant::U32(0)));
+    }
     // However often it is looked: once.
     manager.conflicts().await.unwrap();
     assert_eq!(world.restarted.lock().unwrap().len(), 1);

@@ -32,9 +32,15 @@ const GATE: Row = Row {
     limit: 5.0,
     unit: "ms",
 };
+const REFUSAL: Row = Row {
+    name: "gate-refusal",
+    what: "dagger-gate where somebody has the port: refused, with the holder named",
+    limit: 10.0,
+    unit: "ms",
+};
 
 /// All of them.
-pub const ROWS: [Row; 5] = [SCANS[0], SCANS[1], SCANS[2], CHECK, GATE];
+pub const ROWS: [Row; 6] = [SCANS[0], SCANS[1], SCANS[2], CHECK, GATE, REFUSAL];
 /// Ours against each of [`PEERS`], in their order.
 const SCANS: [Row; 3] = [
     row(
@@ -89,13 +95,14 @@ pub fn measure(wanted: &dyn Fn(&str) -> bool, programs: &Path) -> Result<Vec<Fig
                 }),
         );
     }
-    if wanted(CHECK.name) || wanted(GATE.name) {
+    if [CHECK, GATE, REFUSAL].iter().any(|row| wanted(row.name)) {
         let check = format!("{ports} check {FIRST} {}", FIRST + 1);
+        let refusal = format!("!{gate} pre --service=sonarr --claim=tcp:{FIRST}");
         let gate = format!("{gate} pre --service=sonarr {CLAIMS}");
-        let programs = [check.as_str(), gate.as_str()];
+        let programs = [check.as_str(), gate.as_str(), refusal.as_str()];
         let text = progress::during("ports-check", || rounds(&ports, &scratch, 101, &programs))?;
-        let [check, gate] = samples(&text, 0)?;
-        for (row, samples) in [(CHECK, check), (GATE, gate)] {
+        let [check, gate, refusal] = samples(&text, 0)?;
+        for (row, samples) in [(CHECK, check), (GATE, gate), (REFUSAL, refusal)] {
             if wanted(row.name) {
                 figures.push(Figure {
                     row,

@@ -5,7 +5,8 @@
 //! - `ports hold FIRST COUNT`: listens on COUNT ports from FIRST on until its input ends.
 //! - `ports rounds FIRST COUNT ROUNDS PROGRAM...`: has those held and runs each PROGRAM (its words
 //!   divided by blanks) in every round, in turns; prints `PROGRAM'S-NUMBER MICROSECONDS LINES-OF-OUTPUT` for each run, from
-//!   before its process is made until it has ended. To be run in a network namespace of its own.
+//!   before its process is made until it has ended. A `!` before a program: it is to refuse. To be run in a network namespace
+//!   of its own.
 
 use dagger_agent::adapter::sockets::diag::Found;
 use dagger_agent::adapter::sockets::dump;
@@ -117,16 +118,20 @@ fn rounds_of(first: &str, count: &str, rounds: usize, programs: &[&str]) -> Resu
     Ok(())
 }
 
-/// Microseconds of a run, and the lines that it wrote. A program that fails is none to be measured.
+/// Microseconds of a run, and the lines that it wrote. A program that fails is none to be measured, but one that is to refuse
+/// (a `!` before it) and says who has the port.
 fn run(program: &str) -> Result<(u128, usize)> {
+    let (program, refuses) = program
+        .strip_prefix('!')
+        .map_or((program, false), |rest| (rest, true));
     let mut words = program.split(' ');
     let mut command = Command::new(words.next().unwrap_or_default());
     command.args(words).stdin(Stdio::null());
     let began = Instant::now();
     let output = command.output()?;
     let took = began.elapsed().as_micros();
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
+    let said = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() == refuses || (refuses && !said.contains(", is taken by ")) {
         return Err(wrong(&format!("{program}: {}: {}", output.status, said.trim())));
     }
     Ok((took, String::from_utf8_lossy(&output.stdout).lines().count()))
