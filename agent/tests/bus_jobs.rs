@@ -108,7 +108,7 @@ async fn whoever_may_not_changes_nothing() {
         return;
     };
     for verb in [
-        "plan", "migrate", "rollback", "resume", "shadow", "promote", "discard",
+        "plan", "migrate", "rollback", "resume", "shadow", "promote", "discard", "rehearse",
     ] {
         stage.mood(verb, Mood::Denies);
     }
@@ -122,6 +122,7 @@ async fn whoever_may_not_changes_nothing() {
         manager.shadow(sonarr()).await,
         manager.promote(sonarr()).await,
         manager.discard(sonarr()).await,
+        manager.rehearse(sonarr()).await,
         manager.migrate_all().await,
     ];
     for (index, refused) in refused.into_iter().enumerate() {
@@ -132,7 +133,7 @@ async fn whoever_may_not_changes_nothing() {
     }
     assert_eq!(
         stage.world.log().matches("Denied: org.nixarr.dagger1.").count(),
-        8
+        9
     );
     stage.questions();
     // What makes no sense is refused before anybody is asked.

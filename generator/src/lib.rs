@@ -31,6 +31,7 @@ pub mod probe;
 pub mod model;
 pub mod catalog;
 pub mod layers;
+pub mod shadow;
 pub mod service;
 pub mod cross;
 pub mod guard;

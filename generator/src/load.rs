@@ -17,6 +17,7 @@ use crate::names::{self, Root, ServiceName};
 use crate::node::{Node, Table, Value};
 use crate::schema::{self, Kind};
 use crate::service::{self, Context, Defaults};
+use crate::shadow;
 use crate::source::{self, File};
 use crate::spread::spread;
 
@@ -61,6 +62,7 @@ fn load_and(root: &Root, look_beside: Option<PortOf<'_>>) -> Loaded {
         checked.file(&file, &found.sources);
         merged.merge(file.parsed.table);
     }
+    shadow::inherit(&mut merged);
     let entries = enabled(&merged);
     let wanted = entries.iter().map(|(name, table, _)| kind_of(name, table));
     let (mut catalog, said) = Catalog::load(wanted, found.catalog, &mut found.sources);
@@ -77,6 +79,7 @@ fn load_and(root: &Root, look_beside: Option<PortOf<'_>>) -> Loaded {
     let resolved = spread(&entries, |entries| {
         let mut resolver = Resolver {
             installed: &installed,
+            merged: &merged,
             catalog: &catalog,
             defaults: &defaults,
             checker: Checker::new(sources),
@@ -345,6 +348,7 @@ fn broken(
 }
 
 struct Resolver<'a> {
+    merged: &'a Table,
     installed: &'a Installed,
     catalog: &'a Catalog,
     defaults: &'a Defaults,
@@ -363,6 +367,9 @@ impl<'a> Resolver<'a> {
             }
         };
         self.checker.service = Some(name.to_owned());
+        if self.is_nobodys_shadow(table) {
+            return;
+        }
         let kind = kind_of(name, table);
         let base = match self.catalog.get(kind) {
             Some(Ok(base)) => Some(base),
@@ -390,6 +397,22 @@ impl<'a> Resolver<'a> {
         };
         self.services
             .extend(service::resolve(context, layers, &mut self.checker));
+    }
+
+    /// A shadow needs a service that it is the shadow of, and that is not a shadow itself.
+    fn is_nobodys_shadow(&mut self, table: &Table) -> bool {
+        let Some(node) = table.get(shadow::KEY) else {
+            return false;
+        };
+        let origin = text(node).unwrap_or_default();
+        let services = self.merged.table("services");
+        let found = services.and_then(|services| services.table(origin));
+        let good = found.is_some_and(|origin| origin.get(shadow::KEY).is_none() && !is_off(origin));
+        if !good {
+            let problem = format!("there is no service {origin:?} that it could be the shadow of");
+            self.checker.error(node.at, problem, None);
+        }
+        !good
     }
 
     /// Only the name may lead nowhere: a service that the user describes needs no entry, `like` does.

@@ -8,6 +8,9 @@ use crate::probe::Probe;
 /// The role of a mount of the media tree.
 pub const MEDIA: &str = "media";
 
+/// What the port is called by which people find a service in a namespace.
+pub const FRONT: &str = "front";
+
 /// The whole suite.
 #[derive(Debug, Clone)]
 pub struct Suite {
@@ -60,6 +63,8 @@ pub struct Service {
     pub documentation: Vec<String>,
     /// File in which the user wrote it, for `SourcePath=`.
     pub source: String,
+    /// The service whose shadow it is; none: it is a service of its own.
+    pub shadow_of: Option<ServiceName>,
     /// Image reference, by tag or digest.
     pub image: String,
     /// When the image is fetched.
@@ -68,6 +73,8 @@ pub struct Service {
     pub identity: Identity,
     /// Where the application listens.
     pub network: Network,
+    /// Port on this machine's own 127.0.0.1 at which the main port is to be had, where that is in a network namespace.
+    pub front: Option<u16>,
     /// Name servers inside; none are podman's choice.
     pub dns: Vec<String>,
     /// Every port that it binds, the main one first.
@@ -152,6 +159,21 @@ impl Service {
     /// The mounts of the media tree: what the application must never see as an empty library.
     pub fn media(&self) -> impl Iterator<Item = &Mount> {
         self.mounts.iter().filter(|mount| mount.role == MEDIA)
+    }
+
+    /// The port of the host that [`Self::front`] is.
+    pub fn front_claim(&self) -> Option<Claim> {
+        self.front.map(|port| Claim {
+            name: FRONT.into(),
+            protocol: Protocol::Tcp,
+            port,
+            inside: port,
+        })
+    }
+
+    /// Whether its network is one of its own, with nothing but itself in it.
+    pub fn is_alone(&self) -> bool {
+        matches!(&self.network, Network::Namespace(path) if *path == self.name.netns())
     }
 
     /// How long systemd waits for each step of the unit's stop (`TimeoutStopSec=`). The application has [`Self::stop_timeout`];

@@ -34,6 +34,8 @@ pub const RECOVER_UNIT: &str = "dagger-recover.service";
 pub const JOB_DIR: &str = "/run/dagger/job";
 /// What the gate leaves for the unit it runs in: an environment file a service.
 pub const GATE_DIR: &str = "/run/dagger/gate";
+/// Copies of services' data that their shadows run on, a directory a service: root's alone.
+pub const SHADOW_DIR: &str = "/var/lib/dagger/shadows";
 /// The last alert of each service: an environment file a service, for `dagger-alert@<service>.service`.
 pub const ALERT_DIR: &str = "/run/dagger/alert";
 /// What is known of each service's image: a JSON file a service.
@@ -58,24 +60,28 @@ pub mod exit {
 }
 
 /// Names that would collide with the suite's own units (`dagger-agent.service` and its like).
-const RESERVED: [&str; 18] = [
+const RESERVED: [&str; 22] = [
     "agent",
     "alert",
     "config-error",
     "discard",
     "disarm",
+    "front",
     "gate",
     "job",
     "metrics",
     "migrate",
+    "netns",
     "plan",
     "promote",
     "pull",
     "quick-check",
     "recover",
+    "rehearse",
     "resume",
     "rollback",
     "shadow",
+    "sweep",
     "well",
 ];
 
@@ -144,6 +150,36 @@ impl ServiceName {
     /// Name of the container, the same as the unit's without its suffix.
     pub fn container(&self) -> String {
         ["dagger-", &self.0].concat()
+    }
+
+    /// Its shadow's name: `sonarr-shadow`. Names have an end, and so may this be none.
+    pub fn shadow(&self) -> Result<Self, String> {
+        Self::parse(&[&self.0, "-shadow"].concat())
+    }
+
+    /// The drop-in of the configuration that makes its shadow.
+    pub fn shadow_file(&self) -> String {
+        format!("/run/dagger/conf.d/90-shadow-{}.toml", self.0)
+    }
+
+    /// The oneshot that makes a network of its own for it: `dagger-netns@<service>.service`.
+    pub fn netns_unit(&self) -> String {
+        ["dagger-netns@", &self.0, ".service"].concat()
+    }
+
+    /// What that makes.
+    pub fn netns(&self) -> String {
+        ["/run/netns/dagger-", &self.0].concat()
+    }
+
+    /// The oneshot that removes what its container left in podman's store: `dagger-sweep@<service>.service`.
+    pub fn sweep_unit(&self) -> String {
+        ["dagger-sweep@", &self.0, ".service"].concat()
+    }
+
+    /// The socket at its `front-port`: `dagger-front@<service>.socket`.
+    pub fn front_socket(&self) -> String {
+        ["dagger-front@", &self.0, ".socket"].concat()
     }
 
     /// Path of the owner marker.

@@ -119,6 +119,13 @@ impl Table {
         self.0.iter().map(|(key, entry)| (key.as_ref(), entry))
     }
 
+    /// The same without these keys.
+    #[must_use]
+    pub fn without(&self, keys: &[&str]) -> Self {
+        let kept = self.0.iter().filter(|(key, _)| !keys.contains(&key.as_ref()));
+        Self(Cow::Owned(kept.cloned().collect()))
+    }
+
     /// Puts `over` on top: tables are merged key by key, everything else is replaced.
     pub fn merge(&mut self, over: Self) {
         if self.0.is_empty() {

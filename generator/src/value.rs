@@ -357,10 +357,10 @@ pub fn url(text: &str) -> Result<(), Wrong> {
 pub fn network(text: &str) -> Result<(), Wrong> {
     match text.strip_prefix("ns:") {
         Some(netns) => path(netns),
-        None if text == "host" || text == "bridge" => Ok(()),
+        None if matches!(text, "host" | "bridge" | "private") => Ok(()),
         None => Err(Wrong::new(
             format!("{text:?} is not a network"),
-            "write `host`, `bridge` or `ns:/run/netns/NAME`",
+            "write `host`, `bridge`, `private` or `ns:/run/netns/NAME`",
         )),
     }
 }

@@ -116,9 +116,12 @@ pub struct Snapshot {
 impl Store {
     /// The one below this root.
     pub fn new(root: &Root) -> Self {
-        Self {
-            dir: root.join(SNAPSHOT_DIR),
-        }
+        Self::at(root, SNAPSHOT_DIR)
+    }
+
+    /// Another one, of copies that are not kept for later: laid out alike, and nobody's list has them.
+    pub fn at(root: &Root, dir: &str) -> Self {
+        Self { dir: root.join(dir) }
     }
 
     /// Where it is, made when it is missing.

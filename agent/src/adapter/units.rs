@@ -68,6 +68,7 @@ trait Manager {
     fn subscribe(&self) -> zbus::Result<()>;
     fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
     fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+    fn reload(&self) -> zbus::Result<()>;
     fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
     #[zbus(signal)]
     fn job_removed(&self, id: u32, job: OwnedObjectPath, unit: String, result: String) -> zbus::Result<()>;
@@ -118,8 +119,7 @@ impl Units {
     ///
     /// What its start limit counted is forgotten first: it is not this start that it is to protect from.
     pub async fn start(&self, unit: &str) -> Result<(), UnitError> {
-        // One that systemd has not loaded has nothing to forget.
-        let _ = self.manager.reset_failed_unit(unit).await;
+        self.forget(unit).await;
         self.ordered(unit, "started").await?;
         let standing = self.standing(unit).await?;
         match standing.active.as_str() {
@@ -136,7 +136,7 @@ impl Units {
 
     /// Runs a unit that ends by itself (`Type=oneshot`), and waits until it has.
     pub async fn run(&self, unit: &str) -> Result<(), UnitError> {
-        let _ = self.manager.reset_failed_unit(unit).await;
+        self.forget(unit).await;
         self.ordered(unit, "started").await?;
         match self.standing(unit).await? {
             Standing { condition: false, .. } => Err(UnitError::Condition {
@@ -157,6 +157,18 @@ impl Units {
             unit: unit.to_owned(),
             state: standing.active,
         })
+    }
+
+    /// Has systemd read all units again, those that generators make among them, and waits until it has.
+    pub async fn reload(&self) -> Result<(), UnitError> {
+        let done = self.manager.reload().await;
+        done.map_err(|source| bus("daemon-reload", source))
+    }
+
+    /// Forgets that a unit has failed.
+    pub async fn forget(&self, unit: &str) {
+        // One that systemd has not loaded has nothing to forget.
+        let _ = self.manager.reset_failed_unit(unit).await;
     }
 
     /// Asks for a start and does not wait.

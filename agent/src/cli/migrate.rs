@@ -44,6 +44,8 @@ pub enum JobCommand {
     Promote(OneArgs),
     /// Throw the shadow away
     Discard(OneArgs),
+    /// Try a service's migration on a copy of its data, throw the copy away, and tell how the real one would go
+    Rehearse(OneArgs),
     /// Stop the job that is at work on a service; what it has done is undone
     Cancel(CancelArgs),
     /// Show the snapshots that are kept: of which service, from when, of which version

@@ -25,11 +25,13 @@ pub enum Task {
     Promote,
     /// The shadow goes, and its copy.
     Discard,
+    /// A migration on a copy of the data, which is thrown away.
+    Rehearse,
 }
 
 impl Task {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Plan,
         Self::Migrate,
         Self::Rollback,
@@ -37,6 +39,7 @@ impl Task {
         Self::Shadow,
         Self::Promote,
         Self::Discard,
+        Self::Rehearse,
     ];
 
     /// Its name: in unit names, polkit actions and on the command line.
@@ -49,6 +52,7 @@ impl Task {
             Self::Shadow => "shadow",
             Self::Promote => "promote",
             Self::Discard => "discard",
+            Self::Rehearse => "rehearse",
         }
     }
 
@@ -66,6 +70,7 @@ impl Task {
             Self::Shadow => Some(Verb::Shadow),
             Self::Promote => Some(Verb::Promote),
             Self::Discard => Some(Verb::Discard),
+            Self::Rehearse => Some(Verb::Rehearse),
         }
     }
 

@@ -48,11 +48,12 @@ pub fn check(
         changed(service, &units, places, checker);
         privileged(service, root, places, checker);
         // What listens in another network is in nobody's way.
-        if !matches!(service.network, Network::Namespace(_)) {
-            for claim in &service.ports {
-                let theirs = rivals.iter().filter(|rival| rival.wants(service, claim));
-                theirs.for_each(|rival| rival.tell(service, claim, places, checker));
-            }
+        let front = service.front_claim();
+        let on_host = !matches!(service.network, Network::Namespace(_));
+        let claims = service.ports.iter().filter(|_| on_host).chain(&front);
+        for claim in claims {
+            let theirs = rivals.iter().filter(|rival| rival.wants(service, claim));
+            theirs.for_each(|rival| rival.tell(service, claim, places, checker));
         }
     }
 }

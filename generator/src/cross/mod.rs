@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use crate::check::Checker;
 use crate::diagnostic::{Span, nearest};
 use crate::layers::text;
-use crate::model::{Network, Protocol, Service};
+use crate::model::{FRONT, Network, Protocol, Service};
 use crate::node::{Table, Value};
 
 /// Compares the services with each other. Mistakes are said about the service whose text is the likelier slip.
@@ -71,7 +71,9 @@ fn ports(order: &[&Service], places: &Places<'_>, checker: &mut Checker<'_>) {
             Network::Host | Network::Bridge => None,
             Network::Namespace(path) => Some(path.as_str()),
         };
-        for claim in &service.ports {
+        let front = service.front_claim();
+        let claims = service.ports.iter().map(|claim| (stack, claim));
+        for (stack, claim) in claims.chain(front.iter().map(|claim| (None, claim))) {
             let Some(other) = taken.get(&(stack, claim.protocol, claim.port)) else {
                 taken.insert((stack, claim.protocol, claim.port), service);
                 continue;
@@ -98,6 +100,7 @@ pub fn port_key(name: &str) -> &'static str {
     match name {
         "web" => "port",
         "peer" => "peer-port",
+        FRONT => "front-port",
         _ => "ports",
     }
 }

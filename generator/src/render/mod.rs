@@ -6,6 +6,7 @@
 //! | path | when |
 //! |---|---|
 //! | `dagger-<service>.service` | each service; one that cannot run gets a unit that refuses to start and says why |
+//! | `dagger-front@<service>.{socket,service}` | each service with a `front-port`: leads to it in its namespace |
 //! | `dagger-pull@<service>.service` | each service that can run: fetches the image, apart from the service's own start |
 //! | `<native>.service.d/50-dagger-owner.conf` | each native unit that may own the data of a service, also of one that does not run |
 //! | `dagger-config-error.service` | a configuration file cannot be used as a whole |
@@ -171,6 +172,7 @@ impl<'a> Rendering<'a> {
                 Ok(text) => {
                     outputs.push(Output::file(service.name.unit(), text));
                     outputs.push(side::pull(self.suite, service, self.programs));
+                    outputs.extend(side::front(service));
                 }
                 Err(unfit) => {
                     outputs.push(side::refuse_service(
@@ -179,7 +181,10 @@ impl<'a> Rendering<'a> {
                     ));
                 }
             }
-            outputs.push(wanted(&service.name.unit()));
+            // A shadow runs while somebody looks at it, and is no part of the suite.
+            if service.shadow_of.is_none() {
+                outputs.push(wanted(&service.name.unit()));
+            }
         }
         outputs
     }

@@ -58,12 +58,24 @@ fn relations(unit: &mut Unit, suite: &Suite, service: &Service) {
         .filter(|name| **name != service.name && exists(suite, name));
     let wanted = wanted.map(|name| ["dagger-", name.as_str(), ".service"]);
     let recover = [names::RECOVER_UNIT, "", ""];
-    unit.units("Wants", [recover, pull].into_iter().chain(wanted.clone()));
+    let front = ["dagger-front@", service.name.as_str(), ".socket"];
+    let front = service.front.map(|_| front);
+    unit.units(
+        "Wants",
+        [recover, pull].into_iter().chain(front).chain(wanted.clone()),
+    );
+    let alone = service
+        .is_alone()
+        .then_some(["dagger-netns@", service.name.as_str(), ".service"]);
+    if alone.is_some() {
+        unit.units("Requires", alone.into_iter());
+    }
     // Started after, stopped before: what is said at the end (to a tracker, to a client) still finds the network.
     unit.units(
         "After",
         [["network.target", "", ""], recover, pull]
             .into_iter()
+            .chain(alone)
             .chain(wanted),
     );
     let mounted = service
@@ -81,7 +93,9 @@ fn relations(unit: &mut Unit, suite: &Suite, service: &Service) {
     owner_condition(unit, service);
     hold_condition(unit, &service.name);
     // People hear of it although the agent may not run; when it does, the two words are told as one.
-    unit.set("OnFailure", &["dagger-alert@", service.name.as_str(), ".service"]);
+    if service.shadow_of.is_none() {
+        unit.set("OnFailure", &["dagger-alert@", service.name.as_str(), ".service"]);
+    }
     unit.number("StartLimitIntervalSec", RESTART_WINDOW);
     unit.number("StartLimitBurst", RESTART_BURST);
 }
@@ -237,7 +251,8 @@ fn after(unit: &mut Unit, suite: &Suite, service: &Service, programs: &Programs)
     ]);
     // A marker says as whom the data is used: for an image that runs as its own user that would be a guess.
     let known = service.identity.style != IdentityStyle::Image;
-    if known && !service.native.iter().any(|native| native.present) {
+    // Nor does a shadow own anything.
+    if known && service.shadow_of.is_none() && !service.native.iter().any(|native| native.present) {
         exec.raw("--write-marker");
     }
     if service.probe.kind == Kind::Exec {

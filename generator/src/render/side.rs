@@ -1,11 +1,11 @@
 //! The small units beside a service: the one that fetches its image, the condition on its native twin, and the unit
 //! that stands for a mistake.
 
-use crate::model::{Broken, Service, Suite};
+use crate::model::{Broken, Network, Service, Suite};
 use crate::names::{self, ServiceName};
 use crate::render::lines::{gate, header, hold_condition};
 use crate::render::{OFF_DROP_IN, OWNER_DROP_IN, Output, Programs};
-use crate::unit::Unit;
+use crate::unit::{Part, Unit};
 use crate::value;
 
 /// Room for one of these units.
@@ -55,6 +55,61 @@ pub(super) fn pull(suite: &Suite, service: &Service, programs: &Programs) -> Out
     }
     drop(exec);
     Output::file(service.name.pull_unit(), unit.finish().unwrap_or_default())
+}
+
+/// `dagger-front@<service>.socket` and its service: what comes to a port of this machine's own goes on to the application in
+/// its namespace (systemd-socket-proxyd(8)).
+pub(super) fn front(service: &Service) -> Vec<Output> {
+    let (Some(port), Some(main), Network::Namespace(netns)) =
+        (service.front, service.ports.first(), &service.network)
+    else {
+        return Vec::new();
+    };
+    let name = service.name.as_str();
+    let head = |what: &str| {
+        let mut unit = Unit::with_capacity(CAPACITY);
+        header(&mut unit, &service.source);
+        unit.section("Unit");
+        unit.free("Description", &[what, &service.title]);
+        unit.path("SourcePath", &service.source);
+        // It comes and goes with what it leads to.
+        unit.set("BindsTo", &["dagger-", name, ".service"]);
+        unit.set("After", &["dagger-", name, ".service"]);
+        unit
+    };
+    let port = port.to_string();
+    let mut socket = head("The way in to ");
+    // By itself a socket comes before every service, and could not come after this one.
+    socket.set("DefaultDependencies", &["no"]);
+    socket.set("Conflicts", &["shutdown.target"]);
+    socket.set("Before", &["shutdown.target"]);
+    socket.section("Socket");
+    socket.set("ListenStream", &["127.0.0.1:", &port]);
+    let mut proxy = head("The way on to ");
+    proxy.section("Service");
+    proxy.set("Slice", &[names::SLICE]);
+    proxy.path("NetworkNamespacePath", netns);
+    for line in ["DynamicUser", "PrivateDevices", "ProtectHome", "NoNewPrivileges"] {
+        proxy.set(line, &["yes"]);
+    }
+    proxy.set("ProtectSystem", &["strict"]);
+    proxy.set("LogExtraFields", &["DAGGER_SERVICE=", name]);
+    proxy
+        .exec("ExecStart", "", "/usr/lib/systemd/systemd-socket-proxyd")
+        .word(&[
+            Part::Text(&service.probe.host),
+            Part::Raw(":"),
+            Part::Number(u64::from(main.port)),
+        ]);
+    [("socket", socket), ("service", proxy)]
+        .into_iter()
+        .map(|(kind, unit)| {
+            Output::file(
+                format!("dagger-front@{name}.{kind}"),
+                unit.finish().unwrap_or_default(),
+            )
+        })
+        .collect()
 }
 
 /// Paths inside that something of the host or a tmpfs is mounted at, or that may go.

@@ -28,6 +28,8 @@ fn sonarr() -> Service {
             gid_explicit: false,
         },
         network: Network::Host,
+        front: None,
+        shadow_of: None,
         dns: Vec::new(),
         ports: vec![Claim {
             name: "web".into(),

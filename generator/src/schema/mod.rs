@@ -52,7 +52,7 @@ pub enum Kind {
     Timezone,
     /// The path part of a URL.
     UrlPath,
-    /// `host`, `bridge` or `ns:/path`.
+    /// `host`, `bridge`, `private` or `ns:/path`.
     Network,
     /// A device: an absolute path or a CDI name, with a leading `-` when the service can do without.
     Device,

@@ -20,6 +20,12 @@ pub static SERVICE: &[Key] = &[
         "Catalogue entry that the service is made from. For a second instance: `[services.sonarr-4k] like = \"sonarr\"`.",
     ),
     key(
+        "shadow-of",
+        Kind::Service,
+        "none",
+        "Makes this the shadow of another service, with that one's table below its own, everything but its state read-only, and no other service that it waits for. `nixarr-migrate shadow` writes it to `/run/dagger/conf.d`.",
+    ),
+    key(
         "layout",
         Kind::Text,
         "the catalogue's",
@@ -71,7 +77,13 @@ pub static SERVICE: &[Key] = &[
         "network",
         Kind::Network,
         "`host`",
-        "`host`: the host's own stack. `bridge`: podman's bridge, ports are published. `ns:/run/netns/NAME`: joins a named network namespace, of a VPN for instance.",
+        "`host`: the host's own stack. `bridge`: podman's bridge, ports are published. `ns:/run/netns/NAME`: joins a named network namespace, of a VPN for instance. `private`: a network of its own with nothing else in it, and no way out.",
+    ),
+    key(
+        "front-port",
+        Kind::Port,
+        "none",
+        "Port on this machine's own 127.0.0.1 at which the main port of a service in a namespace (`private` or `ns:`) is to be had.",
     ),
     key(
         "dns",

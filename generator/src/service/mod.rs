@@ -14,6 +14,7 @@ use crate::layers::{Layers, text};
 use crate::model::{Identity, IdentityStyle, NativeUnit, Pull, Service};
 use crate::names::ServiceName;
 use crate::node::Table;
+use crate::shadow;
 use crate::value;
 
 /// `[suite]`, resolved.
@@ -102,26 +103,16 @@ pub fn layout<'a>(layers: Layers<'a>, checker: &mut Checker<'_>) -> Option<&'a T
 /// checker; then there is no service.
 pub fn resolve(context: Context<'_>, layers: Layers<'_>, checker: &mut Checker<'_>) -> Option<Service> {
     let before = checker.diagnostics.len();
-    let network = network::network(layers);
+    let network = network::network(&context, layers);
     let ports = network::ports(&context, layers, &network, checker);
     let state = files::state(&context, layers, checker);
     let mounts = files::mounts(&context, layers, checker);
     let tmpfs = layers.texts("tmpfs");
     files::targets(&context, layers, [&state, &mounts], &tmpfs, checker);
     let main = ports.first().cloned();
+    let front = network::front(layers, &network, main.as_ref(), checker);
     let probe = network::probe(&context, layers, &network, main.as_ref());
-    let Some(image) = layers.owned("image") else {
-        let help = match nearest(context.kind, catalog::names()) {
-            Some(near) => format!("did you mean `{near}`? Else say the image: image = \"registry/name:tag\""),
-            None => format!(
-                "say it: image = \"registry/name:tag\"; the catalogue knows {}",
-                names()
-            ),
-        };
-        let problem = format!("`{}` is not in the catalogue and has no image", context.kind);
-        checker.error(context.at, problem, Some(help));
-        return None;
-    };
+    let image = image(&context, layers, checker)?;
     let identity = identity(context.defaults, layers, &image);
     if let (IdentityStyle::Image, Some(at)) = (identity.style, layers.at("group")) {
         let help = "write `user` too, or leave `group` out";
@@ -135,14 +126,17 @@ pub fn resolve(context: Context<'_>, layers: Layers<'_>, checker: &mut Checker<'
     program::clashes(layers, puid, probe.kind, checker);
     let umask = layers.text("umask").and_then(|it| value::umask(it).ok());
     let health = layers.below("health");
-    let service = Service {
+    let shadow_of = layers.user.and_then(|user| user.get(shadow::KEY)).and_then(text);
+    let mut service = Service {
+        shadow_of: shadow_of.and_then(|name| ServiceName::parse(name).ok()),
+        front,
         title: layers
             .owned("description")
             .or_else(|| layers.owned("title"))
             .unwrap_or_else(|| title(&context.name)),
         documentation: layers.texts("documentation"),
         pull: pull(layers),
-        url: network::url(layers, &network, main.as_ref(), &probe),
+        url: network::url(layers, &network, front, main.as_ref(), &probe),
         interval: health.duration("interval").unwrap_or(Duration::from_secs(15)),
         failures: health.number("failures").unwrap_or(3),
         successes: health.number("successes").unwrap_or(1),
@@ -193,12 +187,31 @@ pub fn resolve(context: Context<'_>, layers: Layers<'_>, checker: &mut Checker<'
         mounts,
         tmpfs,
     };
+    if service.shadow_of.is_some() {
+        shadow::confine(&mut service);
+    }
     let clean = checker
         .diagnostics
         .iter()
         .skip(before)
         .all(|it| it.severity == Severity::Warning);
     clean.then_some(service)
+}
+
+fn image(context: &Context<'_>, layers: Layers<'_>, checker: &mut Checker<'_>) -> Option<String> {
+    let image = layers.owned("image");
+    if image.is_none() {
+        let help = match nearest(context.kind, catalog::names()) {
+            Some(near) => format!("did you mean `{near}`? Else say the image: image = \"registry/name:tag\""),
+            None => format!(
+                "say it: image = \"registry/name:tag\"; the catalogue knows {}",
+                names()
+            ),
+        };
+        let problem = format!("`{}` is not in the catalogue and has no image", context.kind);
+        checker.error(context.at, problem, Some(help));
+    }
+    image
 }
 
 fn names() -> String {

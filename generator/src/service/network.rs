@@ -9,14 +9,39 @@ use crate::model::{Claim, Network, Protocol};
 use crate::probe::{Kind, Probe};
 use crate::value;
 
-pub(super) fn network(layers: Layers<'_>) -> Network {
+pub(super) fn network(context: &Context<'_>, layers: Layers<'_>) -> Network {
     match layers.text("network") {
         Some("bridge") => Network::Bridge,
+        Some("private") => Network::Namespace(context.name.netns()),
         Some(text) => text
             .strip_prefix("ns:")
             .map_or(Network::Host, |path| Network::Namespace(value::normal_path(path))),
         None => Network::Host,
     }
+}
+
+/// The way in from this machine to what listens in a namespace.
+pub(super) fn front(
+    layers: Layers<'_>,
+    network: &Network,
+    main: Option<&Claim>,
+    checker: &mut Checker<'_>,
+) -> Option<u16> {
+    let (port, at) = (layers.number::<u16>("front-port")?, layers.at("front-port")?);
+    match (network, main) {
+        (Network::Namespace(_), Some(_)) => return Some(port),
+        (_, None) => checker.error(
+            at,
+            "front-port needs a main port that it leads to",
+            Some("write `port` too".into()),
+        ),
+        (Network::Host | Network::Bridge, _) => checker.error(
+            at,
+            "front-port is for services in a namespace: this one listens on the host itself",
+            Some("write `port`".into()),
+        ),
+    }
+    None
 }
 
 /// All ports, the main one first. Ports inside differ from those outside only on a bridge.
@@ -156,8 +181,11 @@ pub(super) fn dns(
     checker: &mut Checker<'_>,
 ) -> Vec<String> {
     let dns = layers.texts("dns");
+    // Where there is no way out nobody is asked.
+    let alone = *network == Network::Namespace(context.name.netns());
     if let Network::Namespace(path) = network
         && dns.is_empty()
+        && !alone
         && !context.installed.resolver(path)
     {
         let name = path.rsplit_once('/').map_or(path.as_str(), |(_, name)| name);
@@ -221,10 +249,15 @@ pub(super) fn probe(
 pub(super) fn url(
     layers: Layers<'_>,
     network: &Network,
+    front: Option<u16>,
     main: Option<&Claim>,
     probe: &Probe,
 ) -> Option<String> {
     let claim = main?;
+    let base = layers.text("url-base").unwrap_or("/");
+    if let Some(port) = front.filter(|_| probe.kind != Kind::Tcp) {
+        return Some(format!("http://127.0.0.1:{port}{base}"));
+    }
     if matches!(network, Network::Namespace(_)) || probe.kind == Kind::Tcp {
         return None;
     }
@@ -233,9 +266,5 @@ pub(super) fn url(
         Some(address) => address.to_owned(),
         None => "localhost".to_owned(),
     };
-    Some(format!(
-        "http://{host}:{}{}",
-        claim.port,
-        layers.text("url-base").unwrap_or("/")
-    ))
+    Some(format!("http://{host}:{}{base}", claim.port))
 }

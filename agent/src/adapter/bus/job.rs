@@ -150,7 +150,7 @@ impl JobObject {
         self.of(|view| view.service.clone())
     }
 
-    /// What is done: "plan", "migrate", "rollback", "resume", "shadow", "promote", "discard", "migrate-all", "rollback-all".
+    /// What is done: "plan", "migrate", "rollback", "resume", "shadow", "promote", "discard", "rehearse", "migrate-all", "rollback-all".
     #[zbus(property(emits_changed_signal = "const"))]
     fn verb(&self) -> String {
         self.of(|view| view.verb.clone())

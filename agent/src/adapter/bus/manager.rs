@@ -249,6 +249,19 @@ impl Manager {
             .await
     }
 
+    /// Does what a migration of a service would do on a copy of its data, in a network of its own, throws that away, and says
+    /// how it went; returns the job. The native unit goes on running. Asks polkit for org.nixarr.dagger1.rehearse.
+    #[zbus(out_args("job"), proxy(allow_interactive_auth))]
+    async fn rehearse(
+        &self,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(header)] header: Header<'_>,
+        service: String,
+    ) -> Result<OwnedObjectPath, BusError> {
+        self.begin(connection, &header, Task::Rehearse, service, HashMap::new())
+            .await
+    }
+
     /// Migrates every service that has a native unit and is not in its container yet, one after the other, what others want
     /// first, and returns one job for all. It stops at the first that fails; a second call goes on with what is not done.
     /// Further errors: org.nixarr.Dagger1.Error.NothingToDo when there is none. Asks polkit for org.nixarr.dagger1.migrate of each service before it begins with the first.

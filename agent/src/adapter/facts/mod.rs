@@ -109,6 +109,12 @@ pub fn look(subject: &Subject<'_>) -> Facts {
 
 /// What the library holds, in these places (role and path) that an earlier look has found. Beside it what could not be read.
 pub fn library(root: &Root, service: &Service, places: &[(String, String)]) -> (Counts, Vec<String>) {
+    let facts = holdings(root, service, places);
+    (facts.library, facts.unknown)
+}
+
+/// The same with the databases themselves; nothing else is looked at.
+pub fn holdings(root: &Root, service: &Service, places: &[(String, String)]) -> Facts {
     let subject = Subject {
         root,
         service,
@@ -129,7 +135,7 @@ pub fn library(root: &Root, service: &Service, places: &[(String, String)]) -> (
     };
     databases(&subject, &mut facts);
     files(&subject, &mut facts);
-    (facts.library, facts.unknown)
+    facts
 }
 
 /// The directories of the native state: where the unit says, and where nothing is known of the application, where the

@@ -12,6 +12,8 @@ pub mod cgroup;
 
 pub mod netns;
 
+pub mod listed;
+
 pub mod diag;
 
 pub mod dump;

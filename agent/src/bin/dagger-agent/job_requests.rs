@@ -4,7 +4,7 @@ use dagger_agent::adapter::bus::{Answer, BusError, SnapshotView, snapshots};
 use dagger_agent::adapter::{clock, jobs};
 use dagger_agent::domain::follow::Followed;
 use dagger_agent::domain::job::{Request, Task};
-use dagger_suite::names::ServiceName;
+use dagger_suite::names::{SHADOW_DIR, ServiceName};
 
 use crate::agent::Agent;
 use crate::recover::Find;
@@ -16,7 +16,8 @@ impl Agent {
         let ends = matches!(task, Task::Rollback | Task::Resume | Task::Discard);
         let traces = || {
             let marker = ServiceName::parse(service).map(|name| self.root.join(name.owner_marker()).exists());
-            self.is_interrupted(service) || marker == Ok(true)
+            let shadow = self.root.join(SHADOW_DIR).join(service);
+            self.is_interrupted(service) || marker == Ok(true) || shadow.exists()
         };
         let known = self.services.contains_key(service) || (ends && traces());
         if !known {

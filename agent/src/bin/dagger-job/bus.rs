@@ -131,6 +131,16 @@ impl Bus {
         self.wait(self.units.stop(unit)).map_err(|error| failure(&error))
     }
 
+    /// Has systemd read its units again.
+    pub fn reload(&self) -> Result<(), Failure> {
+        self.wait(self.units.reload()).map_err(|error| failure(&error))
+    }
+
+    /// Forgets that a unit has failed.
+    pub fn forget(&self, unit: &str) {
+        self.wait(self.units.forget(unit));
+    }
+
     /// How a unit stands.
     pub fn standing(&self, unit: &str) -> Result<Standing, Failure> {
         self.wait(self.units.standing(unit))

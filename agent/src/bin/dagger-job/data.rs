@@ -130,7 +130,7 @@ fn drop_one(work: &Work<'_>, id: &str) -> Result<(), Failure> {
         .map_err(|error| Failure::from(said(&error)))
 }
 
-fn label(story: &Story, when: u64) -> Label {
+pub fn label(story: &Story, when: u64) -> Label {
     Label {
         when,
         roles: story
@@ -141,6 +141,6 @@ fn label(story: &Story, when: u64) -> Label {
     }
 }
 
-fn said(error: &SnapshotError) -> String {
+pub fn said(error: &SnapshotError) -> String {
     error.to_string()
 }

@@ -1,7 +1,8 @@
 //! `dagger-job` touches data and has no network: the work on a service's files, one verb a kind of job.
 //!
-//! - [`run`]: one job from its request to its last word. [`look`]: what it is made from. [`rollback`]: what stands in the way
+//! - [`run`]: one job from its request to its last word, which is in [`end`]. [`look`]: what it is made from. [`rollback`]: what stands in the way
 //!   back. [`story`]: what the steps need to know. [`world`]: the steps, with [`data`] and [`probation`].
+//! - [`shadow`]: the steps about a container on a copy, [`rehearse`]: what it is made of, and what was found by it.
 //! - [`recover`]: what a crash left.
 //! - [`bus`]: systemd and the agent. [`tell`]: what a job says while it works.
 //! - [`quick_check`]: `quick-check`, the databases of the suite, every week.
@@ -11,8 +12,11 @@ mod data;
 mod look;
 mod probation;
 mod quick_check;
+mod shadow;
+mod rehearse;
 mod recover;
 mod rollback;
+mod end;
 mod run;
 mod story;
 mod tell;
@@ -24,12 +28,12 @@ use dagger_agent::domain::job::{Ended, Task};
 use dagger_suite::names::{Root, ServiceName, exit};
 
 const USAGE: &str = "\
-Usage: dagger-job plan|migrate|rollback|resume SERVICE
+Usage: dagger-job plan|migrate|rollback|shadow|promote|discard|rehearse|resume SERVICE
        dagger-job resume
        dagger-job recover
        dagger-job quick-check [SERVICE]...
 
-  plan, migrate, rollback  the work of dagger-migrate@SERVICE.service and its like, which is how to start it: this program
+  plan, migrate, ...       the work of dagger-migrate@SERVICE.service and its like, which is how to start it: this program
                            looks for what was asked for in /run/dagger/job, and says there how far it is
   resume                   finishes or undoes what was interrupted, of one service or of all
   recover                  the same at boot, before any service starts: dagger-recover.service

@@ -7,6 +7,7 @@ use dagger_agent::domain::job::Amount;
 use dagger_agent::domain::library::{Verdict, guard};
 use dagger_agent::domain::transaction::{Failure, Side};
 use dagger_suite::model::Service;
+use dagger_suite::names::ServiceName;
 use serde_json::{Value, json};
 
 use crate::bus::cancelled;
@@ -23,13 +24,45 @@ enum Look {
     Bad(String),
 }
 
+/// What is watched.
+pub struct Watched {
+    unit: String,
+    name: ServiceName,
+    /// Its directories: role and path.
+    places: Vec<(String, String)>,
+}
+
+impl Watched {
+    /// One side of the service.
+    pub fn side(work: &Work<'_>, story: &Story, side: Side) -> Self {
+        let places = story.places.iter();
+        Self {
+            unit: story.unit(side).to_owned(),
+            name: work.service.clone(),
+            places: places
+                .map(|place| (place.role.clone(), place.path.clone()))
+                .collect(),
+        }
+    }
+
+    /// Its shadow.
+    pub fn shadow(work: &Work<'_>, story: &Story) -> Result<Self, String> {
+        let name = ServiceName::parse(&story.shadow()?.name)?;
+        Ok(Self {
+            unit: name.unit(),
+            places: story.shadow_places(work.service),
+            name,
+        })
+    }
+}
+
 /// Watches until so many looks in a row were good.
-pub fn watch(work: &Work<'_>, story: &Story, side: Side) -> Result<Value, Failure> {
+pub fn watch(work: &Work<'_>, story: &Story, watched: &Watched) -> Result<Value, Failure> {
     let bus = work
         .bus
         .ok_or_else(|| "nothing can be watched while the machine boots".to_owned())?;
     work.teller.work(None, Amount::default());
-    let service = service(work);
+    let service = service(work, watched);
     let every = Duration::from_millis(story.every_ms.max(100));
     let end = Instant::now() + Duration::from_millis(story.patience_ms);
     let mut good = 0;
@@ -38,7 +71,7 @@ pub fn watch(work: &Work<'_>, story: &Story, side: Side) -> Result<Value, Failur
         if bus.cancel().is_asked() {
             return Err(cancelled().into());
         }
-        match look(work, story, side, service.as_ref()) {
+        match look(work, story, watched, service.as_ref()) {
             Look::Good => good += 1,
             Look::Wait(reason) => {
                 good = 0;
@@ -57,13 +90,13 @@ pub fn watch(work: &Work<'_>, story: &Story, side: Side) -> Result<Value, Failur
 }
 
 /// The service as the configuration has it; one that has left it is watched by its unit alone.
-fn service(work: &Work<'_>) -> Option<Service> {
+fn service(work: &Work<'_>, watched: &Watched) -> Option<Service> {
     let services = dagger_suite::load(work.root).suite.services;
-    services.into_iter().find(|service| service.name == *work.service)
+    services.into_iter().find(|service| service.name == watched.name)
 }
 
-fn look(work: &Work<'_>, story: &Story, side: Side, service: Option<&Service>) -> Look {
-    let unit = story.unit(side);
+fn look(work: &Work<'_>, story: &Story, watched: &Watched, service: Option<&Service>) -> Look {
+    let unit = watched.unit.as_str();
     let Some(bus) = work.bus else {
         return Look::Bad("systemd cannot be asked".into());
     };
@@ -85,12 +118,7 @@ fn look(work: &Work<'_>, story: &Story, side: Side, service: Option<&Service>) -
         Err(failure) => return Look::Wait(failure.to_string()),
     }
     if let Some(service) = service {
-        let places: Vec<_> = story
-            .places
-            .iter()
-            .map(|place| (place.role.clone(), place.path.clone()))
-            .collect();
-        let (now, unread) = facts::library(work.root, service, &places);
+        let (now, unread) = facts::library(work.root, service, &watched.places);
         if let Some(reason) = unread.first() {
             return Look::Wait(reason.clone());
         }
@@ -99,7 +127,7 @@ fn look(work: &Work<'_>, story: &Story, side: Side, service: Option<&Service>) -
         }
     }
     // Without an agent that it is active has to do: its start waited for a first good answer.
-    match bus.health(work.service) {
+    match bus.health(&watched.name) {
         // Degraded is what an application says of itself while it answers: nothing that a change of hands could mend.
         Some((health, _)) if matches!(health.as_str(), "healthy" | "degraded") => Look::Good,
         Some((health, detail)) => Look::Wait(format!("{unit} is {health}: {detail}")),

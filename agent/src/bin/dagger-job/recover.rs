@@ -9,6 +9,7 @@ use dagger_agent::domain::transaction::Moment;
 use dagger_suite::names::{JOB_DIR, Root, ServiceName};
 
 use crate::run::{self, Refused};
+use crate::shadow;
 use crate::tell::Teller;
 
 /// More services than any machine has.
@@ -80,6 +81,7 @@ pub fn all(root: &Root) -> Result<(), Vec<String>> {
             reasons.push(format!("{service} is not settled"));
         }
     }
+    reasons.extend(shadow::sweep(root).err().into_iter().flatten());
     if reasons.is_empty() { Ok(()) } else { Err(reasons) }
 }
 

@@ -2,24 +2,23 @@
 
 use dagger_agent::adapter::clock::{realtime_usec, utc};
 use dagger_agent::adapter::jobs;
-use dagger_agent::adapter::snapshot::{Snapshot, Store};
 use dagger_agent::adapter::transaction::{self, Below, Found, Holder, Lock, Wal};
-use dagger_agent::adapter::tree::{self, Gift};
+use dagger_agent::adapter::tree::Gift;
 use dagger_agent::domain::job::{End, Ended, Report, Request, Task};
 use dagger_agent::domain::plan::cost::wanted;
 use dagger_agent::domain::plan::{self, Plan};
-use dagger_agent::domain::snapshot::{Policy, choose};
 use dagger_agent::domain::transaction::{
-    Data, Moment, Options, Outcome, Progress, RunAs, Side, Transaction, Verb, Way, resume, run, steps,
+    Moment, Options, Progress, RunAs, Transaction, Verb, Way, resume, run, steps,
 };
 use dagger_suite::names::{Root, ServiceName};
 
 use crate::bus::Bus;
+use crate::end::end;
 use crate::look::{self, Looked};
-use crate::rollback;
 use crate::story::Story;
 use crate::tell::{Teller, line};
 use crate::world::Work;
+use crate::{rehearse, rollback, shadow};
 
 /// What is about to be done, when nothing stands in the way.
 pub struct Ready {
@@ -162,10 +161,14 @@ fn change(
 ) -> Result<End, Refused> {
     let dir = root.join(transaction::DIR);
     let ready = match verb {
-        Verb::Migrate => migration(root, service, bus)?,
+        Verb::Migrate | Verb::Promote | Verb::Shadow | Verb::Rehearse => migration(root, verb, service, bus)?,
         Verb::Rollback => rollback::ready(root, &dir, service, request, bus)?,
-        Verb::Shadow | Verb::Promote | Verb::Discard => {
-            return Err(Refused::from("shadows are not built yet".to_owned()));
+        Verb::Discard if shadow::is_left(root, service) => {
+            ready(service, verb, Options::default(), None, Story::default())
+        }
+        Verb::Discard => {
+            let sentence = format!("{service} has no shadow");
+            return Ok(End::new(Ended::Done, sentence, None));
         }
     };
     let files = Below::open(&dir).map_err(|error| Refused::from(error.to_string()))?;
@@ -198,7 +201,28 @@ fn count(steps: &[dagger_agent::domain::transaction::Step]) -> u32 {
     u32::try_from(acting).unwrap_or(u32::MAX)
 }
 
-fn migration(root: &Root, service: &ServiceName, bus: &Bus) -> Result<Ready, Refused> {
+/// Whether there may be a shadow, and has to be.
+fn beside(root: &Root, verb: Verb, service: &ServiceName) -> Result<(), Refused> {
+    let (why, todo) = match (verb == Verb::Promote, shadow::is_there(root, service)) {
+        (true, false) => (
+            format!("{service} has no shadow"),
+            format!("nixarr-migrate migrate {service}"),
+        ),
+        (false, true) => (
+            format!("{service} has a shadow"),
+            format!(
+                "nixarr-migrate promote {service} makes it the migration, nixarr-migrate discard {service} throws it away"
+            ),
+        ),
+        (true, true) | (false, false) => return Ok(()),
+    };
+    let todo = Some(todo);
+    Err(Refused { why, todo })
+}
+
+/// A migration, or a part of it on a copy.
+fn migration(root: &Root, verb: Verb, service: &ServiceName, bus: &Bus) -> Result<Ready, Refused> {
+    beside(root, verb, service)?;
     let (looked, plan) = looked(root, service, bus)?;
     if plan.is_blocked() {
         return Err(blocked(&plan));
@@ -211,13 +235,11 @@ fn migration(root: &Root, service: &ServiceName, bus: &Bus) -> Result<Ready, Ref
         uid: to.uid,
         gid: to.gid,
     };
-    Ok(ready(
-        service,
-        Verb::Migrate,
-        Options::default(),
-        Some(run_as),
-        story,
-    ))
+    story.run_as = Some(run_as);
+    if matches!(verb, Verb::Shadow | Verb::Rehearse) {
+        story.shadow = Some(rehearse::made(root, &looked, &story, verb)?);
+    }
+    Ok(ready(service, verb, Options::default(), Some(run_as), story))
 }
 
 /// A transaction with a name that is not taken yet.
@@ -303,94 +325,4 @@ pub fn go_on_with(
     let mut work = Work::new(root, service, bus, teller);
     let outcome = resume(progress, moment, &mut work, &mut wal);
     Ok(end(root, service, &transaction, &story, &work, outcome))
-}
-
-fn end(
-    root: &Root,
-    service: &ServiceName,
-    transaction: &Transaction,
-    story: &Story,
-    work: &Work<'_>,
-    outcome: Outcome,
-) -> End {
-    let verb = transaction.verb;
-    for note in &work.notes {
-        line(note);
-    }
-    let down = work
-        .down
-        .map(|down| u64::try_from(down.as_millis()).unwrap_or(u64::MAX));
-    let away = down.map_or_else(String::new, |ms| {
-        format!(", and was away for {}.{} s", ms / 1000, ms % 1000 / 100)
-    });
-    let kept = |id: &str| Store::new(root).find(service, id).is_ok().then(|| id.to_owned());
-    let mut end = End {
-        owner: Some(verb.from()),
-        snapshot: kept(&transaction.id),
-        down_ms: down,
-        ..End::new(Ended::Done, "", None)
-    };
-    match outcome {
-        Outcome::Committed => {
-            end.owner = Some(verb.to());
-            let unit = story.unit(verb.to());
-            end.sentence = match verb.to() {
-                Side::Container => format!("{service} runs in its container now ({unit}){away}"),
-                Side::Native => format!("{service} is native again ({unit}){away}"),
-            };
-            end.todo = match verb {
-                Verb::Migrate | Verb::Promote => {
-                    Some(format!("the way back: nixarr-migrate rollback {service}"))
-                }
-                Verb::Rollback if transaction.options.data == Data::Restore => end
-                    .snapshot
-                    .as_ref()
-                    .map(|id| format!("what the container wrote is in the snapshot {id}")),
-                _ => None,
-            };
-            tidy(root, service);
-        }
-        Outcome::Undone(why) => {
-            end.result = Ended::Undone;
-            end.sentence = format!("{service} is as it was ({}): {why}", story.unit(verb.from()));
-            end.todo.clone_from(&work.todo);
-            end.snapshot = kept(&format!("{}-aside", transaction.id));
-        }
-        Outcome::Later => {
-            end.result = Ended::Later;
-            end.owner = None;
-            end.sentence = format!("{service}: the rest follows when the machine has booted");
-        }
-        Outcome::Stuck { at, failure, because } => {
-            end.result = Ended::Stuck;
-            end.owner = None;
-            let doing = at.map_or_else(String::new, |(step, way)| match way {
-                Way::Forward => format!(" at {}", step.word()),
-                Way::Back => format!(" while {} was undone", step.word()),
-            });
-            let because = because.map_or_else(String::new, |why| format!("; it was undone because {why}"));
-            end.sentence = format!("{service} is half way{doing}, and stays so: {failure}{because}");
-            end.todo = Some(format!("mend that, then: nixarr-migrate resume {service}"));
-        }
-    }
-    end
-}
-
-/// Removes the snapshots that the policy does not keep. What cannot be removed is tried again the next time.
-fn tidy(root: &Root, service: &ServiceName) {
-    let store = Store::new(root);
-    let progress = tree::Progress::default();
-    let done = store.sweep(service, &[], &progress).and_then(|()| {
-        let (found, _) = store.list(service)?;
-        let held: Vec<_> = found.iter().map(Snapshot::held).collect();
-        let free = rustix::fs::statvfs(store.place()?).map_or(u64::MAX, |stat| stat.f_bavail * stat.f_frsize);
-        for id in choose(&held, &Policy::default(), realtime_usec(), free) {
-            line(&format!("the snapshot {id} is not kept any longer"));
-            store.delete(service, &id, &progress)?;
-        }
-        Ok(())
-    });
-    if let Err(error) = done {
-        line(&format!("old snapshots were not removed: {error}"));
-    }
 }

@@ -6,8 +6,11 @@ use dagger_agent::adapter::tree::Gift;
 use dagger_agent::domain::job::Amount;
 use dagger_agent::domain::library::Counts;
 use dagger_agent::domain::snapshot::Label;
-use dagger_agent::domain::transaction::{Progress, Side, Step, Transaction};
+use dagger_agent::domain::transaction::{Progress, RunAs, Side, Step, Transaction};
+use dagger_suite::names::ServiceName;
 use serde::{Deserialize, Serialize};
+
+use crate::shadow;
 
 /// One of the application's directories.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +21,17 @@ pub struct Place {
     pub path: String,
     /// It is part of the snapshot.
     pub kept: bool,
+}
+
+/// The container on a copy.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shadow {
+    /// Its name as a service.
+    pub name: String,
+    /// The port that people look at it by; none: nobody does.
+    pub port: Option<u16>,
+    /// What the configuration says of it.
+    pub table: String,
 }
 
 /// All of it.
@@ -42,6 +56,10 @@ pub struct Story {
     pub edits: Vec<Edit>,
     /// Files that are given to another user on the way to the container, where the configuration names one.
     pub gift: Option<Gift>,
+    /// Who the container runs as.
+    pub run_as: Option<RunAs>,
+    /// The container on a copy, where the transaction is about one.
+    pub shadow: Option<Shadow>,
     /// What the snapshot is labelled with.
     pub label: Label,
     /// How much the directories hold.
@@ -79,6 +97,18 @@ impl Story {
     /// The directories that a snapshot holds.
     pub fn kept(&self) -> impl Iterator<Item = &Place> {
         self.places.iter().filter(|place| place.kept)
+    }
+
+    /// The shadow that the transaction is about.
+    pub fn shadow(&self) -> Result<&Shadow, String> {
+        let shadow = self.shadow.as_ref();
+        shadow.ok_or_else(|| "the log does not say of which shadow it is".to_owned())
+    }
+
+    /// Where a shadow has its directories, by role.
+    pub fn shadow_places(&self, service: &ServiceName) -> Vec<(String, String)> {
+        let place = |place: &Place| (place.role.clone(), shadow::data(service, &place.role));
+        self.kept().map(place).collect()
     }
 
     /// About how long it takes from a step on, in ms; none when nothing is known.

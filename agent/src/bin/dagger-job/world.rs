@@ -9,14 +9,15 @@ use dagger_agent::adapter::settings;
 use dagger_agent::adapter::snapshot::Store;
 use dagger_agent::adapter::tree::{self, Gift};
 use dagger_agent::domain::job::Amount;
-use dagger_agent::domain::transaction::{Failure, News, Progress, Side, Step, Way, World};
+use dagger_agent::domain::transaction::{Failure, News, Progress, Side, Step, Verb, Way, World};
 use dagger_suite::names::{Root, ServiceName};
 use serde_json::Value;
 
 use crate::bus::{Bus, cancelled};
+use crate::probation::Watched;
 use crate::story::{Place, Story};
 use crate::tell::{Teller, line};
-use crate::{data, probation};
+use crate::{data, probation, rehearse, shadow};
 
 /// One service's world.
 pub struct Work<'a> {
@@ -36,6 +37,10 @@ pub struct Work<'a> {
     pub down: Option<Duration>,
     /// What should be known at the end.
     pub notes: Vec<String>,
+    /// How long each step took.
+    pub times: Vec<(Step, Duration)>,
+    /// What a rehearsal has found.
+    pub found: Option<rehearse::Found>,
     /// What can be done about the step that went wrong.
     pub todo: Option<String>,
 }
@@ -52,6 +57,8 @@ impl<'a> Work<'a> {
             down_since: None,
             down: None,
             notes: Vec::new(),
+            times: Vec::new(),
+            found: None,
             todo: None,
         }
     }
@@ -80,14 +87,21 @@ impl<'a> Work<'a> {
         })
     }
 
-    fn bus(&self) -> Result<&'a Bus, Failure> {
+    /// systemd, where it can be asked.
+    pub fn systemd(&self) -> Result<&'a Bus, Failure> {
         self.bus
             .ok_or_else(|| Failure::from("systemd is not asked while the machine boots".to_owned()))
     }
 
+    /// How long a step took, in ms; none: it was not taken by this process.
+    pub fn took(&self, step: Step) -> Option<u64> {
+        let time = self.times.iter().find(|(it, _)| *it == step)?.1;
+        u64::try_from(time.as_millis()).ok()
+    }
+
     /// Fetches the image, and looks once more whether it fits the data.
     fn pull(&self, story: &Story) -> Result<Value, Failure> {
-        let bus = self.bus()?;
+        let bus = self.systemd()?;
         let told = |error: jobs::JobError| Failure::from(error.to_string());
         jobs::allow_pull(self.root, self.service, true).map_err(told)?;
         let pulled = bus.run(&story.pull);
@@ -102,7 +116,7 @@ impl<'a> Work<'a> {
 
     fn stop(&mut self, unit: &str) -> Result<Value, Failure> {
         self.down_since = Some(Instant::now());
-        self.bus()?.stop(unit)?;
+        self.systemd()?.stop(unit)?;
         Ok(Value::Null)
     }
 
@@ -190,19 +204,29 @@ impl Work<'_> {
             Step::Check => self.check(&story),
             Step::Adjust => self.adjust_all(&story, verb.to()).map(|()| Value::Null),
             Step::Start => self.start(story.unit(verb.to())),
-            Step::Probation => probation::watch(self, &story, verb.to()),
+            Step::Probation if verb == Verb::Rehearse => {
+                probation::watch(self, &story, &Watched::shadow(self, &story)?)?;
+                rehearse::look(self, &story)
+            }
+            Step::Probation => {
+                let watched = Watched::side(self, &story, verb.to());
+                probation::watch(self, &story, &watched)
+            }
+            Step::Clone => shadow::clone(self, &story),
+            Step::StartShadow => shadow::start(self, &story),
+            Step::StopShadow => shadow::stop(self.root, self.service, self.bus).map(|()| Value::Null),
+            Step::DropShadow => Ok(shadow::remove(self.root, self.service).map(|()| Value::Null)?),
             // The engine's own, and what only the way back does.
             Step::Flip | Step::PutBack | Step::SetAside => Ok(Value::Null),
-            Step::StopShadow | Step::DropShadow | Step::Clone | Step::StartShadow => {
-                Err("shadows are not built yet".to_owned().into())
-            }
         }
     }
 }
 
 impl World for Work<'_> {
     fn perform(&mut self, step: Step, progress: &Progress) -> Result<Value, Failure> {
+        let began = Instant::now();
         let done = self.take(step, progress);
+        self.times.push((step, began.elapsed()));
         if let Err(failure) = &done {
             self.todo.clone_from(&failure.todo);
         }
@@ -228,15 +252,15 @@ impl World for Work<'_> {
                 Some(bus) => bus.stop(story.unit(verb.to())),
                 None => Ok(()),
             },
+            Step::StartShadow => shadow::stop(self.root, self.service, self.bus),
+            Step::Clone => Ok(shadow::remove(self.root, self.service)?),
             Step::Pull
             | Step::Refresh
             | Step::Check
             | Step::Flip
             | Step::Probation
             | Step::StopShadow
-            | Step::DropShadow
-            | Step::Clone
-            | Step::StartShadow => Ok(()),
+            | Step::DropShadow => Ok(()),
         }
     }
 

@@ -116,7 +116,9 @@ fn service(service: &Service) -> Tree {
         image,
         pull,
         identity,
+        shadow_of,
         network,
+        front,
         dns,
         ports,
         url,
@@ -158,6 +160,7 @@ fn service(service: &Service) -> Tree {
         podman_args,
     } = service;
     let mut keys = Keys(Vec::new());
+    keys.option("shadow-of", shadow_of.as_ref().map(ToString::to_string).as_ref());
     keys.put("like", kind);
     keys.put("description", title);
     keys.list("documentation", documentation);
@@ -166,6 +169,9 @@ fn service(service: &Service) -> Tree {
     keys.number("user", identity.uid);
     keys.number("group", identity.gid);
     keys.put("network", &network_word(network));
+    if let Some(port) = front {
+        keys.number("front-port", *port);
+    }
     keys.list("dns", dns);
     keys.option("url", url.as_ref());
     keys.put("ports", ports.iter().map(claim).collect::<Vec<_>>());

@@ -142,6 +142,7 @@ async fn job_command(command: JobCommand, screen: Screen) -> Result<u8, Error> {
         JobCommand::Rollback(args) => commands::rollback(&args, screen).await,
         JobCommand::Shadow(args) => commands::one(Task::Shadow, &args, screen).await,
         JobCommand::Promote(args) => commands::one(Task::Promote, &args, screen).await,
+        JobCommand::Rehearse(args) => commands::one(Task::Rehearse, &args, screen).await,
         JobCommand::Discard(args) => commands::one(Task::Discard, &args, screen).await,
         JobCommand::Cancel(args) => commands::cancel(&args).await,
         JobCommand::Snapshots(args) => list::snapshots(&args, screen).await,

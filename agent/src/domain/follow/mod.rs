@@ -87,6 +87,7 @@ impl Followed {
             Task::Shadow => "getting a shadow",
             Task::Promote => "being taken over by its shadow",
             Task::Discard => "losing its shadow",
+            Task::Rehearse => "being rehearsed",
         };
         let step = self.report.as_ref().and_then(|report| report.step);
         match (self.state(), step) {

@@ -141,7 +141,7 @@ fn label(service: &Service, facts: &Facts) -> BTreeMap<String, String> {
 }
 
 /// Bytes for people: powers of 1024, one figure after the point below ten.
-pub(crate) fn bytes(count: u64) -> String {
+pub fn bytes(count: u64) -> String {
     const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
     let mut power: u32 = 0;
     while power < 5 && (count >> (10 * (power + 1))) > 0 {

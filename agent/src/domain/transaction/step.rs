@@ -137,8 +137,9 @@ impl Step {
     /// long while the service could run already.
     pub fn waits_for_boot(self, way: Way) -> bool {
         match way {
-            Way::Forward => matches!(self, Self::Probation),
-            Way::Back => matches!(self, Self::Snapshot | Self::Clone),
+            // What podman keeps of a shadow's container only podman can remove.
+            Way::Forward => matches!(self, Self::Probation | Self::StopShadow | Self::DropShadow),
+            Way::Back => matches!(self, Self::Snapshot | Self::Clone | Self::StartShadow),
         }
     }
 }
@@ -156,6 +157,7 @@ pub fn steps(verb: Verb, options: &Options) -> Vec<Step> {
         Verb::Rollback => vec![Snapshot, Stop, Refresh],
         Verb::Shadow => return vec![Pull, Clone, StartShadow],
         Verb::Discard => return vec![StopShadow, DropShadow],
+        Verb::Rehearse => return vec![Pull, Clone, StartShadow, Probation, StopShadow, DropShadow],
     };
     if verb == Verb::Rollback && options.data == Data::Restore {
         steps.push(Restore);

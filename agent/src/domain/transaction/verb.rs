@@ -29,16 +29,19 @@ pub enum Verb {
     Promote,
     /// The shadow goes, and its copy.
     Discard,
+    /// A shadow that is watched as a migration's container is, and then goes.
+    Rehearse,
 }
 
 impl Verb {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Migrate,
         Self::Rollback,
         Self::Shadow,
         Self::Promote,
         Self::Discard,
+        Self::Rehearse,
     ];
 
     /// Its name, in the log, on the command line and in unit names.
@@ -49,6 +52,7 @@ impl Verb {
             Self::Shadow => "shadow",
             Self::Promote => "promote",
             Self::Discard => "discard",
+            Self::Rehearse => "rehearse",
         }
     }
 
@@ -61,7 +65,7 @@ impl Verb {
     pub fn from(self) -> Side {
         match self {
             Self::Rollback => Side::Container,
-            Self::Migrate | Self::Shadow | Self::Promote | Self::Discard => Side::Native,
+            Self::Migrate | Self::Shadow | Self::Promote | Self::Discard | Self::Rehearse => Side::Native,
         }
     }
 
@@ -69,7 +73,7 @@ impl Verb {
     pub fn to(self) -> Side {
         match self {
             Self::Migrate | Self::Promote => Side::Container,
-            Self::Rollback | Self::Shadow | Self::Discard => Side::Native,
+            Self::Rollback | Self::Shadow | Self::Discard | Self::Rehearse => Side::Native,
         }
     }
 
@@ -78,7 +82,7 @@ impl Verb {
     pub fn turning_point(self) -> Option<Step> {
         match self {
             Self::Migrate | Self::Rollback | Self::Promote => Some(Step::Flip),
-            Self::Shadow => None,
+            Self::Shadow | Self::Rehearse => None,
             // What was begun to be thrown away is of no use to anybody.
             Self::Discard => Some(Step::StopShadow),
         }

@@ -28,6 +28,7 @@ impl Bus {
             Task::Shadow => manager.shadow(service()).await,
             Task::Promote => manager.promote(service()).await,
             Task::Discard => manager.discard(service()).await,
+            Task::Rehearse => manager.rehearse(service()).await,
         })
         .await
     }

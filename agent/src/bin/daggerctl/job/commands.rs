@@ -113,12 +113,15 @@ pub async fn rollback(args: &RollbackArgs, screen: Screen) -> Result<u8, Error> 
     go(None, Task::Rollback, &services, all, &request, &args.how, screen).await
 }
 
-/// `shadow`, `promote`, `discard`.
+/// `shadow`, `promote`, `discard`, `rehearse`.
 pub async fn one(task: Task, args: &OneArgs, screen: Screen) -> Result<u8, Error> {
     let services = Suite::read(Root::from_env()).names(std::slice::from_ref(&args.service))?;
     if !args.how.yes {
         let what = match task {
             Task::Shadow => "a second one runs on a copy of the data, beside the native unit",
+            Task::Rehearse => {
+                "its migration is tried on a copy of the data, which is thrown away; the native unit goes on running"
+            }
             Task::Promote => "the shadow is thrown away, and the container takes over",
             _ => "the shadow is thrown away, with its copy of the data",
         };
