@@ -19,6 +19,7 @@ mod listeners;
 mod gone;
 mod native;
 mod migrate;
+mod shadow;
 mod jobs;
 mod crash;
 mod troubles;
@@ -54,6 +55,7 @@ fn main() -> std::process::ExitCode {
         gone::STORIES,
         native::STORIES,
         migrate::STORIES,
+        shadow::STORIES,
         jobs::STORIES,
         crash::STORIES,
         troubles::STORIES,

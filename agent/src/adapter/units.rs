@@ -200,10 +200,14 @@ impl Units {
             .remove("ConditionResult")
             .and_then(|value| bool::try_from(value).ok())
             .unwrap_or(true);
+        // One that systemd forgot when it had ended, or never started, says no, and nobody has asked it.
+        let asked = all
+            .remove("ConditionTimestampMonotonic")
+            .and_then(|value| u64::try_from(value).ok());
         Ok(Standing {
             active,
             sub,
-            condition,
+            condition: condition || asked == Some(0),
         })
     }
 

@@ -79,7 +79,7 @@ fn play(scene: Scene, stops: &[Stop]) -> Result<Course, String> {
         disk.settle("owner/sonarr", b"DAGGER_UID=274\nDAGGER_GID=169\n");
     }
     let disk = Shared(Rc::new(RefCell::new(disk)));
-    let mut plant = Plant::new(power.clone(), disk.clone(), scene.verb.from(), scene.well);
+    let mut plant = Plant::new(power.clone(), disk.clone(), scene.verb, scene.well);
     let begun = transaction(scene);
     let mut outcome = match Wal::prepare(disk.clone(), &begun, clock) {
         Ok(mut wal) => Some(run(&begun, &mut plant, &mut wal)),
@@ -94,8 +94,7 @@ fn play(scene: Scene, stops: &[Stop]) -> Result<Course, String> {
         if stop.cut {
             disk.0.borrow_mut().lose_power();
             power.restore(until);
-            plant.running = None;
-            plant.moment = Moment::Boot;
+            plant.go_out();
             go_on(&mut plant, &disk, &power)?;
             if power.is_gone() {
                 continue;
@@ -112,6 +111,7 @@ fn play(scene: Scene, stops: &[Stop]) -> Result<Course, String> {
         }
         outcome = go_on(&mut plant, &disk, &power)?;
     }
+    judge_shadow(scene, &plant, outcome.as_ref())?;
     judge(scene, &plant, outcome)?;
     let sites = disk.0.borrow().sites.clone();
     Ok(Course {
@@ -130,6 +130,22 @@ fn go_on(plant: &mut Plant, disk: &Shared, power: &Power) -> Result<Option<Outco
         Err(WalError::Io { .. }) if power.is_gone() => Ok(None),
         Err(error) => Err(format!("the log cannot be used: {error}")),
     }
+}
+
+/// A shadow is there or is not; one that was not kept leaves nothing.
+fn judge_shadow(scene: Scene, plant: &Plant, outcome: Option<&Outcome>) -> Result<(), String> {
+    let gone = match (scene.verb, outcome) {
+        (Verb::Migrate | Verb::Rollback | Verb::Rehearse, _) => true,
+        (Verb::Shadow, outcome) => matches!(outcome, Some(Outcome::Undone(_))),
+        (Verb::Promote | Verb::Discard, outcome) => matches!(outcome, Some(Outcome::Committed)),
+    };
+    if (gone && plant.clone) || (plant.shadow && !plant.clone) {
+        return Err(format!(
+            "of a shadow there is: copy {}, container {}",
+            plant.clone, plant.shadow
+        ));
+    }
+    Ok(())
 }
 
 /// Exactly the old world or exactly the new one.
@@ -187,6 +203,10 @@ fn scenes(luck: Luck) -> Vec<Scene> {
         (Verb::Migrate, Data::Keep),
         (Verb::Rollback, Data::Keep),
         (Verb::Rollback, Data::Restore),
+        (Verb::Shadow, Data::Keep),
+        (Verb::Promote, Data::Keep),
+        (Verb::Discard, Data::Keep),
+        (Verb::Rehearse, Data::Keep),
     ];
     let mut scenes = Vec::new();
     for (verb, data) in kinds {

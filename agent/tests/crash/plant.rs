@@ -6,7 +6,7 @@ use std::io;
 use std::rc::Rc;
 
 use dagger_agent::adapter::transaction::Files;
-use dagger_agent::domain::transaction::{Failure, Moment, News, Progress, Side, Step, World};
+use dagger_agent::domain::transaction::{Failure, Moment, News, Progress, Side, Step, Verb, World};
 use serde_json::Value;
 
 use crate::disk::Disk;
@@ -74,6 +74,10 @@ pub struct Plant {
     pub draft: Option<u64>,
     pub snapshot: Option<u64>,
     pub aside: Vec<u64>,
+    /// What a shadow runs on is there.
+    pub clone: bool,
+    /// It runs.
+    pub shadow: bool,
     /// Rows that the old side acknowledged, and, on top of whatever it began with, the new one.
     pub old_rows: u64,
     pub new_rows: u64,
@@ -84,8 +88,13 @@ pub struct Plant {
 }
 
 impl Plant {
-    pub fn new(power: Power, disk: Shared, from: Side, well: bool) -> Self {
+    pub fn new(power: Power, disk: Shared, verb: Verb, well: bool) -> Self {
+        let from = verb.from();
+        // These two are about one that is there.
+        let shadow = matches!(verb, Verb::Promote | Verb::Discard);
         Self {
+            clone: shadow,
+            shadow,
             power,
             disk,
             moment: Moment::Running,
@@ -112,6 +121,13 @@ impl Plant {
             (false, true) => Some(Side::Container),
             (false, false) => Some(Side::Native),
         }
+    }
+
+    /// Nothing runs any more.
+    pub fn go_out(&mut self) {
+        self.running = None;
+        self.shadow = false;
+        self.moment = Moment::Boot;
     }
 
     /// The machine has booted: systemd starts whoever may.
@@ -177,6 +193,13 @@ impl Plant {
         }
     }
 
+    fn drop_clone(&mut self) {
+        if self.shadow {
+            self.wrong.push("a copy goes while a shadow runs on it".into());
+        }
+        self.clone = false;
+    }
+
     fn quiet(&mut self, what: &str) {
         if self.running.is_some() {
             self.wrong.push(format!("{what} while {:?} runs", self.running));
@@ -204,6 +227,16 @@ impl World for Plant {
                 self.adjusted = verb.to() == Side::Container;
             }
             Step::Start => self.start_by_systemd(verb.to())?,
+            Step::Clone => self.clone = true,
+            Step::StartShadow => {
+                if !self.clone || self.moment == Moment::Boot {
+                    self.wrong
+                        .push("a shadow starts without its copy, or at boot".into());
+                }
+                self.shadow = true;
+            }
+            Step::StopShadow => self.shadow = false,
+            Step::DropShadow => self.drop_clone(),
             Step::Probation if !self.well => return Err("it is not well".to_owned().into()),
             _ => {}
         }
@@ -236,6 +269,8 @@ impl World for Plant {
                 self.aside.push(self.data);
             }
             Step::Start => self.stop_by_systemd(verb.to()),
+            Step::StartShadow => self.shadow = false,
+            Step::Clone => self.drop_clone(),
             _ => {}
         }
         self.point()

@@ -37,6 +37,8 @@ pub struct Watched {
     pub policy: machine::Policy,
     /// Directories on the host that it needs, its own state first.
     pub places: Vec<Wanted>,
+    /// It is a shadow: whoever looks at it sees how it is, and nobody else has to hear of it.
+    pub shadow: bool,
     /// What it wants for itself.
     pub wanted: WantedPorts,
 }
@@ -98,6 +100,7 @@ fn watched(mut service: Service) -> Watched {
     let wanted = conflict::wanted(&service);
     let stop = service.longest_stop();
     Watched {
+        shadow: service.shadow_of.is_some(),
         native: service
             .native
             .into_iter()

@@ -50,6 +50,9 @@ impl Agent {
 
     /// Writes the event down and has systemd tell it; nobody waits for that.
     fn alert(&self, entry: &Entry, event: Event) {
+        if entry.service.shadow {
+            return;
+        }
         let view = entry.view.borrow();
         let alert = Alert {
             service: view.name.clone(),

@@ -169,11 +169,8 @@ pub fn sentence(work: &Work<'_>, story: &Story) -> String {
     if let Some(gift) = story.gift {
         let _ = write!(said, "; the files of {} become those of {}", gift.from, gift.to);
     }
-    let held = found
-        .library
-        .items
-        .iter()
-        .map(|(what, count)| format!("{count} {what}"));
+    let items = found.library.items.iter().filter(|(_, count)| **count > 0);
+    let held = items.map(|(what, count)| format!("{count} {what}"));
     let roots = found.library.roots.len();
     let held: Vec<_> = held
         .chain((roots > 0).then(|| format!("{roots} root folders")))
@@ -185,5 +182,8 @@ pub fn sentence(work: &Work<'_>, story: &Story) -> String {
 }
 
 fn seconds(ms: u64) -> String {
+    if ms < 1000 {
+        return format!("{ms} ms");
+    }
     format!("{}.{} s", ms / 1000, ms % 1000 / 100)
 }
