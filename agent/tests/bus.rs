@@ -309,7 +309,7 @@ async fn every_member_is_documented_where_it_is_introspected() {
     world.start().await;
     let caller = world.caller().await;
     for (path, interface, members) in [
-        ("/org/nixarr/Dagger1", "org.nixarr.Dagger1.Manager", 18),
+        ("/org/nixarr/Dagger1", "org.nixarr.Dagger1.Manager", 19),
         (
             "/org/nixarr/Dagger1/service/app",
             "org.nixarr.Dagger1.Service",

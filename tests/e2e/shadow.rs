@@ -254,8 +254,9 @@ fn lost(ground: &Ground) -> Result<()> {
         !out.good()
             && out.all().contains("sonarr's migration would not go well")
             && out.all().contains("0 of 50 series are left"),
-        "{}",
-        out.all()
+        "{}{}",
+        out.all(),
+        machine.ok("journalctl --no-pager -u emptier")?
     );
     no_traces(&machine)?;
     ensure!(runs(&machine)? == BOTH_RUN, "{:?}", runs(&machine)?);

@@ -42,6 +42,8 @@ pub mod sockets;
 
 pub mod publisher;
 
+pub mod listed;
+
 pub mod survey;
 
 pub mod docker;

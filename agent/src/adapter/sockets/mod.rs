@@ -12,8 +12,6 @@ pub mod cgroup;
 
 pub mod netns;
 
-pub mod listed;
-
 pub mod diag;
 
 pub mod dump;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use dagger_agent::adapter::facts;
-use dagger_agent::adapter::sockets::listed;
+use dagger_agent::adapter::listed;
 use dagger_agent::domain::library::Counts;
 use dagger_agent::domain::plan::bytes;
 use dagger_agent::domain::ports::suggest::free_port;
