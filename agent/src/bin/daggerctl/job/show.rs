@@ -53,6 +53,7 @@ pub fn stage(view: &JobView) -> String {
         (None, "") => match view.state.as_str() {
             "queued" => "it is about to begin".into(),
             "undoing" => "everything is undone".into(),
+            _ if view.place > 0 => "it ends".into(),
             _ => "it is looked at".into(),
         },
         // Of a job on the whole suite the service.
