@@ -1,8 +1,9 @@
 //! A shadow beside the native unit, and a rehearsal: people look before they leap, and what they look at is a copy.
 
 use anyhow::{Context, Result, ensure};
+use dagger_tests::crash::{Case, attempt};
 use dagger_tests::harness::{BOTH, Story, TRIXIE};
-use dagger_tests::native::{NATIVE, STATE, TOML, boot, end, job, native, rows, runs};
+use dagger_tests::native::{NATIVE, QUICK, STATE, TOML, boot, end, job, native, rows, runs};
 use dagger_tests::rig::Machine;
 use dagger_tests::suite::Ground;
 use std::time::Duration;
@@ -27,6 +28,11 @@ pub const STORIES: &[Story] = &[
         name: "jellyfin_17900_is_found_by_a_rehearsal_on_the_copy",
         on: TRIXIE,
         run: lost,
+    },
+    Story {
+        name: "a_rehearsal_that_is_killed_anywhere_leaves_nothing_and_the_service_runs",
+        on: TRIXIE,
+        run: killed,
     },
     Story {
         name: "a_power_cut_in_a_rehearsal_or_beside_a_shadow_leaves_nothing_of_it",
@@ -155,7 +161,7 @@ fn promoted(ground: &Ground) -> Result<()> {
     ensure!(out.good(), "{}\n{}", out.all(), machine.account_of("sonarr"));
     ensure!(
         out.stdout
-            .contains("on the data of sonarr.service; its shadow is gone"),
+            .contains("its data is that of sonarr.service, and its shadow is gone"),
         "{}",
         out.all()
     );
@@ -268,16 +274,42 @@ fn lost(ground: &Ground) -> Result<()> {
     Ok(())
 }
 
+/// Waits until nothing is open, and nothing of a shadow is left.
+fn settled(machine: &Machine) -> Result<()> {
+    machine.wait_for("nothing of the shadow is left", MINUTE, |machine| {
+        let open = machine
+            .sh("test -e /var/lib/dagger/transactions/sonarr/log")?
+            .good();
+        Ok((!open && traces(machine)?.is_empty()).then_some(()))
+    })
+}
+
+/// Which parts of its way the job has made: in the copy, while the container runs, and while it is thrown away.
+const PARTS: [u64; 3] = [30, 75, 95];
+
+fn killed(ground: &Ground) -> Result<()> {
+    let mut machine = boot(native(ground, "shadow-killed", QUICK)?)?;
+    let whole = Case {
+        verb: "rehearse",
+        call: 65_535,
+        cut: false,
+    };
+    let calls = attempt(&mut machine, whole)?.calls;
+    ensure!(calls > 20, "{calls} calls");
+    no_traces(&machine)?;
+    for part in PARTS {
+        for cut in [false, true] {
+            let call = calls * part / 100;
+            let found = attempt(&mut machine, Case { call, cut, ..whole })?;
+            ensure!(!found.container, "the container has the service");
+            settled(&machine)?;
+        }
+    }
+    Ok(())
+}
+
 fn cut(ground: &Ground) -> Result<()> {
     let mut machine = boot(native(ground, "shadow-cut", TOML)?)?;
-    let settled = |machine: &Machine| {
-        machine.wait_for("nothing of the shadow is left", MINUTE, |machine| {
-            let open = machine
-                .sh("test -e /var/lib/dagger/transactions/sonarr/log")?
-                .good();
-            Ok((!open && traces(machine)?.is_empty()).then_some(()))
-        })
-    };
     let before = rows(&machine)?;
     machine.ok("systemctl start --no-block dagger-rehearse@sonarr.service")?;
     machine.wait_unit(SHADOW, "active", MINUTE)?;

@@ -168,7 +168,7 @@ fn words(kind: &Kind) -> String {
         Kind::Image => "image reference".into(),
         Kind::Timezone => "time zone: `Europe/Berlin`, `local`".into(),
         Kind::UrlPath => "path of a URL".into(),
-        Kind::Network => "`host`, `bridge` or `ns:/path`".into(),
+        Kind::Network => "`host`, `bridge`, `private` or `ns:/path`".into(),
         Kind::Device => "device: path or CDI name, `-` in front: optional".into(),
         Kind::Capability => "capability: `CHOWN`".into(),
         Kind::Group => "group: number or name".into(),

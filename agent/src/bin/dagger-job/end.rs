@@ -103,8 +103,8 @@ fn committed(
         // What people looked at has shown that it works; the native unit wrote on meanwhile.
         Verb::Promote => (
             format!(
-                "{service} runs in its container now ({unit}), on the data of {}; its shadow is gone, and what was done in \
-                 that{away}",
+                "{service} runs in its container now ({unit}){away}; its data is that of {}, and its shadow is gone with all \
+                 that was done in it",
                 story.native
             ),
             back,
