@@ -253,7 +253,7 @@ fn what_is_written_while_it_is_copied_is_told_of_and_copied_again() {
     let from = scratch.dir("from");
     write(&from.join("busy"), &noise(1, 32 << 20));
     write(&from.join("calm"), b"calm");
-    wait_until_old(&from);
+    wait_until_old();
     let options = Options {
         share: false,
         ..Options::default()

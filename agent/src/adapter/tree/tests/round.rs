@@ -113,15 +113,15 @@ fn a_tree_comes_back_as_it_was() {
             threads,
             ..Options::default()
         };
-        wait_until_old(&from);
+        wait_until_old();
         round(&from, &scratch.dir("to"), &scratch.dir("back"), &options);
     }
 }
 
-/// Until a change to any of it would have another time.
-pub fn wait_until_old(top: &Path) {
-    let made = fs::metadata(top).unwrap().ctime();
-    while i64::try_from(crate::adapter::clock::realtime().as_secs()).unwrap() <= made + 1 {
+/// Until a change to anything that was written before would have another time.
+pub fn wait_until_old() {
+    let written = crate::adapter::clock::realtime().as_secs();
+    while crate::adapter::clock::realtime().as_secs() <= written + 1 {
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
 }
@@ -133,7 +133,7 @@ fn a_refresh_opens_nothing_that_is_as_it_was() {
     for index in 0..300 {
         write(&from.join(format!("{}/{index}", index % 7)), &noise(index, 50));
     }
-    wait_until_old(&from);
+    wait_until_old();
     let (options, progress) = (Options::default(), Progress::default());
     let (manifest, _) = copy(&tree(&from), &tree(&to), &options, &progress).unwrap();
     write(&from.join("3/3"), b"changed");
@@ -248,7 +248,7 @@ fn damage_is_found() {
         write(&from.join(name), &noise(1, 10_000));
     }
     symlink("here", from.join("link")).unwrap();
-    wait_until_old(&from);
+    wait_until_old();
     let (options, progress) = (Options::default(), Progress::default());
     let (mut manifest, _) = copy(&tree(&from), &tree(&to), &options, &progress).unwrap();
     seal(&tree(&to), &mut manifest, &options, &progress).unwrap();

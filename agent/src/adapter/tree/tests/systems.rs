@@ -73,13 +73,13 @@ fn on(kind: &str, shares: bool) {
     };
     let (from, to, back) = (make("from"), make("to"), make("back"));
     fill(&from);
-    wait_until_old(&from);
+    wait_until_old();
     let report = round(&from, &to, &back, &Options::default());
     assert_eq!(report.shared > 0, shares, "{report:?}");
     // By hand, although it could share.
     let (from, to, back) = (make("from-2"), make("to-2"), make("back-2"));
     fill(&from);
-    wait_until_old(&from);
+    wait_until_old();
     let options = Options {
         share: false,
         ..Options::default()
