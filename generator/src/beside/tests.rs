@@ -291,6 +291,17 @@ fn sockets_that_generators_make_and_prefix_drop_ins_count() {
             assert_eq!(said(&scratch), [""; 0], "{place}");
             scratch.put(&path, "");
         }
+        // The suite's own is not in its own way.
+        scratch
+            .put(
+                &format!("{dir}/dagger-front@x.socket"),
+                "[Socket]\nListenStream=9999\n",
+            )
+            .link(
+                &format!("{dir}/sockets.target.wants/dagger-front@x.socket"),
+                "../dagger-front@x.socket",
+            );
+        assert_eq!(said(&scratch).len(), 1);
         // What is in /etc takes the place of a generator's, but of an early one.
         scratch.put("etc/systemd/system/web-a.socket", "[Socket]\nListenStream=1\n");
         assert_eq!(said(&scratch), [""; 0]);

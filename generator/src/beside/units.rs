@@ -70,7 +70,9 @@ impl Units {
     /// What systemd listens on by itself: the socket units that are enabled, instances of templates among them. One that
     /// nobody has enabled is in nobody's way.
     pub fn listening(&self) -> Vec<Listens> {
-        let names = self.wanted.iter().filter(|name| name.ends_with(".socket"));
+        // Ours are made of the same configuration, whose services were compared with each other already.
+        let theirs = |name: &&String| name.ends_with(".socket") && !name.starts_with("dagger-");
+        let names = self.wanted.iter().filter(theirs);
         names.flat_map(|name| self.listens(name)).collect()
     }
 
