@@ -42,6 +42,7 @@ fn machine(name: &str, units: &Path) -> PathBuf {
         "usr/bin/podman",
         "opt/podman/bin/podman",
         "usr/libexec/dagger/dagger-gate",
+        "usr/lib/systemd/systemd-socket-proxyd",
     ] {
         let path = root.join(program);
         fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -37,7 +37,7 @@ fn bridge(ground: &Ground) -> Result<()> {
 }
 
 fn namespace(ground: &Ground) -> Result<()> {
-    let toml = "[suite]\nmedia = \"/fun\"\nstart-at-boot = false\n[services.sonarr]\nnetwork = \"ns:/run/netns/wg\"\n[services.prowlarr]\n";
+    let toml = "[suite]\nmedia = \"/fun\"\nstart-at-boot = false\n[services.sonarr]\nnetwork = \"ns:/run/netns/wg\"\nfront-port = 18989\n[services.prowlarr]\n";
     let machine = Machine::boot(ground.configured("namespace", toml)?)?;
     let early = machine.sh("systemctl start dagger-sonarr.service")?;
     ensure!(!early.good(), "started without its namespace");
@@ -52,6 +52,11 @@ fn namespace(ground: &Ground) -> Result<()> {
     let (outside, _) = machine.http("http://127.0.0.1:8989/ping")?;
     ensure!(outside == 0, "it answers outside of its namespace: {outside}");
     machine.ok("ip netns exec wg curl -sf http://127.0.0.1:8989/ping")?;
+    // There is a way in from this machine, as long as it runs.
+    let (inside, _) = machine.http("http://127.0.0.1:18989/ping")?;
+    ensure!(inside == 200, "its front port does not lead to it: {inside}");
+    machine.ok("systemctl stop dagger-sonarr.service")?;
+    machine.wait_unit("dagger-front@sonarr.socket", "inactive", MINUTE)?;
     Ok(())
 }
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use dagger_agent::adapter::facts;
 use dagger_agent::adapter::listed;
+use dagger_agent::adapter::{facts, image};
 use dagger_agent::domain::library::Counts;
 use dagger_agent::domain::plan::bytes;
 use dagger_agent::domain::ports::suggest::free_port;
@@ -109,6 +109,8 @@ pub struct Found {
     library: Counts,
     /// The databases' schemas, by their files' names.
     schemas: Vec<(String, String)>,
+    /// The application's version in the image, as far as that says.
+    version: Option<String>,
 }
 
 /// Looks at the copy that the container runs on.
@@ -124,6 +126,11 @@ pub fn look(work: &mut Work<'_>, story: &Story) -> Result<Value, Failure> {
     });
     let found = Found {
         schemas: schemas.collect(),
+        version: image::recorded(work.root, work.service)
+            .ok()
+            .flatten()
+            .map(|image| image.version)
+            .filter(|version| !version.is_empty()),
         library: held.library,
     };
     let note = json!({ "schemas": found.schemas });
@@ -154,6 +161,10 @@ pub fn sentence(work: &Work<'_>, story: &Story) -> String {
         seconds(away),
     );
     let found = work.found.clone().unwrap_or_default();
+    if let Some(version) = &found.version {
+        let before = label.version.as_deref().unwrap_or("unknown");
+        let _ = write!(said, "; version {version} comes after {before}");
+    }
     for (name, schema) in &found.schemas {
         let _ = match label.schemas.get(name) {
             Some(before) if before != schema => {

@@ -289,3 +289,96 @@ fn leftovers(root: &Root) -> Result<Vec<ServiceName>, String> {
         .filter_map(|name| ServiceName::parse(name.to_str()?).ok());
     Ok(services.filter(|service| !is_there(root, service)).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    fn sonarr() -> ServiceName {
+        ServiceName::parse("sonarr").unwrap()
+    }
+
+    fn scratch(name: &str) -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("dagger-shadow-{}-{name}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(dir.join("data/config")).unwrap();
+        dir.canonicalize().unwrap()
+    }
+
+    #[test]
+    fn a_file_is_moved_with_the_innermost_directory_that_it_lies_in() {
+        let place = |role: &str, path: &str| Place {
+            role: role.into(),
+            path: path.into(),
+            kept: role != "cache",
+        };
+        let story = Story {
+            places: vec![
+                place("data", "/srv/j"),
+                place("config", "/srv/j/config"),
+                place("cache", "/srv/c"),
+            ],
+            ..Story::default()
+        };
+        let moved = |path: &str| moved(&story, &sonarr(), path);
+        let clone = "/var/lib/dagger/shadows/sonarr/clone/data";
+        assert_eq!(moved("/srv/j/a.db"), Ok(format!("{clone}/data/a.db")));
+        assert_eq!(moved("/srv/j/config/b.xml"), Ok(format!("{clone}/config/b.xml")));
+        for lost in ["/srv/jay/a.db", "/srv/c/x", "/etc/x", "/srv/j"] {
+            assert!(moved(lost).is_err(), "{lost}");
+        }
+    }
+
+    #[test]
+    fn a_database_takes_the_place_of_its_copy_with_that_ones_mode_and_without_its_log() {
+        let dir = scratch("put");
+        let (spare, target) = (dir.join("data/database.db"), dir.join("data/config/a.db"));
+        fs::write(&spare, "whole").unwrap();
+        fs::write(&target, "torn").unwrap();
+        fs::write(dir.join("data/config/a.db-wal"), "log").unwrap();
+        fs::set_permissions(&target, PermissionsExt::from_mode(0o640)).unwrap();
+        put(&spare, &target).unwrap();
+        assert_eq!(fs::read_to_string(&target).unwrap(), "whole");
+        assert_eq!(fs::metadata(&target).unwrap().mode() & 0o7777, 0o640);
+        let names: Vec<_> = fs::read_dir(dir.join("data/config")).unwrap().collect();
+        assert_eq!(names.len(), 1, "{names:?}");
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    /// The copy was made of a directory that an application can write to.
+    #[test]
+    fn a_database_is_put_nowhere_through_a_link() {
+        let dir = scratch("link");
+        let spare = dir.join("data/database.db");
+        fs::write(dir.join("outside.db"), "mine").unwrap();
+        symlink("../../outside.db", dir.join("data/config/a.db")).unwrap();
+        symlink("..", dir.join("data/config/up")).unwrap();
+        for target in ["data/config/a.db", "data/config/up/outside.db"] {
+            fs::write(&spare, "whole").unwrap();
+            let error = put(&spare, &dir.join(target)).unwrap_err();
+            assert!(error.contains("symbolic link"), "{error}");
+        }
+        assert_eq!(fs::read_to_string(dir.join("outside.db")).unwrap(), "mine");
+        fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    fn what_is_left_of_a_shadow_goes_as_a_whole_and_more_than_once() {
+        let dir = scratch("left");
+        let root = Root::new(&dir);
+        let home = dir.join("var/lib/dagger/shadows/sonarr");
+        assert!(!is_left(&root, &sonarr()));
+        for half in ["clone/data/config", ".new-clone/data", ".gone-clone"] {
+            fs::create_dir_all(home.join(half)).unwrap();
+        }
+        assert!(is_left(&root, &sonarr()) && !is_there(&root, &sonarr()));
+        assert_eq!(leftovers(&root), Ok(vec![sonarr()]));
+        remove(&root, &sonarr()).unwrap();
+        remove(&root, &sonarr()).unwrap();
+        assert!(!home.exists());
+        assert_eq!(leftovers(&root), Ok(vec![]));
+        fs::remove_dir_all(dir).unwrap();
+    }
+}
