@@ -191,6 +191,11 @@ fn discarded(ground: &Ground) -> Result<()> {
     ensure!(answer == 0, "somebody answers still: {answer}");
     let again = machine.ok("nixarr-migrate discard sonarr --yes")?;
     ensure!(again.contains("sonarr has no shadow"), "{again}");
+    // Also of a service that has left the configuration.
+    shadow(&machine)?;
+    machine.write("/etc/dagger/dagger.toml", "[suite]\n")?;
+    machine.ok("systemctl daemon-reload && nixarr-migrate discard sonarr --yes")?;
+    no_traces(&machine)?;
     // One that does not come up is gone by itself.
     let broken =
         format!("{TOML}start-budget = \"3s\"\nenvironment = {{ STANDIN_FAIL_START = \"exit 4\" }}\n");

@@ -4,7 +4,7 @@ use dagger_agent::adapter::bus::{Answer, BusError, SnapshotView, snapshots};
 use dagger_agent::adapter::{clock, jobs};
 use dagger_agent::domain::follow::Followed;
 use dagger_agent::domain::job::{Request, Task};
-use dagger_suite::names::{SHADOW_DIR, ServiceName};
+use dagger_suite::names::ServiceName;
 
 use crate::agent::Agent;
 use crate::recover::Find;
@@ -15,9 +15,11 @@ impl Agent {
         // A service that has left the configuration, or is broken in it, has a way back all the same.
         let ends = matches!(task, Task::Rollback | Task::Resume | Task::Discard);
         let traces = || {
-            let marker = ServiceName::parse(service).map(|name| self.root.join(name.owner_marker()).exists());
-            let shadow = self.root.join(SHADOW_DIR).join(service);
-            self.is_interrupted(service) || marker == Ok(true) || shadow.exists()
+            let left = ServiceName::parse(service).is_ok_and(|name| {
+                let mut paths = [name.owner_marker(), name.shadow_file()].into_iter();
+                paths.any(|path| self.root.join(path).exists())
+            });
+            left || self.is_interrupted(service)
         };
         let known = self.services.contains_key(service) || (ends && traces());
         if !known {

@@ -7,6 +7,8 @@
 //!
 //! What the shadow writes is never the service's: the native unit goes on writing, and only what that wrote is migrated.
 
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -227,7 +229,21 @@ pub fn stop(root: &Root, service: &ServiceName, bus: Option<&Bus>) -> Result<(),
     for path in records {
         take_away(&root.join(path))?;
     }
-    Ok(())
+    // systemd has done so, but for a unit that a change of the configuration has made another one.
+    Ok(clear_away(&root.join(format!("/run/{}", name.container())))?)
+}
+
+fn clear_away(path: &Path) -> Result<(), String> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Ok(());
+    };
+    let name = CString::new(name.as_bytes()).map_err(|error| error.to_string())?;
+    match disk::open_dir(parent).map_err(|error| error.to_string())? {
+        Some(dir) => {
+            tree::remove(&dir, &name, path, &tree::Progress::default()).map_err(|error| error.to_string())
+        }
+        None => Ok(()),
+    }
 }
 
 fn take_away(path: &Path) -> Result<(), String> {

@@ -115,7 +115,14 @@ pub async fn rollback(args: &RollbackArgs, screen: Screen) -> Result<u8, Error> 
 
 /// `shadow`, `promote`, `discard`, `rehearse`.
 pub async fn one(task: Task, args: &OneArgs, screen: Screen) -> Result<u8, Error> {
-    let services = Suite::read(Root::from_env()).names(std::slice::from_ref(&args.service))?;
+    // What has left the configuration may have left a shadow.
+    let left = ServiceName::parse(&args.service)
+        .ok()
+        .filter(|name| task == Task::Discard && Root::from_env().join(name.shadow_file()).exists());
+    let services = match left {
+        Some(name) => vec![name],
+        None => Suite::read(Root::from_env()).names(std::slice::from_ref(&args.service))?,
+    };
     if !args.how.yes {
         let what = match task {
             Task::Shadow => "a second one runs on a copy of the data, beside the native unit",
