@@ -100,6 +100,9 @@ fn promoted(ground: &Ground) -> Result<()> {
         of_native.contains("\"migrationVersion\": 217") && of_shadow.contains("\"migrationVersion\": 218"),
         "{of_native}\n{of_shadow}"
     );
+    // The copy is whole although it was written to all the while, and its container writes to nothing else.
+    let whole = machine.ok(&format!("standin verify {CLONE}"))?;
+    ensure!(whole.contains(" ok"), "{whole}");
     // It sees no network but itself, and the media as they are.
     let pid = machine.ok("podman inspect --format '{{.State.Pid}}' dagger-sonarr-shadow")?;
     let pid = pid.trim();
