@@ -363,6 +363,41 @@ mod tests {
         fs::remove_dir_all(dir).unwrap();
     }
 
+    /// What is in the log only is in the copy, too, whatever the copy of its files had come to.
+    #[test]
+    fn a_database_in_use_is_whole_in_the_copy() {
+        let dir = scratch("use");
+        let root = Root::new(&dir);
+        let state = dir.join("srv/sonarr");
+        fs::create_dir_all(&state).unwrap();
+        let database = rusqlite::Connection::open(state.join("a.db")).unwrap();
+        let fill = "PRAGMA journal_mode = WAL; CREATE TABLE t (a); INSERT INTO t VALUES (1), (2);";
+        database.execute_batch(fill).unwrap();
+        let place = Place {
+            role: "config".into(),
+            path: "/srv/sonarr".into(),
+            kept: true,
+        };
+        let progress = tree::Progress::default();
+        let draft = store(&root).begin(&sonarr(), CLONE, &progress).unwrap();
+        copy(&root, &draft, &place, &progress).unwrap();
+        database.execute_batch("INSERT INTO t VALUES (3)").unwrap();
+        let target = draft.data("config").join("a.db");
+        fs::write(&target, "torn").unwrap();
+        let story = Story {
+            places: vec![place],
+            ..Story::default()
+        };
+        copy_database(&root, &story, &draft, "/srv/sonarr/a.db").unwrap();
+        copy_database(&root, &story, &draft, "/srv/sonarr/none.db").unwrap();
+        let names: Vec<_> = fs::read_dir(draft.data("config")).unwrap().collect();
+        assert_eq!(names.len(), 1, "{names:?}");
+        let copied = rusqlite::Connection::open(&target).unwrap();
+        let rows = copied.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0));
+        assert_eq!(rows, Ok(3));
+        fs::remove_dir_all(dir).unwrap();
+    }
+
     /// The copy was made of a directory that an application can write to.
     #[test]
     fn a_database_is_put_nowhere_through_a_link() {
