@@ -16,7 +16,7 @@ const LIMIT: Duration = Duration::from_mins(1);
 /// One case.
 #[derive(Debug, Clone, Copy)]
 pub struct Case {
-    /// `migrate` or `rollback`.
+    /// `migrate`, `rollback` or `rehearse`.
     pub verb: &'static str,
     /// At which call the job is killed.
     pub call: u64,
@@ -96,12 +96,12 @@ fn recovery(machine: &Machine) -> Result<Duration> {
     Ok(Duration::from_micros(ended - began))
 }
 
-/// Waits until nothing is open any more and one of both sides runs.
+/// Waits until nothing is open any more, nothing of a shadow is left, and one of both sides runs.
 fn settle(machine: &Machine) -> Result<()> {
     let began = Instant::now();
     loop {
         let open = machine
-            .sh("test -e /var/lib/dagger/transactions/sonarr/log || test -e /var/lib/dagger/hold/sonarr")?
+            .sh("ls -d /var/lib/dagger/transactions/sonarr/log /var/lib/dagger/hold/sonarr /var/lib/dagger/shadows/sonarr /run/dagger/conf.d/90-shadow-sonarr.toml 2>/dev/null | grep -q .")?
             .good();
         let one = matches!(runs(machine)?, (true, false) | (false, true));
         if !open && one {

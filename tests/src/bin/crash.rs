@@ -1,4 +1,4 @@
-//! `crash [CASES]`: migrations and rollbacks in real machines, killed at every call of the job's own that makes something
+//! `crash [CASES]`: rehearsals, migrations and rollbacks in real machines, killed at every call of the job's own that makes something
 //! durable, once with the machine running on and once with its power going at the same moment. CASES bounds how many are tried:
 //! then they are spread over all calls. `DAGGER_MACHINES` says how many machines there are at a time.
 
@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-const VERBS: [&str; 2] = ["migrate", "rollback"];
+const VERBS: [&str; 3] = ["rehearse", "migrate", "rollback"];
 
 #[derive(Default)]
 struct Sum {
