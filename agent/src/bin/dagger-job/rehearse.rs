@@ -162,8 +162,11 @@ pub fn sentence(work: &Work<'_>, story: &Story) -> String {
     );
     let found = work.found.clone().unwrap_or_default();
     if let Some(version) = &found.version {
-        let before = label.version.as_deref().unwrap_or("unknown");
-        let _ = write!(said, "; version {version} comes after {before}");
+        let _ = match &label.version {
+            Some(before) if before == version => write!(said, "; its version stays {version}"),
+            Some(before) => write!(said, "; its version goes from {before} to {version}"),
+            None => write!(said, "; the image has version {version}"),
+        };
     }
     for (name, schema) in &found.schemas {
         let _ = match label.schemas.get(name) {
