@@ -59,6 +59,11 @@ pub const STORIES: &[Story] = &[
         on: BOTH,
         run: stubborn,
     },
+    Story {
+        name: "dockmon_7_what_writes_to_its_log_is_at_work",
+        on: BOTH,
+        run: busy,
+    },
 ];
 
 const MINUTE: Duration = Duration::from_mins(1);
@@ -168,6 +173,7 @@ fn given_up(ground: &Ground) -> Result<()> {
         Ok((!told.is_empty()).then_some(told))
     })?;
     ensure!(told.len() == 1, "told {} times: {told:?}", told.len());
+    last_words(&machine, told.first().map_or("", String::as_str))?;
     // After the first one it does not even come up, and systemd's own starts are no recovery.
     let attempts = heard(&machine, "RecoveryStarted")?;
     ensure!(
@@ -189,6 +195,22 @@ fn given_up(ground: &Ground) -> Result<()> {
     );
     machine.ok("systemctl start dagger-sonarr.service")?;
     machine.wait_health("sonarr", "healthy", MINUTE)
+}
+
+/// Below the reason stand the last lines that the application wrote.
+fn last_words(machine: &Machine, told: &str) -> Result<()> {
+    let plain = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let wrote = machine.journal(&["-b", "_SYSTEMD_UNIT=dagger-sonarr.service"])?;
+    let wrote: Vec<String> = wrote
+        .iter()
+        .flat_map(|entry| entry.message().lines())
+        .map(plain)
+        .collect();
+    let quoted: Vec<String> = told.lines().skip(1).map(plain).collect();
+    ensure!((1..=20).contains(&quoted.len()), "{} lines: {told}", quoted.len());
+    let strange = quoted.iter().find(|line| !wrote.contains(line));
+    ensure!(strange.is_none(), "nobody wrote {strange:?}");
+    Ok(())
 }
 
 fn agent_dead(ground: &Ground) -> Result<()> {
@@ -446,4 +468,32 @@ fn stubborn(ground: &Ground) -> Result<()> {
         "it was said to have failed: {verdicts:?}"
     );
     Ok(())
+}
+
+/// An application that says nothing to anybody and goes on writing to its log is waited for.
+fn busy(ground: &Ground) -> Result<()> {
+    let machine = Machine::boot(ground.configured("busy", SONARR)?)?;
+    machine.wait_health("sonarr", "healthy", MINUTE)?;
+    let before = run_of(&machine, "sonarr")?;
+    // A process of the unit's own, as journald sees it.
+    machine.ok(
+        "group=$(sed -n s/^0:://p /proc/$(systemctl show -P MainPID dagger-sonarr)/cgroup)
+         systemd-run --quiet --unit=busy sh -c \"echo 0 >/sys/fs/cgroup$group/cgroup.procs; exec systemd-cat sh -c 'while sleep 0.2; do echo checking; done'\"",
+    )?;
+    machine.fault("sonarr", "hang")?;
+    let begun = machine.wait_for("what it is at", MINUTE, |machine| {
+        Ok((machine.bus_property("sonarr", "Cause")? == "progress").then_some(()))
+    });
+    begun.with_context(|| machine.account_of("sonarr"))?;
+    let detail = machine.bus_property("sonarr", "HealthDetail")?.to_string();
+    ensure!(detail.contains("it writes to its log"), "{detail}");
+    std::thread::sleep(Duration::from_secs(10));
+    ensure!(
+        run_of(&machine, "sonarr")? == before,
+        "it was restarted at its work"
+    );
+    machine.ok("systemctl kill -s KILL --kill-whom=main busy")?;
+    machine.wait_health("sonarr", "recovering", MINUTE)?;
+    machine.fault("sonarr", "")?;
+    machine.wait_health("sonarr", "healthy", MINUTE)
 }

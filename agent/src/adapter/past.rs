@@ -9,6 +9,7 @@ use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::Command;
 
+use super::clock;
 use super::notify::one_line;
 use crate::domain::event;
 
@@ -32,11 +33,13 @@ pub struct Event {
     pub message: String,
 }
 
-/// The last lines that a unit wrote, oldest first.
+/// The last lines that a unit wrote since the machine started, oldest first.
 pub async fn last_lines(unit: &str, count: u32) -> io::Result<Vec<String>> {
     let unit = format!("_SYSTEMD_UNIT={unit}");
     let lines = format!("--lines={count}");
-    let text = ask(&["--boot", "--output=cat", &lines, &unit], OUTPUT_MAX).await?;
+    // Not `--boot`: which one this is stands in /proc/sys, which the agent does not see (`ProcSubset=pid`).
+    let since = format!("--since=-{}s", clock::boottime().as_secs());
+    let text = ask(&["--output=cat", &lines, &since, &unit], OUTPUT_MAX).await?;
     Ok(text
         .lines()
         .map(one_line)
@@ -48,11 +51,7 @@ pub async fn last_lines(unit: &str, count: u32) -> io::Result<Vec<String>> {
 pub async fn lines_since(unit: &str, seconds: u64) -> io::Result<u64> {
     let unit = format!("_SYSTEMD_UNIT={unit}");
     let since = format!("--since=-{seconds}s");
-    let text = ask(
-        &["--boot", "--output=cat", "--lines=1000", &since, &unit],
-        OUTPUT_MAX,
-    )
-    .await?;
+    let text = ask(&["--output=cat", "--lines=1000", &since, &unit], OUTPUT_MAX).await?;
     Ok(u64::try_from(text.lines().count()).unwrap_or(u64::MAX))
 }
 

@@ -186,7 +186,10 @@ impl Agent {
             let mut lines = 0;
             if !seen.activity.over.is_zero() {
                 let seconds = seen.activity.over.as_secs().max(1);
-                lines = past::lines_since(&unit, seconds).await.unwrap_or_default();
+                lines = past::lines_since(&unit, seconds).await.unwrap_or_else(|error| {
+                    log::warn!("{unit}: whether it writes to its log is not known: {error}");
+                    0
+                });
             }
             // The receiver is only gone when the program ends.
             let _ = finds.send(Find::Around(key, seen, lines));
