@@ -32,7 +32,7 @@ pub enum DiskError {
     #[error("{} is not a plain absolute path", .0.display())]
     NotPlain(PathBuf),
     /// The system said no.
-    #[error("cannot {what} {}: {source}", path.display())]
+    #[error("cannot {what} {}: {source}{}", path.display(), advice(source))]
     Io {
         /// What was tried: `make`, `open`, `write`.
         what: &'static str,
@@ -51,6 +51,20 @@ impl DiskError {
             path,
             source: errno.into(),
         }
+    }
+}
+
+/// What helps, for the errors that are about the machine rather than about one file.
+pub fn advice(error: &io::Error) -> &'static str {
+    match Errno::from_io_error(error) {
+        Some(Errno::NOSPC | Errno::DQUOT) => "; make room there (df -h, df -i), then try again",
+        Some(Errno::ROFS) => {
+            "; mount it read-write (dmesg says whether an error made it read-only), then try again"
+        }
+        Some(Errno::IO) => "; the disk cannot read or write it: journalctl -k says more",
+        Some(Errno::MFILE | Errno::NFILE) => "; raise LimitNOFILE= of the unit, then try again",
+        Some(Errno::BUSY) => "; something is mounted there (findmnt), unmount it, then try again",
+        _ => "",
     }
 }
 

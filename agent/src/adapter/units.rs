@@ -12,6 +12,10 @@ use zbus::{Connection, OwnedObjectPath, proxy};
 
 use super::systemd::{NAME, object_path};
 
+/// A service that is started at the same moment and wants this one has its start take the stop's place: then the stop is
+/// ordered again.
+const STOPS: usize = 10;
+
 /// What is asked of systemd was not done.
 #[derive(Debug, thiserror::Error)]
 pub enum UnitError {
@@ -148,7 +152,15 @@ impl Units {
 
     /// Stops a unit, and waits until nothing of it runs. One that does not run is left as it is.
     pub async fn stop(&self, unit: &str) -> Result<(), UnitError> {
-        self.ordered(unit, "stopped").await?;
+        for _ in 0..STOPS {
+            match self.ordered(unit, "stopped").await {
+                Err(UnitError::Result { result, .. }) if result == "canceled" => {}
+                other => {
+                    other?;
+                    break;
+                }
+            }
+        }
         let standing = self.standing(unit).await?;
         if standing.is_down() {
             return Ok(());

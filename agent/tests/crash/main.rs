@@ -14,7 +14,7 @@ mod disk;
 mod plant;
 mod power;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use dagger_agent::adapter::transaction::{Found, Wal, WalError};
@@ -66,8 +66,13 @@ fn transaction(scene: Scene) -> Transaction {
     }
 }
 
+/// One that jumps, forwards and back, also to its beginning: nothing may hang on it.
 fn clock() -> u64 {
-    1_795_850_000_000_000
+    thread_local!(static TURN: Cell<usize> = const { Cell::new(0) });
+    const HOUR: u64 = 3_600_000_000;
+    const NOW: u64 = 1_795_850_000_000_000;
+    let turn = TURN.replace(TURN.get() + 1);
+    [NOW, NOW - 24 * HOUR, NOW + 8760 * HOUR, NOW, 0][turn % 5]
 }
 
 /// Plays a scene with these interruptions; the error says what must not happen.

@@ -13,7 +13,7 @@ mod library;
 
 mod torrents;
 
-mod holders;
+pub mod holders;
 
 pub mod unit;
 

@@ -7,6 +7,7 @@ use std::io;
 
 use super::files::Files;
 use super::{HOLD, OWNER, TRANSACTIONS};
+use crate::adapter::disk::advice;
 use crate::adapter::owner::{self, Owner};
 use crate::domain::transaction::record::{self, Line};
 use crate::domain::transaction::{Damage, Decision, Ledger, Progress, Record, Side, Transaction, recover};
@@ -44,7 +45,10 @@ pub enum WalError {
         damage: Damage,
     },
     /// The system said no.
-    #[error("the log of the transaction on {service} cannot be {what}: {source}")]
+    #[error(
+        "the log of the transaction on {service} cannot be {what}: {source}{}",
+        advice(source)
+    )]
     Io {
         /// The service.
         service: String,

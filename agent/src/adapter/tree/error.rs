@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use crate::adapter::disk::DiskError;
+use crate::adapter::disk::{DiskError, advice};
 
 /// What can go wrong; each message names the path, and what to do where that is known.
 #[derive(Debug, thiserror::Error)]
@@ -51,20 +51,6 @@ impl TreeError {
             path: Shown::new(path),
             source: errno.into(),
         }
-    }
-}
-
-/// What helps, for the errors that are about the machine rather than about one file.
-fn advice(error: &io::Error) -> &'static str {
-    match Errno::from_io_error(error) {
-        Some(Errno::NOSPC | Errno::DQUOT) => "; make room there (df -h, df -i), then try again",
-        Some(Errno::ROFS) => {
-            "; mount it read-write (dmesg says whether an error made it read-only), then try again"
-        }
-        Some(Errno::IO) => "; the disk cannot read or write it: journalctl -k says more",
-        Some(Errno::MFILE | Errno::NFILE) => "; raise LimitNOFILE= of the unit, then try again",
-        Some(Errno::BUSY) => "; something is mounted there (findmnt), unmount it, then try again",
-        _ => "",
     }
 }
 

@@ -84,10 +84,10 @@ fn restore(work: &Work<'_>, story: &Story, id: &str, way: Way) -> Result<(), Fai
 
 /// Keeps what the new side has written as a snapshot of its own. It is for people, and the way back does not hang on it: a
 /// disk that is full is no reason to leave the service down.
-pub fn set_aside(work: &mut Work<'_>, story: &Story, id: &str) -> Result<(), Failure> {
+pub fn set_aside(work: &mut Work<'_>, story: &Story, id: &str) {
     let id = format!("{id}{ASIDE}");
     if work.store.find(work.service, &id).is_ok() {
-        return Ok(());
+        return;
     }
     let kept = work.work(Way::Back, story.size, |progress| {
         let draft = copied(work, story, &id, progress)?;
@@ -102,9 +102,8 @@ pub fn set_aside(work: &mut Work<'_>, story: &Story, id: &str) -> Result<(), Fai
         work.notes.push(format!(
             "what was written since the change could not be kept as a snapshot: {failure}"
         ));
-        drop_one(work, &id)?;
+        drop_snapshot(work, &id);
     }
-    Ok(())
 }
 
 /// Gives the directories to another user.
@@ -118,16 +117,14 @@ pub fn give(work: &Work<'_>, story: &Story, gift: Gift) -> Result<(), Failure> {
     })
 }
 
-/// Removes the transaction's snapshot, finished or not.
-pub fn drop_snapshot(work: &Work<'_>, id: &str) -> Result<(), Failure> {
-    drop_one(work, id)
-}
-
-fn drop_one(work: &Work<'_>, id: &str) -> Result<(), Failure> {
+/// Removes the transaction's snapshot, finished or not. Where that cannot be done it takes up room and nothing else: what is
+/// unfinished goes with the next job that succeeds, what is finished when the policy says so.
+pub fn drop_snapshot(work: &mut Work<'_>, id: &str) {
     let progress = tree::Progress::default();
-    work.store
-        .delete(work.service, id, &progress)
-        .map_err(|error| Failure::from(said(&error)))
+    if let Err(error) = work.store.delete(work.service, id, &progress) {
+        work.notes
+            .push(format!("the snapshot {id} could not be removed: {error}"));
+    }
 }
 
 pub fn label(story: &Story, when: u64) -> Label {

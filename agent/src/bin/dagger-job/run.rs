@@ -2,7 +2,8 @@
 
 use dagger_agent::adapter::clock::{realtime_usec, utc};
 use dagger_agent::adapter::jobs;
-use dagger_agent::adapter::transaction::{self, Below, Found, Holder, Lock, Wal};
+use dagger_agent::adapter::snapshot::Store;
+use dagger_agent::adapter::transaction::{self, Below, Found, Holder, Lock, Wal, WalError};
 use dagger_agent::adapter::tree::Gift;
 use dagger_agent::domain::job::{End, Ended, Report, Request, Task};
 use dagger_agent::domain::plan::cost::wanted;
@@ -58,6 +59,10 @@ pub fn job(root: &Root, task: Task, service: &ServiceName) -> Ended {
             return if by_itself { Ended::Done } else { Ended::Refused };
         }
     };
+    if by_itself && matches!(open(root, service), Ok(None)) {
+        // Not even the first record of it was written.
+        return Ended::Done;
+    }
     let teller = Teller::new(root, service, begun(root, task, service, request.as_ref().ok()));
     let end = request
         .map_err(|error| Refused::from(error.to_string()))
@@ -160,7 +165,7 @@ fn change(
     teller: &Teller,
 ) -> Result<End, Refused> {
     let dir = root.join(transaction::DIR);
-    let ready = match verb {
+    let mut ready = match verb {
         Verb::Migrate | Verb::Promote | Verb::Shadow | Verb::Rehearse => migration(root, verb, service, bus)?,
         Verb::Rollback => rollback::ready(root, &dir, service, request, bus)?,
         Verb::Discard if shadow::is_left(root, service) => {
@@ -171,10 +176,11 @@ fn change(
             return Ok(End::new(Ended::Done, sentence, None));
         }
     };
+    ready.transaction.id = untaken(&Store::new(root), service, &ready.transaction.id)?;
     let files = Below::open(&dir).map_err(|error| Refused::from(error.to_string()))?;
     let mut wal = Wal::prepare(files, &ready.transaction, realtime_usec).map_err(|error| Refused {
+        todo: matches!(error, WalError::Open { .. }).then(|| format!("nixarr-migrate resume {service}")),
         why: error.to_string(),
-        todo: Some(format!("nixarr-migrate resume {service}")),
     })?;
     let all = steps(verb, &ready.transaction.options);
     teller.change(|report| {
@@ -194,6 +200,19 @@ fn change(
         &work,
         outcome,
     ))
+}
+
+/// A name that no snapshot has: the clock may have been set back, and what is undone is removed by its name.
+fn untaken(store: &Store, service: &ServiceName, id: &str) -> Result<String, String> {
+    let (all, unreadable) = store.list(service).map_err(|error| error.to_string())?;
+    let mut names: Vec<String> = all.into_iter().map(|it| it.id).collect();
+    // They name the label that cannot be read.
+    names.extend(unreadable.iter().map(ToString::to_string));
+    let taken = |id: &String| names.iter().any(|name| name.contains(id.as_str()));
+    std::iter::once(id.to_owned())
+        .chain((2..100).map(|number| format!("{id}-{number}")))
+        .find(|id| !taken(id))
+        .ok_or_else(|| format!("{service} has too many snapshots of this second: {id}"))
 }
 
 fn count(steps: &[dagger_agent::domain::transaction::Step]) -> u32 {
@@ -325,4 +344,30 @@ pub fn go_on_with(
     let mut work = Work::new(root, service, bus, teller);
     let outcome = resume(progress, moment, &mut work, &mut wal);
     Ok(end(root, service, &transaction, &story, &work, outcome))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_back_names_no_snapshot_anew() {
+        let dir = std::env::temp_dir().join(format!("dagger-untaken-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir_all(&dir).unwrap();
+        let root = Root::new(dir.canonicalize().unwrap());
+        let sonarr = ServiceName::parse("sonarr").unwrap();
+        let name = || untaken(&Store::new(&root), &sonarr, "20261128-101500-migrate").unwrap();
+        assert_eq!(name(), "20261128-101500-migrate");
+        for (id, label) in [
+            ("20261128-101500-migrate-aside", r#"{"service":"sonarr"}"#),
+            ("20261128-101500-migrate-2", "{"),
+        ] {
+            let place = root.join("/var/lib/dagger/snapshots/sonarr").join(id);
+            std::fs::create_dir_all(&place).unwrap();
+            std::fs::write(place.join("label.json"), label).unwrap();
+        }
+        assert_eq!(name(), "20261128-101500-migrate-3");
+        std::fs::remove_dir_all(dir).unwrap();
+    }
 }

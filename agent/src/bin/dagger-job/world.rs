@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dagger_agent::adapter::database::{self, Found};
+use dagger_agent::adapter::facts;
 use dagger_agent::adapter::jobs;
 use dagger_agent::adapter::settings;
 use dagger_agent::adapter::snapshot::Store;
@@ -114,10 +115,27 @@ impl<'a> Work<'a> {
         Ok(Value::Null)
     }
 
-    fn stop(&mut self, unit: &str) -> Result<Value, Failure> {
+    fn stop(&mut self, story: &Story, unit: &str) -> Result<Value, Failure> {
         self.down_since = Some(Instant::now());
         self.systemd()?.stop(unit)?;
-        Ok(Value::Null)
+        // systemd calls a unit failed whose processes have outlived its time for stopping, and may not kill.
+        let places: Vec<_> = story.places.iter().map(|place| place.path.clone()).collect();
+        let open = facts::holders::look(self.root, "", &places);
+        match open.holders.iter().find(|it| it.unit.as_deref() == Some(unit)) {
+            None => Ok(Value::Null),
+            Some(holder) => Err(Failure {
+                why: format!(
+                    "{unit} is stopped, and its process {} ({}) still has {} open",
+                    holder.pid.unwrap_or_default(),
+                    holder.name,
+                    holder.path
+                ),
+                todo: Some(format!(
+                    "end it (kill {}), and see why it does not end by itself: journalctl -u {unit}",
+                    holder.pid.unwrap_or_default()
+                )),
+            }),
+        }
     }
 
     fn start(&mut self, unit: &str) -> Result<Value, Failure> {
@@ -198,7 +216,7 @@ impl Work<'_> {
         match step {
             Step::Pull => self.pull(&story),
             Step::Snapshot => data::snapshot(self, &story, &transaction.id),
-            Step::Stop => self.stop(story.unit(verb.from())),
+            Step::Stop => self.stop(&story, story.unit(verb.from())),
             Step::Refresh => data::refresh(self, &story, &transaction.id),
             Step::Restore => data::restore_older(self, &story, transaction),
             Step::Check => self.check(&story),
@@ -238,7 +256,10 @@ impl World for Work<'_> {
         let transaction = progress.transaction();
         let verb = transaction.verb;
         match step {
-            Step::Snapshot => data::drop_snapshot(self, &transaction.id),
+            Step::Snapshot => {
+                data::drop_snapshot(self, &transaction.id);
+                Ok(())
+            }
             Step::Stop => self.start_again(&story, story.unit(verb.from())),
             Step::Restore | Step::PutBack => data::put_back(self, &story, &transaction.id),
             // The snapshot knows each file's owner, also where that was no rule.
@@ -247,7 +268,10 @@ impl World for Work<'_> {
                 data::put_back(self, &story, &transaction.id)
             }
             Step::Adjust => self.adjust(&story, verb.from()),
-            Step::SetAside => data::set_aside(self, &story, &transaction.id),
+            Step::SetAside => {
+                data::set_aside(self, &story, &transaction.id);
+                Ok(())
+            }
             Step::Start => match self.bus {
                 Some(bus) => bus.stop(story.unit(verb.to())),
                 None => Ok(()),
