@@ -56,7 +56,7 @@ impl Jobs {
     pub fn wakes(&self) -> Option<Duration> {
         let stale = self.shown.iter().filter(|shown| shown.stale);
         let told = stale.map(|shown| shown.told + PACE);
-        let check = self.table.open().next().map(|_| self.check);
+        let check = (!self.table.units().is_empty()).then_some(self.check);
         told.chain(check).min()
     }
 
@@ -191,12 +191,12 @@ impl Agent {
         for number in numbers {
             self.job_changed(number).await?;
         }
-        if self.jobs.table.open().next().is_none() || now < self.jobs.check {
+        let units = self.jobs.table.units();
+        if units.is_empty() || now < self.jobs.check {
             return Ok(());
         }
         self.jobs.check = now + CHECK;
-        let units = self.jobs.table.open().map(|job| job.task.unit(&job.service));
-        self.systemd.ask(units.collect(), self.news.clone());
+        self.systemd.ask(units, self.news.clone());
         for service in self.open_services() {
             self.read_job(&service).await?;
         }

@@ -54,6 +54,8 @@ pub struct Followed {
     pub end: Option<End>,
     /// When it was over, in µs since 1970; 0: it is not.
     pub ended: u64,
+    /// Its unit seems to have ended before it said anything. That may be older than its start: systemd is asked again.
+    doubted: bool,
 }
 
 impl Followed {
@@ -177,6 +179,7 @@ impl Table {
             report: None,
             end: None,
             ended: 0,
+            doubted: false,
         };
         self.jobs.insert(place, job);
     }
@@ -230,7 +233,14 @@ impl Table {
             .collect();
         for number in &about {
             self.settle(*number, now);
-            if was.is_some() && !up {
+            let Some(job) = self.get_mut(*number) else {
+                continue;
+            };
+            if up {
+                job.doubted = false;
+            } else if job.report.is_none() && !job.doubted {
+                job.doubted = was.is_some();
+            } else if was.is_some() || job.doubted {
                 self.gone(*number, now);
             }
         }
@@ -280,6 +290,16 @@ impl Table {
     /// Those that are not over.
     pub fn open(&self) -> impl Iterator<Item = &Followed> {
         self.jobs.iter().filter(|job| !job.is_over())
+    }
+
+    /// Units that systemd is to be asked after now and then: what it says of itself and what it answers may overtake each
+    /// other, and one that has ended would be taken to run for ever.
+    pub fn units(&self) -> Vec<String> {
+        let mut units = self.up.clone();
+        units.extend(self.open().map(|job| job.task.unit(&job.service)));
+        units.sort();
+        units.dedup();
+        units
     }
 
     /// Who is at work on a service, in words; none: nobody.

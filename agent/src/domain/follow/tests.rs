@@ -78,6 +78,7 @@ fn one_that_ends_without_a_word_is_told_apart_by_how_far_it_was() {
     let never = table.ask(None, Task::Migrate, "sonarr", 1);
     table.unit(UNIT, true, 2);
     table.unit(UNIT, false, 3);
+    table.unit(UNIT, false, 3);
     let result = |table: &Table, number| table.get(number).unwrap().end.clone().unwrap();
     assert_eq!(result(&table, never).result, Ended::Refused);
 
@@ -148,4 +149,37 @@ fn jobs_that_are_over_are_forgotten_the_oldest_first() {
     assert_eq!(gone.len(), 40 - KEPT);
     assert_eq!(gone[0], 41, "it was over first");
     assert!(table.get(open).is_some() && table.forget().is_empty());
+}
+
+/// What systemd answers may be older than what it has said of itself meanwhile.
+#[test]
+fn a_unit_that_seems_to_run_is_asked_after_until_it_does_not() {
+    let mut table = Table::default();
+    let number = table.ask(None, Task::Migrate, "sonarr", 1);
+    assert_eq!(table.units(), [UNIT]);
+    table.unit(UNIT, true, 2);
+    table.hear(ended(report(number, 2)), 3);
+    table.unit(UNIT, false, 4);
+    assert!(table.units().is_empty());
+    table.unit(UNIT, true, 5);
+    assert!(table.holder("sonarr").is_some(), "it seems to run");
+    assert_eq!(table.units(), [UNIT]);
+    table.unit(UNIT, false, 6);
+    assert_eq!((table.holder("sonarr"), table.units().len()), (None, 0));
+}
+
+#[test]
+fn a_job_that_has_said_nothing_is_lost_when_systemd_says_so_twice() {
+    let mut table = Table::default();
+    let number = table.ask(None, Task::Migrate, "sonarr", 1);
+    table.unit(UNIT, true, 2);
+    // An answer from before the start, that was overtaken by it.
+    table.unit(UNIT, false, 3);
+    assert!(!table.get(number).unwrap().is_over());
+    assert_eq!(table.units(), [UNIT]);
+    table.unit(UNIT, true, 4);
+    table.unit(UNIT, false, 5);
+    table.unit(UNIT, false, 6);
+    let end = table.get(number).unwrap().end.clone().unwrap();
+    assert!(end.sentence.contains("ended before it began"), "{}", end.sentence);
 }
