@@ -134,7 +134,7 @@ impl<'a> Checker<'a> {
             Kind::Duration => value::duration(text).map(drop),
             Kind::Watchdog => value::watchdog(text).map(drop),
             Kind::Size => value::size(text),
-            Kind::Bytes => value::bytes(text),
+            Kind::Bytes => value::bytes(text).map(drop),
             Kind::Address => value::address(text),
             Kind::Percent => value::percent(text),
             Kind::Umask => value::umask(text).map(drop),

@@ -11,8 +11,8 @@ use crate::cross;
 use crate::diagnostic::{Diagnostic, Severity, Sources, Span};
 use crate::guard;
 use crate::installed::Installed;
-use crate::layers::{Layers, text};
-use crate::model::{Broken, Service, Suite};
+use crate::layers::{Layers, number, text};
+use crate::model::{Broken, Keep, Service, Suite};
 use crate::names::{self, Root, ServiceName};
 use crate::node::{Node, Table, Value};
 use crate::schema::{self, Kind};
@@ -20,6 +20,7 @@ use crate::service::{self, Context, Defaults};
 use crate::shadow;
 use crate::source::{self, File};
 use crate::spread::spread;
+use crate::value;
 
 /// Everything that came of the configuration.
 pub struct Loaded {
@@ -124,12 +125,28 @@ fn load_and(root: &Root, look_beside: Option<PortOf<'_>>) -> Loaded {
             services,
             start_at_boot: suite.boolean("start-at-boot").unwrap_or(true),
             probation: suite.duration("probation").unwrap_or(Duration::from_secs(30)),
+            keep: keep(suite),
             podman: suite.owned("podman").unwrap_or_else(|| names::PODMAN.into()),
             source: main_source(&merged, sources),
         },
         broken,
         diagnostics,
         configured,
+    }
+}
+
+fn keep(suite: Layers<'_>) -> Keep {
+    let default = Keep::default();
+    Keep {
+        count: suite
+            .node("snapshots-count")
+            .and_then(number)
+            .unwrap_or(default.count),
+        age: suite.duration("snapshots-age").unwrap_or(default.age),
+        floor: suite
+            .owned("snapshots-floor")
+            .and_then(|text| value::bytes(&text).ok())
+            .unwrap_or(default.floor),
     }
 }
 

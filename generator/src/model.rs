@@ -20,6 +20,8 @@ pub struct Suite {
     pub start_at_boot: bool,
     /// How long a service that has changed hands is watched before that is final.
     pub probation: Duration,
+    /// Which snapshots are kept.
+    pub keep: Keep,
     /// The podman program, an absolute path.
     pub podman: String,
     /// Native units of services that do not run; they keep their condition.
@@ -28,6 +30,27 @@ pub struct Suite {
     pub off: Vec<ServiceName>,
     /// Main file of the configuration, for units that stand for no file in particular.
     pub source: String,
+}
+
+/// Which snapshots of one service are kept. The newest always is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keep {
+    /// So many, the newest ones.
+    pub count: usize,
+    /// For so long.
+    pub age: Duration,
+    /// As long as so many bytes are free where they lie.
+    pub floor: u64,
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        Self {
+            count: 5,
+            age: Duration::from_hours(24 * 30),
+            floor: 5 << 30,
+        }
+    }
 }
 
 /// A service that cannot run: the unit that stands for it refuses to start and says why.

@@ -176,12 +176,19 @@ pub fn size(text: &str) -> Result<(), Wrong> {
     }
 }
 
-/// An amount of memory as podman takes it (podman-run(1), `--shm-size`).
-pub fn bytes(text: &str) -> Result<(), Wrong> {
+/// An amount in bytes; of memory, as podman takes it (podman-run(1), `--shm-size`).
+pub fn bytes(text: &str) -> Result<u64, Wrong> {
     let number = text.strip_suffix(['K', 'M', 'G', 'T']).unwrap_or(text);
     let digits = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
-    if digits && number.parse::<u32>().is_ok_and(|it| it > 0) {
-        return Ok(());
+    let unit = match text.as_bytes().last() {
+        Some(b'K') => 1 << 10,
+        Some(b'M') => 1 << 20,
+        Some(b'G') => 1 << 30,
+        Some(b'T') => 1 << 40,
+        _ => 1,
+    };
+    if let (true, Ok(number @ 1..)) = (digits, number.parse::<u32>()) {
+        return Ok(u64::from(number) * unit);
     }
     Err(Wrong::new(
         format!("{text:?} is not an amount of memory"),

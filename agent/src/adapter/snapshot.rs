@@ -244,18 +244,14 @@ impl Store {
         self.dir.join(service.as_str())
     }
 
+    /// All services that have any.
+    pub fn services(&self) -> Result<Vec<ServiceName>, SnapshotError> {
+        let service = |name: std::ffi::OsString| ServiceName::parse(name.to_str()?).ok();
+        Ok(listed(&self.dir)?.into_iter().filter_map(service).collect())
+    }
+
     fn names(&self, service: &ServiceName) -> Result<Vec<std::ffi::OsString>, SnapshotError> {
-        let home = self.home(service);
-        let Some(dir) = disk::open_dir(&home)? else {
-            return Ok(Vec::new());
-        };
-        disk::names(&dir, MOST).map_err(|source| {
-            SnapshotError::Disk(DiskError::Io {
-                what: "list",
-                path: home,
-                source,
-            })
-        })
+        listed(&self.home(service))
     }
 
     fn draft(&self, service: &ServiceName, id: &str) -> Result<Draft, SnapshotError> {
@@ -409,6 +405,12 @@ impl Snapshot {
         })
     }
 
+    /// Whether all that it holds has its checksum.
+    pub fn is_sealed(&self) -> Result<bool, SnapshotError> {
+        let mut roles = self.label.roles.keys().map(|role| self.role(role));
+        roles.try_fold(true, |sealed, role| Ok(sealed && role?.1.is_sealed()))
+    }
+
     /// Reads everything and compares it with the lists and their checksums, role by role.
     pub fn verify(
         &self,
@@ -447,6 +449,18 @@ fn named(name: &str) -> Result<&str, SnapshotError> {
     } else {
         Err(SnapshotError::Name(name.to_owned()))
     }
+}
+
+fn listed(dir: &Path) -> Result<Vec<std::ffi::OsString>, SnapshotError> {
+    let Some(open) = disk::open_dir(dir)? else {
+        return Ok(Vec::new());
+    };
+    let failed = |source| DiskError::Io {
+        what: "list",
+        path: dir.to_owned(),
+        source,
+    };
+    Ok(disk::names(&open, MOST).map_err(failed)?)
 }
 
 /// A directory that only root can enter.

@@ -157,7 +157,7 @@ fn words(kind: &Kind) -> String {
         Kind::Duration => "time span: `90s`, `5min`, `1h 30min`, or seconds".into(),
         Kind::Watchdog => "time span from `10s`, or `off`".into(),
         Kind::Size => "amount of memory: `512M`, `2G`, `50%`, `infinity`".into(),
-        Kind::Bytes => "amount of memory: `512M`, `2G`".into(),
+        Kind::Bytes => "amount of bytes: `512M`, `2G`".into(),
         Kind::Address => "address in figures: `192.168.1.2`".into(),
         Kind::Percent => "percentage of one processor: `150%`".into(),
         Kind::Umask => "umask in octal: `\"002\"`".into(),

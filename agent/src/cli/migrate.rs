@@ -168,6 +168,9 @@ pub struct SnapshotsArgs {
     /// Print JSON, with times in microseconds since 1970
     #[arg(long)]
     pub json: bool,
+    /// Read them through, as root, and compare them with their checksums; exit status 1 when one is damaged
+    #[arg(long)]
+    pub verify: bool,
 }
 
 #[cfg(test)]

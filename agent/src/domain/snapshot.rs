@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
 
+use dagger_suite::model::Keep;
 use serde::{Deserialize, Serialize};
 
 /// What a snapshot is of, and why it was made (jellyfin#17111: a copy that only the exact version can use has to say which
@@ -50,32 +50,11 @@ pub struct Held {
     pub pinned: bool,
 }
 
-/// Which snapshots of one service are kept. The newest always is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Policy {
-    /// So many, the newest ones.
-    pub count: usize,
-    /// For so long.
-    pub age: Duration,
-    /// As long as so many bytes are free where they lie.
-    pub floor: u64,
-}
-
-impl Default for Policy {
-    fn default() -> Self {
-        Self {
-            count: 5,
-            age: Duration::from_hours(24 * 30),
-            floor: 5 << 30,
-        }
-    }
-}
-
 /// The snapshots of one service that are to be removed, the oldest first.
 ///
 /// `now` is in microseconds of CLOCK_REALTIME; one that was made after it (the clock was set back) is new. `free` is how
 /// many bytes are free now.
-pub fn choose(held: &[Held], policy: &Policy, now: u64, free: u64) -> Vec<String> {
+pub fn choose(held: &[Held], policy: &Keep, now: u64, free: u64) -> Vec<String> {
     let mut held: Vec<&Held> = held.iter().collect();
     held.sort_by(|a, b| b.when.cmp(&a.when).then_with(|| b.id.cmp(&a.id)));
     let age = u64::try_from(policy.age.as_micros()).unwrap_or(u64::MAX);
@@ -95,6 +74,7 @@ pub fn choose(held: &[Held], policy: &Policy, now: u64, free: u64) -> Vec<String
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     const DAY: u64 = 24 * 3600 * 1_000_000;
     const NOW: u64 = 1000 * DAY;
@@ -108,8 +88,8 @@ mod tests {
         }
     }
 
-    fn policy(count: usize, days: u32, floor: u64) -> Policy {
-        Policy {
+    fn policy(count: usize, days: u32, floor: u64) -> Keep {
+        Keep {
             count,
             age: Duration::from_hours(24) * days,
             floor,

@@ -460,3 +460,19 @@ fn a_port_that_cannot_be_moved_is_refused() {
     );
     assert_eq!(plex("port = 32401\nnetwork = 'bridge'\n"), "");
 }
+
+#[test]
+fn how_many_snapshots_are_kept_is_the_suites_affair() {
+    assert_eq!(toml(SUITE).suite.keep, Keep::default());
+    let keys = "snapshots-count = 2\nsnapshots-age = \"1d\"\nsnapshots-floor = \"64M\"\n";
+    let loaded = toml(&format!("{SUITE}{keys}"));
+    assert!(loaded.diagnostics.is_empty(), "{}", said(&loaded));
+    let keep = Keep {
+        count: 2,
+        age: Duration::from_hours(24),
+        floor: 64 << 20,
+    };
+    assert_eq!(loaded.suite.keep, keep);
+    let wrong = toml(&format!("{SUITE}snapshots-count = 0\n"));
+    assert!(said(&wrong).contains("snapshots-count"), "{}", said(&wrong));
+}

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::model::{
-    Claim, Device, Identity, IdentityStyle, Mount, NativeUnit, Network, Protocol, Pull, Service,
+    Claim, Device, Identity, IdentityStyle, Keep, Mount, NativeUnit, Network, Protocol, Pull, Service,
 };
 use crate::names::ServiceName;
 use crate::probe::{Kind, Probe};
@@ -105,6 +105,7 @@ fn suite(mut services: Vec<Service>) -> Suite {
         services,
         start_at_boot: true,
         probation: Duration::from_secs(30),
+        keep: Keep::default(),
         podman: "/usr/bin/podman".into(),
         source: "/etc/dagger/dagger.toml".into(),
     }

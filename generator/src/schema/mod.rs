@@ -165,6 +165,24 @@ pub static SUITE: &[Key] = &[
         "`30s`",
         "How long a service that has changed hands is watched before that is final. Until then anything that goes wrong undoes it.",
     ),
+    key(
+        "snapshots-count",
+        Kind::Number(1, 1000),
+        "5",
+        "How many snapshots of a service are kept, the newest ones. The newest is kept whatever else is said here.",
+    ),
+    key(
+        "snapshots-age",
+        Kind::Duration,
+        "`30d`",
+        "How long a snapshot is kept.",
+    ),
+    key(
+        "snapshots-floor",
+        Kind::Bytes,
+        "`5G`",
+        "How much room is left free where snapshots lie: with less of it the oldest go first.",
+    ),
 ];
 
 /// `ports = [...]`.

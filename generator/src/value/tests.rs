@@ -102,7 +102,10 @@ fn small_values() {
     ] {
         assert!(signal(text).is_err(), "{text}");
     }
-    assert!(bytes("64M").is_ok() && bytes("2G").is_ok() && bytes("65536").is_ok());
+    assert_eq!(
+        ["64M", "2G", "65536", "1T"].map(|text| bytes(text).ok()),
+        [64 << 20, 2 << 30, 65536, 1 << 40].map(Some)
+    );
     for text in ["50%", "infinity", "", "M", "0", "+1M", "1.5G", "2GB"] {
         assert!(bytes(text).is_err(), "{text}");
     }

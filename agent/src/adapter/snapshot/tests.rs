@@ -90,7 +90,13 @@ fn from_the_first_copy_to_the_restore() {
     assert_eq!((made.label.files, made.label.bytes), (1, 10));
     let found = world.store().find(&world.service, "a-1").unwrap();
     assert_eq!(found, made);
+    assert_eq!(
+        world.store().services().unwrap(),
+        std::slice::from_ref(&world.service)
+    );
+    assert!(!found.is_sealed().unwrap());
     assert!(found.seal(&options, &progress).unwrap()["state"].is_good());
+    assert!(found.is_sealed().unwrap());
     let verdict = &found.verify(&options, &progress).unwrap()["state"];
     assert_eq!((verdict.files, verdict.unsealed, verdict.damaged), (1, 0, 0));
 

@@ -1,5 +1,6 @@
 //! Checksums of a copy: written once, compared whenever somebody wants to know that it is still good.
 
+use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -28,6 +29,17 @@ pub enum Damage {
     Content,
 }
 
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Missing => "is not there",
+            Self::Strange => "was not part of it",
+            Self::Attributes => "has another size, owner, mode or time",
+            Self::Content => "has another content",
+        })
+    }
+}
+
 /// What a look through a copy came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Verdict {
@@ -45,6 +57,15 @@ impl Verdict {
     /// The copy is what its list says.
     pub fn is_good(&self) -> bool {
         self.damaged == 0
+    }
+
+    /// What is wrong with it, in words; none when nothing is.
+    pub fn damage(&self) -> Option<String> {
+        let (path, damage) = self.first.first()?;
+        Some(match self.damaged {
+            1 => format!("{path} {damage}"),
+            more => format!("{path} {damage}, and {} more are damaged", more - 1),
+        })
     }
 
     fn note(&mut self, path: &std::path::Path, damage: Damage) {

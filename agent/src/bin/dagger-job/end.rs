@@ -4,7 +4,7 @@ use dagger_agent::adapter::clock::realtime_usec;
 use dagger_agent::adapter::snapshot::{Snapshot, Store};
 use dagger_agent::adapter::tree;
 use dagger_agent::domain::job::{End, Ended};
-use dagger_agent::domain::snapshot::{Policy, choose};
+use dagger_agent::domain::snapshot::choose;
 use dagger_agent::domain::transaction::{Data, Outcome, Transaction, Verb, Way};
 use dagger_suite::names::{Root, ServiceName};
 
@@ -136,7 +136,8 @@ fn tidy(root: &Root, service: &ServiceName) {
         let (found, _) = store.list(service)?;
         let held: Vec<_> = found.iter().map(Snapshot::held).collect();
         let free = rustix::fs::statvfs(store.place()?).map_or(u64::MAX, |stat| stat.f_bavail * stat.f_frsize);
-        for id in choose(&held, &Policy::default(), realtime_usec(), free) {
+        let keep = dagger_suite::load(root).suite.keep;
+        for id in choose(&held, &keep, realtime_usec(), free) {
             line(&format!("the snapshot {id} is not kept any longer"));
             store.delete(service, &id, &progress)?;
         }

@@ -5,6 +5,7 @@
 //! - [`shadow`]: the steps about a container on a copy, [`rehearse`]: what it is made of, and what was found by it.
 //! - [`recover`]: what a crash left.
 //! - [`bus`]: systemd and the agent. [`tell`]: what a job says while it works.
+//! - [`seal`]: the checksums of snapshots, after a job.
 //! - [`quick_check`]: `quick-check`, the databases of the suite, every week.
 
 mod bus;
@@ -18,6 +19,7 @@ mod recover;
 mod rollback;
 mod end;
 mod run;
+mod seal;
 mod story;
 mod tell;
 mod world;
@@ -31,12 +33,14 @@ const USAGE: &str = "\
 Usage: dagger-job plan|migrate|rollback|shadow|promote|discard|rehearse|resume SERVICE
        dagger-job resume
        dagger-job recover
+       dagger-job seal
        dagger-job quick-check [SERVICE]...
 
   plan, migrate, ...       the work of dagger-migrate@SERVICE.service and its like, which is how to start it: this program
                            looks for what was asked for in /run/dagger/job, and says there how far it is
   resume                   finishes or undoes what was interrupted, of one service or of all
   recover                  the same at boot, before any service starts: dagger-recover.service
+  seal                     writes the checksums of snapshots that have none yet: dagger-seal.service, after each job
   quick-check              copies the databases of the services that run, has SQLite look through each copy, and writes what it
                            found to /run/dagger/well/SERVICE.db.json; every week: dagger-quick-check.service
 
@@ -59,6 +63,7 @@ fn main() -> ExitCode {
         }
         ["recover"] => recover::boot(&root),
         ["resume"] => recover::all(&root),
+        ["seal"] => seal::run(&root),
         [word, service] if Task::from_word(word).is_some() => {
             return task(&root, word, service);
         }

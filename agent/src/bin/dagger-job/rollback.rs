@@ -1,9 +1,11 @@
 //! The way back to the native unit: what stands in it, found before anything is stopped.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use dagger_agent::adapter::snapshot::Store;
 use dagger_agent::adapter::transaction::past;
+use dagger_agent::adapter::tree;
 use dagger_agent::domain::job::Request;
 use dagger_agent::domain::plan::facts::{Facts, Schema};
 use dagger_agent::domain::plan::schema::{Knows, knows};
@@ -49,7 +51,7 @@ pub fn ready(
             legible(service, &looked.facts, story.as_ref(), &looked.service.kind)?;
             None
         }
-        Data::Restore => Some(chosen(root, service, request, before.as_ref())?),
+        Data::Restore => Some(chosen(root, service, request, before.as_ref(), bus)?),
     };
     let container = bus
         .standing(&looked.service.name.unit())
@@ -98,12 +100,13 @@ fn migrated(dir: &Path, service: &ServiceName) -> Result<Option<Progress>, Refus
     }))
 }
 
-/// The snapshot that the data becomes.
+/// The snapshot that the data becomes. It is read through first: a damaged one is no way back.
 fn chosen(
     root: &Root,
     service: &ServiceName,
     request: &Request,
     before: Option<&Progress>,
+    bus: &Bus,
 ) -> Result<String, Refused> {
     let id = match (&request.snapshot, before) {
         (Some(id), _) => id.clone(),
@@ -115,10 +118,22 @@ fn chosen(
             });
         }
     };
-    let found = Store::new(root).find(service, &id);
-    found
-        .map(|_| id)
-        .map_err(|error| Refused::from(error.to_string()))
+    let work = Arc::new(tree::Progress::default());
+    bus.cancel().guards(Some(Arc::clone(&work)));
+    let found = Store::new(root)
+        .find(service, &id)
+        .and_then(|snapshot| snapshot.verify(&tree::Options::default(), &work));
+    bus.cancel().guards(None);
+    let verdicts = found.map_err(|error| Refused::from(error.to_string()))?;
+    match verdicts.values().find_map(tree::Verdict::damage) {
+        None => Ok(id),
+        Some(damage) => Err(Refused {
+            why: format!("the snapshot {id} is damaged: {damage}"),
+            todo: Some(format!(
+                "name another one (nixarr-migrate snapshots {service} --verify), or go back with the data as it is: nixarr-migrate rollback {service}"
+            )),
+        }),
+    }
 }
 
 /// Whether the native version can read what the container's has made of the data. It is known when the schema is still

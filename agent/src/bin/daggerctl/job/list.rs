@@ -1,6 +1,10 @@
 //! `nixarr-migrate status`, `snapshots`: what there is.
 
+use std::collections::BTreeMap;
+
 use dagger_agent::adapter::bus::{JobView, SnapshotView, snapshots as store};
+use dagger_agent::adapter::snapshot::Store;
+use dagger_agent::adapter::tree::{Options, Progress, Verdict};
 use dagger_agent::cli::migrate::{JobStatusArgs, SnapshotsArgs};
 use dagger_suite::names::{Root, ServiceName, exit};
 use rustix::process::geteuid;
@@ -115,6 +119,9 @@ struct Row {
     version: Option<String>,
     digest: Option<String>,
     problem: Option<String>,
+    /// What `--verify` has found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checked: Option<String>,
 }
 
 impl From<SnapshotView> for Row {
@@ -130,6 +137,7 @@ impl From<SnapshotView> for Row {
             version: view.version,
             digest: view.digest,
             problem: view.problem,
+            checked: None,
         }
     }
 }
@@ -143,7 +151,8 @@ pub async fn snapshots(args: &SnapshotsArgs, screen: Screen) -> Result<u8, Error
         Err(Error::NoAgent(_)) if geteuid().is_root() => read(service)?,
         other => other?,
     };
-    let rows: Vec<Row> = found.into_iter().map(Row::from).collect();
+    let mut rows: Vec<Row> = found.into_iter().map(Row::from).collect();
+    let good = !args.verify || verify(&mut rows)?;
     if args.json {
         print_json(&rows)?;
     } else {
@@ -152,7 +161,42 @@ pub async fn snapshots(args: &SnapshotsArgs, screen: Screen) -> Result<u8, Error
     for (row, problem) in rows.iter().filter_map(|row| Some((row, row.problem.as_ref()?))) {
         warn(MIGRATE, &format!("{}: {}", row.service, clean(problem)));
     }
-    Ok(exit::GOOD)
+    Ok(if good { exit::GOOD } else { exit::FAILED })
+}
+
+/// Reads all of them through; whether all are good.
+fn verify(rows: &mut [Row]) -> Result<bool, Error> {
+    if !geteuid().is_root() {
+        return Err(Error::NotAuthorized("only root may read what is in them".into()));
+    }
+    let store = Store::new(&Root::from_env());
+    let mut good = true;
+    for row in rows {
+        let Ok(service) = ServiceName::parse(&row.service) else {
+            continue;
+        };
+        let found = store
+            .find(&service, &row.id)
+            .and_then(|snapshot| snapshot.verify(&Options::default(), &Progress::default()));
+        let (whole, words) = match found {
+            Ok(verdicts) => judged(&verdicts),
+            Err(error) => (false, error.to_string()),
+        };
+        good &= whole;
+        row.checked = Some(words);
+    }
+    Ok(good)
+}
+
+/// Whether it is good, and that in words.
+fn judged(verdicts: &BTreeMap<String, Verdict>) -> (bool, String) {
+    match verdicts.values().find_map(Verdict::damage) {
+        Some(damage) => (false, format!("damaged: {damage}")),
+        None if verdicts.values().any(|verdict| verdict.unsealed > 0) => {
+            (true, "good, as far as that can be told without checksums".into())
+        }
+        None => (true, "good".into()),
+    }
 }
 
 fn read(service: Option<&str>) -> Result<Vec<SnapshotView>, Error> {
@@ -182,13 +226,17 @@ fn snapshots_text(rows: &[Row], colour: bool) -> String {
         Cell::right("SIZE", Tone::Heading),
         left("VERSION"),
     ]];
+    let verified = good.iter().any(|row| row.checked.is_some());
+    if let (true, Some(head)) = (verified, cells.first_mut()) {
+        head.push(left("CHECKED"));
+    }
     for (row, time) in good.into_iter().zip(local(&times)) {
         let why = if row.pinned {
             format!("{} (pinned)", row.why)
         } else {
             row.why.clone()
         };
-        cells.push(vec![
+        let mut line = vec![
             Cell::left(&row.service, Tone::Plain),
             Cell::left(&row.id, Tone::Plain),
             Cell::left(time, Tone::Plain),
@@ -196,7 +244,12 @@ fn snapshots_text(rows: &[Row], colour: bool) -> String {
             Cell::right(row.files.to_string(), Tone::Plain),
             Cell::right(bytes(row.bytes), Tone::Plain),
             Cell::left(row.version.as_deref().unwrap_or_default(), Tone::Plain),
-        ]);
+        ];
+        if verified {
+            let checked = row.checked.as_deref().unwrap_or_default();
+            line.push(Cell::left(clean(checked), Tone::Plain));
+        }
+        cells.push(line);
     }
     table(&cells, colour)
 }
