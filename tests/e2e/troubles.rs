@@ -1,8 +1,9 @@
 //! What goes wrong under a job, and what comes of it: the old world again, or the new one, and a sentence that says why.
 
 use anyhow::{Result, ensure};
+use dagger_tests::crash::{held, over};
 use dagger_tests::harness::{Story, TRIXIE};
-use dagger_tests::native::{QUICK, boot, end, job, native, rows, runs};
+use dagger_tests::native::{QUICK, STATE, TOML, boot, end, job, native, rows, runs};
 use dagger_tests::rig::Machine;
 use dagger_tests::suite::Ground;
 use std::time::Duration;
@@ -18,12 +19,32 @@ pub const STORIES: &[Story] = &[
         on: TRIXIE,
         run: goes_on,
     },
+    Story {
+        name: "a_unit_that_will_not_stop_in_its_time_is_killed_or_the_migration_is_undone",
+        on: TRIXIE,
+        run: stubborn,
+    },
+    Story {
+        name: "dockmon_7_a_probation_that_is_not_well_in_time_is_undone",
+        on: TRIXIE,
+        run: never_well,
+    },
+    Story {
+        name: "a_file_that_is_written_to_although_its_service_is_stopped_undoes_it",
+        on: TRIXIE,
+        run: written_to,
+    },
+    Story {
+        name: "of_two_who_ask_at_once_one_is_served_and_the_other_is_told",
+        on: TRIXIE,
+        run: two_at_once,
+    },
 ];
 
 const MINUTE: Duration = Duration::from_mins(1);
 const MIGRATE: &str = "systemctl start dagger-migrate@sonarr.service";
 /// The native unit, as it was before, is what runs, and nothing is left behind.
-fn as_before(machine: &Machine, before: u64, word: &str) -> Result<()> {
+pub fn as_before(machine: &Machine, before: u64, word: &str) -> Result<()> {
     let told = job(machine)?;
     ensure!(
         runs(machine)? == (true, false),
@@ -107,5 +128,94 @@ fn goes_on(ground: &Ground) -> Result<()> {
     ensure!(refused.contains("dagger-migrate@sonarr.service"), "{refused}");
     machine.wait_health("sonarr", "healthy", MINUTE)?;
     ensure!(rows(&machine)? > before, "rows were lost");
+    Ok(())
+}
+
+fn stubborn(ground: &Ground) -> Result<()> {
+    let machine = boot(native(ground, "stubborn", QUICK)?)?;
+    let before = rows(&machine)?;
+    machine.write(&format!("{STATE}/fault"), "ignore-sigterm\n")?;
+    let dropin = "/etc/systemd/system/sonarr.service.d/stop.conf";
+    // systemd kills nobody then, and says so: somebody still has the data open.
+    machine.write(
+        dropin,
+        "[Service]\nTimeoutStopSec=2\nSendSIGKILL=no\nRestart=no\n",
+    )?;
+    machine.ok("systemctl daemon-reload")?;
+    ensure!(!machine.sh(MIGRATE)?.good(), "it succeeded: {}", job(&machine)?);
+    let told = job(&machine)?;
+    let sentence = end(&told, "sentence");
+    ensure!(
+        end(&told, "result") == "stuck"
+            && sentence.contains("sonarr.service is stopped, and its process ")
+            && end(&told, "todo").contains("nixarr-migrate resume sonarr"),
+        "{told}"
+    );
+    ensure!(!runs(&machine)?.1, "the container runs beside it");
+    machine.ok("! test -e /var/lib/dagger/owner/sonarr")?;
+    // Now it does: killed is stopped, and what was acknowledged is in the database.
+    machine.ok("pkill -KILL -x standin; true")?;
+    machine.write(dropin, "[Service]\nTimeoutStopSec=2\n")?;
+    machine.ok("systemctl daemon-reload; systemctl reset-failed sonarr.service; systemctl start dagger-resume@sonarr.service || true")?;
+    machine.wait_health("sonarr", "healthy", MINUTE)?;
+    let before = rows(&machine)?.max(before);
+    ensure!(machine.sh(MIGRATE)?.good(), "{}", job(&machine)?);
+    ensure!(runs(&machine)? == (false, true), "{:?}", runs(&machine)?);
+    ensure!(rows(&machine)? >= before, "rows were lost");
+    Ok(())
+}
+
+fn never_well(ground: &Ground) -> Result<()> {
+    let machine = boot(native(
+        ground,
+        "never-well",
+        &format!("{TOML}start-budget = \"3s\"\n"),
+    )?)?;
+    let before = rows(&machine)?;
+    machine.ok(&format!("systemd-run -q sh -c 'until systemctl is-active -q dagger-sonarr.service; do sleep 0.05; done; echo 500 >{STATE}/fault'"))?;
+    ensure!(!machine.sh(MIGRATE)?.good(), "it succeeded: {}", job(&machine)?);
+    as_before(
+        &machine,
+        before,
+        "it was not well in time: dagger-sonarr.service is",
+    )
+}
+
+fn written_to(ground: &Ground) -> Result<()> {
+    let machine = boot(native(ground, "written-to", QUICK)?)?;
+    let before = rows(&machine)?;
+    machine.ok(&format!(
+        "cp /dev/null {STATE}/notes && chown sonarr:media {STATE}/notes"
+    ))?;
+    // No unit of its own has it open when it is looked at: it comes and goes.
+    machine.ok(&format!("systemd-run -q --unit=writer sh -c 'until grep -qs step.:.stop /run/dagger/job/sonarr.progress; do :; done; while :; do echo x >>{STATE}/notes; done'"))?;
+    let pid = held(&machine, "migrate", false)?;
+    machine.disturb(pid, &["syncfs:delay_enter=200000"])?;
+    over(&machine, "migrate")?;
+    machine.ok("systemctl stop writer")?;
+    as_before(
+        &machine,
+        before,
+        &format!("somebody writes to {STATE}/notes although its service is stopped: find out who (fuser -v"),
+    )
+}
+
+fn two_at_once(ground: &Ground) -> Result<()> {
+    let machine = boot(native(ground, "two-at-once", QUICK)?)?;
+    let before = rows(&machine)?;
+    let both = machine.ok("for i in 1 2 3; do (nixarr-migrate migrate sonarr --yes >/tmp/said$i 2>&1; echo $? >/tmp/code$i) & done; wait; sort /tmp/code*; cat /tmp/said*")?;
+    ensure!(both.starts_with("0\n1\n1\n"), "{both}");
+    ensure!(
+        both.matches("sonarr runs in its container now").count() == 1
+            && both.contains("dagger-migrate@sonarr.service"),
+        "{both}"
+    );
+    ensure!(runs(&machine)? == (false, true), "{:?}", runs(&machine)?);
+    let jobs = machine.ok("nixarr-migrate status --json")?;
+    ensure!(
+        jobs.matches("\"result\": \"done\"").count() == 1 || jobs.matches("\"result\":\"done\"").count() == 1,
+        "{jobs}"
+    );
+    ensure!(rows(&machine)? >= before, "rows were lost");
     Ok(())
 }

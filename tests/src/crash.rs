@@ -38,21 +38,8 @@ pub struct Found {
 /// Tries a case, on a machine where everything is settled.
 pub fn attempt(machine: &mut Machine, case: Case) -> Result<Found> {
     let Case { verb, call, cut } = case;
-    let unit = format!("dagger-{verb}@sonarr.service");
     let before = rows(machine)?;
-    // Where the power goes nobody tidies up; else what systemd starts afterwards is left as it is.
-    let after = if cut { "ExecStopPost=\n" } else { "" };
-    machine.write(
-        &format!("/run/systemd/system/{unit}.d/99-crash.conf"),
-        &format!("[Service]\nExecStart=\nExecStart=/bin/sh -c 'kill -STOP $$$$; exec /usr/libexec/dagger/dagger-job {verb} sonarr'\n{after}"),
-    )?;
-    machine.ok(&format!(
-        "systemctl daemon-reload && systemctl start --no-block {unit}"
-    ))?;
-    let pid = machine.wait_for("the job", LIMIT, |machine| {
-        let pid: u32 = machine.unit(&unit, "MainPID")?.parse().unwrap_or(0);
-        Ok((pid != 0).then_some(pid))
-    })?;
+    let pid = held(machine, verb, cut)?;
     let calls = machine.kill_at(pid, call)?;
     let mut decided = None;
     if cut {
@@ -60,9 +47,7 @@ pub fn attempt(machine: &mut Machine, case: Case) -> Result<Found> {
         machine.power_on()?;
         decided = Some(recovery(machine)?);
     } else {
-        machine.ok(&format!(
-            "rm -r /run/systemd/system/{unit}.d && systemctl daemon-reload"
-        ))?;
+        let_go(machine, verb)?;
     }
     settle(machine).with_context(|| format!("{case:?}"))?;
     let container = match runs(machine)? {
@@ -77,6 +62,43 @@ pub fn attempt(machine: &mut Machine, case: Case) -> Result<Found> {
         container,
         decided,
     })
+}
+
+/// Starts a job that stops itself before it does anything: its process. `alone`: nobody looks after what it leaves.
+pub fn held(machine: &Machine, verb: &str, alone: bool) -> Result<u32> {
+    let unit = format!("dagger-{verb}@sonarr.service");
+    // Where the power goes nobody tidies up; else what systemd starts afterwards is left as it is.
+    let after = if alone { "ExecStopPost=\n" } else { "" };
+    machine.write(
+        &format!("/run/systemd/system/{unit}.d/99-crash.conf"),
+        &format!("[Service]\nExecStart=\nExecStart=/bin/sh -c 'kill -STOP $$$$; exec /usr/libexec/dagger/dagger-job {verb} sonarr'\n{after}"),
+    )?;
+    machine.ok(&format!(
+        "systemctl daemon-reload && systemctl start --no-block {unit}"
+    ))?;
+    machine.wait_for("the job", LIMIT, |machine| {
+        let pid: u32 = machine.unit(&unit, "MainPID")?.parse().unwrap_or(0);
+        Ok((pid != 0).then_some(pid))
+    })
+}
+
+/// Waits until such a job, and what systemd starts after it, have ended; the next one begins at once again.
+pub fn over(machine: &Machine, verb: &str) -> Result<()> {
+    let unit = format!("dagger-{verb}@sonarr.service");
+    machine.wait_for("the end of the job", 2 * LIMIT, |machine| {
+        let state = machine.unit(&unit, "ActiveState")?;
+        Ok(matches!(state.as_str(), "inactive" | "failed").then_some(()))
+    })?;
+    let_go(machine, verb)
+}
+
+fn let_go(machine: &Machine, verb: &str) -> Result<()> {
+    let unit = format!("dagger-{verb}@sonarr.service");
+    machine
+        .ok(&format!(
+            "rm -r /run/systemd/system/{unit}.d && systemctl daemon-reload"
+        ))
+        .map(drop)
 }
 
 /// How long dagger-recover.service took in this boot.

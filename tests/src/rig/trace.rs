@@ -1,9 +1,10 @@
-//! A process of the machine, killed at a chosen system call (strace(1), `inject=`): before it, and so after the one before.
+//! A process of the machine, killed at a chosen system call (strace(1), `inject=`): before it, and so after the one before; or
+//! one whose calls fail.
 
 use super::Machine;
 use anyhow::{Context, Result, bail, ensure};
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// What makes a step durable, or changes a name.
@@ -35,6 +36,38 @@ impl Machine {
     /// durable; one that makes fewer comes to its end. Returns when it has ended: how
     /// many of them it made.
     pub fn kill_at(&self, pid: u32, call: u64) -> Result<u64> {
+        let list = self.on_disk("/var/tmp/rig-calls");
+        let what = [
+            &format!("trace={CALLS}"),
+            &format!("inject={CALLS}:signal=KILL:when={call}"),
+        ];
+        let mut strace = self.traced(pid, &list, &["-q"], &what.map(String::as_str))?;
+        strace.wait().context("wait for strace")?;
+        let calls = std::fs::read_to_string(&list).with_context(|| format!("read {}", list.display()))?;
+        let made = calls.lines().filter(|line| line.contains('(')).count();
+        Ok(u64::try_from(made).unwrap_or(u64::MAX))
+    }
+
+    /// Lets a process go on that has stopped itself; from then on what its threads ask of the kernel fails, or takes longer,
+    /// as these words say (strace(1), `inject=`: `fsync:error=EIO:when=3`).
+    pub fn disturb(&self, pid: u32, injections: &[&str]) -> Result<()> {
+        let calls: Vec<&str> = injections
+            .iter()
+            .filter_map(|injection| injection.split(':').next())
+            .collect();
+        let trace = format!("trace={}", calls.join(","));
+        let injected = injections.iter().map(|injection| format!("inject={injection}"));
+        let what: Vec<String> = std::iter::once(trace).chain(injected).collect();
+        let what: Vec<&str> = what.iter().map(String::as_str).collect();
+        let list = self.on_disk("/var/tmp/rig-disturbed");
+        let mut strace = self.traced(pid, &list, &["-q", "-f"], &what)?;
+        // It ends with the process.
+        std::thread::spawn(move || strace.wait());
+        Ok(())
+    }
+
+    /// strace(1) at a process that has stopped itself, and that goes on when it is attached.
+    fn traced(&self, pid: u32, list: &Path, how: &[&str], what: &[&str]) -> Result<Child> {
         let host = self.host_pid(pid)?;
         let stopped = format!("/proc/{host}/stat");
         let began = Instant::now();
@@ -45,12 +78,11 @@ impl Machine {
             );
             std::thread::sleep(Duration::from_millis(5));
         }
-        let list = self.on_disk("/var/tmp/rig-calls");
-        let mut strace = Command::new("strace")
+        let strace = Command::new("strace")
             .arg("-o")
-            .arg(&list)
-            .args(["-q", "-e", &format!("trace={CALLS}")])
-            .args(["-e", &format!("inject={CALLS}:signal=KILL:when={call}")])
+            .arg(list)
+            .args(how)
+            .args(what.iter().flat_map(|what| ["-e", what]))
             .args(["-p", &host.to_string()])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -68,9 +100,6 @@ impl Machine {
             std::thread::sleep(Duration::from_millis(2));
         }
         self.ok(&format!("kill -CONT {pid}"))?;
-        strace.wait().context("wait for strace")?;
-        let calls = std::fs::read_to_string(&list).with_context(|| format!("read {}", list.display()))?;
-        let made = calls.lines().filter(|line| line.contains('(')).count();
-        Ok(u64::try_from(made).unwrap_or(u64::MAX))
+        Ok(strace)
     }
 }

@@ -1,0 +1,200 @@
+//! Disks, and what else of the machine, that fail under a job: the old world answers, a message says what to do, and what is
+//! told of the job is true.
+
+use anyhow::{Context, Result, ensure};
+use dagger_tests::crash::{held, over};
+use dagger_tests::harness::{Story, TRIXIE};
+use dagger_tests::native::{QUICK, STATE, boot, end, job, native, rows, runs};
+use dagger_tests::rig::Machine;
+use dagger_tests::suite::Ground;
+use std::time::Duration;
+
+use crate::troubles::as_before;
+
+pub const STORIES: &[Story] = &[
+    Story {
+        name: "a_disk_that_fills_up_or_turns_read_only_in_the_middle_of_a_copy_is_no_loss",
+        on: TRIXIE,
+        run: full,
+    },
+    Story {
+        name: "a_disk_that_cannot_read_or_write_under_a_job_is_no_loss",
+        on: TRIXIE,
+        run: broken,
+    },
+    Story {
+        name: "a_job_that_may_open_few_files_changes_nothing_and_says_so",
+        on: TRIXIE,
+        run: few_files,
+    },
+    Story {
+        name: "a_slow_disk_makes_a_migration_slow_and_nothing_else",
+        on: TRIXIE,
+        run: slow,
+    },
+];
+
+const MINUTE: Duration = Duration::from_mins(1);
+const MIGRATE: &str = "dagger-migrate@sonarr.service";
+const KEPT: &str = "/var/lib/dagger/snapshots";
+
+/// Three hundred files that a copy takes a while for, when each takes some milliseconds.
+fn covers(machine: &Machine) -> Result<()> {
+    machine.ok(&format!(
+        "mkdir {STATE}/covers && for i in $(seq 300); do head -c 70000 /dev/urandom >{STATE}/covers/$i.jpg; done; chown -R sonarr:media {STATE}/covers"
+    ))?;
+    Ok(())
+}
+
+/// What the client tells of it is what the job has told.
+fn told(machine: &Machine, result: &str) -> Result<()> {
+    let job = job(machine)?;
+    ensure!(end(&job, "result") == result, "{job}");
+    ensure!(end(&job, "owner") != "container" || result == "done", "{job}");
+    let sentence = end(&job, "sentence");
+    let journal = machine.ok(&format!("journalctl -b -o cat --no-pager -u {MIGRATE}"))?;
+    ensure!(
+        journal.contains(sentence),
+        "the journal does not say {sentence:?}:\n{journal}"
+    );
+    Ok(())
+}
+
+fn full(ground: &Ground) -> Result<()> {
+    let machine = boot(native(ground, "full", QUICK)?)?;
+    covers(&machine)?;
+    let before = rows(&machine)?;
+    machine.ok(&format!(
+        "mkdir -p {KEPT} && mount -t tmpfs -o size=400M,mode=0700 none {KEPT}"
+    ))?;
+    for (meanwhile, word) in [
+        (
+            format!("cat /dev/zero >{KEPT}/filler"),
+            "make room there (df -h, df -i), then try again",
+        ),
+        // Not while a file is open for writing: between two of them.
+        (
+            format!("until mount -o remount,ro {KEPT} 2>/dev/null; do :; done"),
+            "mount it read-write",
+        ),
+    ] {
+        let pid = held(&machine, "migrate", false)?;
+        machine.ok(&format!("systemd-run -q --collect --unit=meanwhile sh -c 'until test -e {KEPT}/sonarr/.new-*/data/*/covers; do :; done; {meanwhile}'"))?;
+        machine.disturb(pid, &["pwrite64:delay_enter=4000", "openat2:delay_enter=4000"])?;
+        over(&machine, "migrate")?;
+        as_before(&machine, before, word)?;
+        told(&machine, "undone")?;
+        machine.ok(&format!(
+            "systemctl stop meanwhile 2>/dev/null; mount -o remount,rw {KEPT} && rm -f {KEPT}/filler"
+        ))?;
+    }
+    // What was left of them is gone with the next one.
+    machine.ok(&format!("systemctl start {MIGRATE}"))?;
+    ensure!(runs(&machine)? == (false, true), "{:?}", runs(&machine)?);
+    let left = machine.ok(&format!("ls -A {KEPT}/sonarr"))?;
+    ensure!(left.lines().count() == 1, "{left}");
+    ensure!(rows(&machine)? >= before, "rows were lost");
+    Ok(())
+}
+
+fn broken(ground: &Ground) -> Result<()> {
+    let machine = boot(native(ground, "broken-disk", QUICK)?)?;
+    covers(&machine)?;
+    let before = rows(&machine)?;
+    let advice = "the disk cannot read or write it: journalctl -k says more";
+    for (injection, word) in [
+        ("copy_file_range:error=EIO:when=5+", advice),
+        ("syncfs:error=EIO:when=2", advice),
+    ] {
+        let pid = held(&machine, "migrate", false)?;
+        machine.disturb(pid, &[injection])?;
+        over(&machine, "migrate").context(injection)?;
+        as_before(&machine, before, word).context(injection)?;
+    }
+    // The log of the transaction, the marker, the list of the copy; and what only tells of the job, which stops nobody.
+    let mut ends = Vec::new();
+    for call in [2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 24, 28] {
+        let pid = held(&machine, "migrate", false)?;
+        machine.disturb(pid, &[&format!("fsync,fdatasync:error=EIO:when={call}")])?;
+        over(&machine, "migrate")?;
+        let told = job(&machine)?;
+        let container = end(&told, "result") == "done";
+        ensure!(
+            runs(&machine)? == (!container, container),
+            "{call}: {:?} after {told}",
+            runs(&machine)?
+        );
+        if container {
+            machine.ok("systemctl start dagger-rollback@sonarr.service")?;
+        } else {
+            as_before(&machine, before, "").with_context(|| format!("call {call}: {told}"))?;
+        }
+        ends.push((
+            call,
+            end(&told, "result").to_owned(),
+            end(&told, "sentence").to_owned(),
+        ));
+    }
+    let undone = ends.iter().filter(|(_, _, sentence)| sentence.contains(advice));
+    ensure!(undone.count() > 2, "{ends:#?}");
+    machine.ok(&format!("systemctl start {MIGRATE}"))?;
+    ensure!(runs(&machine)? == (false, true), "{:?}", runs(&machine)?);
+    ensure!(rows(&machine)? >= before, "rows were lost");
+    Ok(())
+}
+
+fn few_files(ground: &Ground) -> Result<()> {
+    let machine = boot(native(ground, "few-files", QUICK)?)?;
+    let before = rows(&machine)?;
+    let mut said = Vec::new();
+    for limit in [13, 14, 15, 16, 17, 18] {
+        machine.write(
+            &format!("/run/systemd/system/{MIGRATE}.d/99-few.conf"),
+            &format!("[Service]\nLimitNOFILE={limit}\n"),
+        )?;
+        machine.ok("systemctl daemon-reload; rm -f /run/dagger/job/sonarr.progress")?;
+        if machine.sh(&format!("systemctl start {MIGRATE}"))?.good() {
+            machine.ok("systemctl start dagger-rollback@sonarr.service")?;
+            break;
+        }
+        said.push(machine.ok(&format!(
+            "journalctl -b -o cat --no-pager _SYSTEMD_INVOCATION_ID=$(systemctl show -P InvocationID {MIGRATE})"
+        ))?);
+        ensure!(runs(&machine)? == (true, false), "{limit}: {:?}", runs(&machine)?);
+        machine.ok("! test -e /var/lib/dagger/owner/sonarr && ! test -e /var/lib/dagger/hold/sonarr && ! test -e /var/lib/dagger/transactions/sonarr/log")
+            .with_context(|| format!("{limit}: {said:?}"))?;
+    }
+    ensure!(
+        !said.is_empty() && said.iter().all(|said| said.contains("Too many open files")),
+        "{said:#?}"
+    );
+    machine.ok(&format!(
+        "rm -r /run/systemd/system/{MIGRATE}.d && systemctl daemon-reload && systemctl start {MIGRATE}"
+    ))?;
+    ensure!(runs(&machine)? == (false, true), "{:?}", runs(&machine)?);
+    ensure!(rows(&machine)? >= before, "rows were lost");
+    Ok(())
+}
+
+fn slow(ground: &Ground) -> Result<()> {
+    let machine = boot(native(ground, "slow-disk", QUICK)?)?;
+    covers(&machine)?;
+    let before = rows(&machine)?;
+    let pid = held(&machine, "migrate", false)?;
+    machine.disturb(
+        pid,
+        &[
+            "fsync:delay_enter=200000",
+            "fdatasync:delay_enter=200000",
+            "syncfs:delay_enter=500000",
+            "copy_file_range:delay_enter=10000",
+            "renameat,renameat2:delay_enter=50000",
+        ],
+    )?;
+    over(&machine, "migrate")?;
+    told(&machine, "done")?;
+    ensure!(runs(&machine)? == (false, true), "{:?}", runs(&machine)?);
+    machine.wait_health("sonarr", "healthy", MINUTE)?;
+    ensure!(rows(&machine)? >= before, "rows were lost");
+    Ok(())
+}

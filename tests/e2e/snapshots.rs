@@ -1,0 +1,69 @@
+//! What is kept can be relied on: checksums, and a policy.
+
+use anyhow::{Context as _, Result, ensure};
+use dagger_tests::harness::{BOTH, Story};
+use dagger_tests::native::{QUICK, boot, job, native, rows, runs};
+use dagger_tests::suite::Ground;
+use std::time::Duration;
+
+pub const STORIES: &[Story] = &[Story {
+    name: "a_snapshot_gets_its_checksums_after_the_job_and_a_damaged_one_is_no_way_back",
+    on: BOTH,
+    run: sealed,
+}];
+
+const MINUTE: Duration = Duration::from_mins(1);
+const FILE: &str = "/var/lib/dagger/snapshots/sonarr/*/data/*/config.xml";
+const VERIFY: &str = "nixarr-migrate snapshots sonarr --verify";
+
+fn sealed(ground: &Ground) -> Result<()> {
+    let toml = QUICK.replace("[services", "snapshots-count = 1\n[services");
+    let machine = boot(native(ground, "sealed", &toml)?)?;
+    let before = rows(&machine)?;
+    machine.ok("systemctl start dagger-migrate@sonarr.service")?;
+    let log = "journalctl -b -o cat --no-pager -u dagger-seal.service";
+    machine
+        .wait_for("the checksums", MINUTE, |machine| {
+            let said = machine.ok(log)?;
+            Ok((said.contains("of sonarr is sealed") && said.contains("Deactivated")).then_some(()))
+        })
+        .with_context(|| machine.ok(log).unwrap_or_default())?;
+    let good = machine.ok(VERIFY)?;
+    ensure!(
+        good.contains("CHECKED") && good.trim_end().ends_with(" good"),
+        "{good}"
+    );
+    let others = machine.as_nobody(&["nixarr-migrate", "snapshots", "--verify"])?;
+    ensure!(others.code == 4, "{}", others.all());
+
+    // One byte, and nothing but a checksum can tell.
+    machine.ok(&format!("cd $(dirname {FILE}) && cp -a config.xml /root/good && printf '#' | dd of=config.xml bs=1 seek=9 conv=notrunc status=none && touch -r /root/good config.xml"))?;
+    let bad = machine.sh(VERIFY)?;
+    ensure!(
+        bad.code == 1 && bad.stdout.contains("config.xml has another content"),
+        "{}",
+        bad.all()
+    );
+    let run = machine.unit("dagger-sonarr.service", "InvocationID")?;
+    let refused = machine.sh("nixarr-migrate rollback sonarr --to-snapshot --yes")?;
+    let said = job(&machine)?.to_string();
+    ensure!(
+        !refused.good() && said.contains("is damaged: ") && said.contains("config.xml has another content"),
+        "{said}"
+    );
+    ensure!(
+        runs(&machine)? == (false, true) && machine.unit("dagger-sonarr.service", "InvocationID")? == run,
+        "it was stopped"
+    );
+    machine.ok(&format!(
+        "cat /root/good >$(echo {FILE}); touch -r /root/good {FILE}"
+    ))?;
+    machine.ok("nixarr-migrate rollback sonarr --to-snapshot --yes")?;
+    ensure!(runs(&machine)? == (true, false), "{:?}", runs(&machine)?);
+    machine.wait_health("sonarr", "healthy", MINUTE)?;
+    ensure!(rows(&machine)? >= before, "rows were lost");
+    // Of the two one is kept, as the configuration says: the newest.
+    let kept = machine.ok("ls /var/lib/dagger/snapshots/sonarr")?;
+    ensure!(kept.lines().count() == 1 && kept.contains("-rollback"), "{kept}");
+    Ok(())
+}
