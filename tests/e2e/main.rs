@@ -23,6 +23,10 @@ mod shadow;
 mod jobs;
 mod crash;
 mod troubles;
+mod attacks;
+mod disks;
+mod snapshots;
+mod trips;
 mod state;
 mod media;
 mod images;
@@ -59,6 +63,10 @@ fn main() -> std::process::ExitCode {
         jobs::STORIES,
         crash::STORIES,
         troubles::STORIES,
+        attacks::STORIES,
+        disks::STORIES,
+        snapshots::STORIES,
+        trips::STORIES,
         state::STORIES,
         media::STORIES,
         images::STORIES,

@@ -13,3 +13,4 @@ pub mod harness;
 pub mod demo;
 pub mod bench;
 pub mod faults;
+pub mod trips;
