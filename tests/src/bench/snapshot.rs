@@ -2,6 +2,7 @@
 //!
 //! Both sides are processes, from exec to exit, and both end with all written out (syncfs(2); `sync -f` after the peer).
 
+use super::disk::{Disk, run};
 use super::figure::{Figure, Peer, Row};
 use super::samples::Samples;
 use super::suite_of::Scratch;
@@ -10,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// The figures, in the order in which they are measured.
@@ -96,32 +97,6 @@ fn on(kind: &'static str, rows: &[Row], programs: &Path) -> Result<Vec<Figure>> 
         });
     }
     Ok(figures)
-}
-
-/// A file system in a file in memory, mounted.
-struct Disk {
-    dir: PathBuf,
-}
-
-impl Disk {
-    fn new(scratch: &Scratch, kind: &str) -> Result<Self> {
-        let (image, dir) = (scratch.join("disk"), scratch.fresh("mounted")?);
-        File::create(&image)
-            .and_then(|file| file.set_len(40 << 30))
-            .context("make a disk")?;
-        run(Command::new(format!("mkfs.{kind}")).arg("-q").arg(&image))?;
-        run(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&dir))?;
-        Ok(Self { dir })
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let unmounted = run(Command::new("umount").arg(&self.dir));
-        if let Err(why) = unmounted {
-            eprintln!("bench: {why:#}");
-        }
-    }
 }
 
 struct Case {
@@ -294,22 +269,8 @@ fn timed(command: &mut Command) -> Result<f64> {
     Ok(began.elapsed().as_secs_f64())
 }
 
-fn run(command: &mut Command) -> Result<()> {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("run {}", command.get_program().display()))?;
-    ensure!(
-        output.status.success(),
-        "{}: {}",
-        command.get_program().display(),
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
-    Ok(())
-}
-
 /// Bytes that differ from file to file (xorshift).
-fn noise(seed: usize, length: usize) -> Vec<u8> {
+pub(super) fn noise(seed: usize, length: usize) -> Vec<u8> {
     let mut state = seed as u64 ^ 0x9e37_79b9_7f4a_7c15;
     let mut bytes = Vec::with_capacity(length + 8);
     while bytes.len() < length {

@@ -2,7 +2,9 @@
 
 use anyhow::{Result, anyhow};
 use dagger_tests::bench::figure::{Figure, Row};
-use dagger_tests::bench::{agent, crowd, generator, idle, jobs, monit, ports, sizes, snapshot, start};
+use dagger_tests::bench::{
+    agent, crowd, downtime, generator, idle, jobs, monit, ports, sizes, snapshot, start,
+};
 use dagger_tests::suite;
 use std::path::Path;
 use std::process::ExitCode;
@@ -53,6 +55,10 @@ fn groups() -> Vec<Group> {
         Group {
             rows: snapshot::ROWS.to_vec(),
             measure: snapshot::measure,
+        },
+        Group {
+            rows: downtime::ROWS.iter().map(|(_, row)| *row).collect(),
+            measure: downtime::measure,
         },
         Group {
             rows: idle::ROWS.to_vec(),
