@@ -116,6 +116,8 @@ pub struct Service {
     pub restarts: u32,
     /// Whether the agent restarts it at all.
     pub auto_recover: bool,
+    /// Whether it may be migrated although its native unit writes the settings file anew at each start.
+    pub accept_regenerated: bool,
     /// How long no good answer may come before systemd kills and restarts the unit; none: never.
     pub watchdog: Option<Duration>,
     /// How long a start may take before it is called failed.

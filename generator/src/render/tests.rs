@@ -55,6 +55,7 @@ fn sonarr() -> Service {
         successes: 1,
         restarts: 3,
         auto_recover: true,
+        accept_regenerated: false,
         watchdog: Some(Duration::from_mins(10)),
         start_budget: Duration::from_mins(2),
         state: vec![mount("/var/lib/nixarr/sonarr", "/config", false)],

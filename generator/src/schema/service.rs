@@ -307,6 +307,12 @@ pub static SERVICE: &[Key] = &[
         "Native units that may own the same data. One that is installed and the container never run together.",
     ),
     key(
+        "accept-regenerated",
+        Kind::Boolean,
+        "false",
+        "Whether the service may be migrated although its native unit writes the application's settings file anew at each start (NixOS does that for Transmission): what is changed in it while the container runs is gone after the way back.",
+    ),
+    key(
         "wants",
         Kind::List(&Kind::Service),
         "the catalogue's",

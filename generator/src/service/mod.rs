@@ -142,6 +142,7 @@ pub fn resolve(context: Context<'_>, layers: Layers<'_>, checker: &mut Checker<'
         successes: health.number("successes").unwrap_or(1),
         restarts: health.number("restarts").unwrap_or(3),
         auto_recover: layers.boolean("auto-recover").unwrap_or(true),
+        accept_regenerated: layers.boolean("accept-regenerated").unwrap_or(false),
         watchdog: watchdog(layers),
         start_budget: layers.duration("start-budget").unwrap_or(Duration::from_mins(2)),
         environment: program::environment(&context, layers, &ports, &state, puid),

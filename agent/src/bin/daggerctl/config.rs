@@ -128,6 +128,7 @@ fn service(service: &Service) -> Tree {
         successes,
         restarts,
         auto_recover,
+        accept_regenerated,
         watchdog,
         start_budget,
         state,
@@ -222,6 +223,7 @@ fn service(service: &Service) -> Tree {
     ];
     keys.put("health", health(probe, *interval, answers));
     keys.put("auto-recover", *auto_recover);
+    keys.put("accept-regenerated", *accept_regenerated);
     keys.put("watchdog", &watchdog.map_or_else(|| "off".to_owned(), time));
     keys.put("start-budget", &time(*start_budget));
     keys.put("stop-signal", stop_signal);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use dagger_suite::model::{IdentityStyle, Service};
 
 use super::adjust::Adjustment;
-use super::blockers::last_version;
+use super::blockers::{last_version, regenerated};
 use super::facts::{Facts, Integrity, Native, Place, Schema, Use};
 use super::finding::{Code, Finding};
 use super::native;
@@ -36,16 +36,9 @@ pub fn warnings(service: &Service, facts: &Facts, changes: &[Adjustment]) -> Vec
 
 fn of_unit(service: &Service, native: &Native) -> Vec<Finding> {
     let mut found = Vec::new();
-    for file in &native.regenerated {
-        found.push(Finding::new(
-            Code::Regenerated,
-            file,
-            format!(
-                "{} writes {file} anew at each start: what is changed in it while the container runs is gone after the way back",
-                native.unit
-            ),
-            "change the system's configuration instead",
-        ));
+    if service.accept_regenerated {
+        let files = native.regenerated.iter();
+        found.extend(files.map(|file| regenerated(service, native, file)));
     }
     if native.dynamic_user {
         found.push(Finding::new(

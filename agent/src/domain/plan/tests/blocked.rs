@@ -37,6 +37,24 @@ fn data_that_the_container_owns_already() {
 }
 
 #[test]
+fn settings_that_the_unit_writes_anew_at_each_start() {
+    let service = transmission();
+    let mut facts = good(&service);
+    let file = "/var/lib/nixarr/transmission/.config/transmission-daemon/settings.json";
+    let native = facts.native.as_mut().unwrap();
+    native.regenerated.push(file.into());
+    assert_only(
+        &service,
+        &facts,
+        Code::Regenerated,
+        &[
+            "anew at each start",
+            "`accept-regenerated = true` into [services.transmission]",
+        ],
+    );
+}
+
+#[test]
 fn a_machine_without_the_native_unit() {
     let service = transmission();
     let mut facts = good(&service);

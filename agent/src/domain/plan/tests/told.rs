@@ -24,7 +24,8 @@ fn native(facts: &mut Facts) -> &mut Native {
 
 #[test]
 fn a_file_that_the_unit_writes_anew_at_each_start() {
-    let service = transmission();
+    let mut service = transmission();
+    service.accept_regenerated = true;
     let mut facts = good(&service);
     let file = "/var/lib/nixarr/transmission/.config/transmission-daemon/settings.json";
     native(&mut facts).regenerated.push(file.into());
