@@ -41,11 +41,11 @@ fn namespace(ground: &Ground) -> Result<()> {
     let machine = Machine::boot(ground.configured("namespace", toml)?)?;
     let early = machine.sh("systemctl start dagger-sonarr.service")?;
     ensure!(!early.good(), "started without its namespace");
-    let status = machine.unit("dagger-sonarr.service", "StatusText")?;
-    ensure!(
-        status.contains("/run/netns/wg"),
-        "the namespace is not named: {status:?}"
-    );
+    // A further try begins with no words.
+    machine.wait_for("the name of the namespace", MINUTE, |machine| {
+        let status = machine.unit("dagger-sonarr.service", "StatusText")?;
+        Ok(status.contains("/run/netns/wg").then_some(()))
+    })?;
     machine.ok("systemctl stop dagger-sonarr.service; ip netns add wg && ip -n wg link set lo up && systemctl start dagger-sonarr.service dagger-prowlarr.service")?;
     machine.wait_health("sonarr", "healthy", MINUTE)?;
     machine.wait_health("prowlarr", "healthy", MINUTE)?;
