@@ -11,6 +11,7 @@ use std::time::Duration;
 use dagger_suite::names::Root;
 use serde::Deserialize;
 
+use super::sockets::container::is_name;
 use crate::domain::conflict::{Container, Holder, Port};
 
 /// Where Docker listens (dockerd(8)).
@@ -101,14 +102,6 @@ fn publisher(running: &[Running], port: Port, address: IpAddr) -> Option<String>
         Some(name) if is_name(name) => Some(name.to_owned()),
         _ => one.id.get(..12).filter(|id| is_name(id)).map(str::to_owned),
     }
-}
-
-/// As Docker takes them: what is shown to people, and goes into commands, is nothing else.
-fn is_name(name: &str) -> bool {
-    name.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))
 }
 
 #[cfg(test)]

@@ -86,8 +86,9 @@ fn value<'a>(line: &[&'a str], flags: &[&str]) -> Option<&'a str> {
     })
 }
 
-/// As podman takes them (`[a-zA-Z0-9][a-zA-Z0-9_.-]*`): other words of a command line are nobody's name.
-fn is_name(name: &str) -> bool {
+/// As podman and Docker take them (`[a-zA-Z0-9][a-zA-Z0-9_.-]*`): other words are nobody's name, are not shown to people, and go
+/// into no command.
+pub fn is_name(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphanumeric())
         && name
             .chars()

@@ -143,14 +143,8 @@ pub fn sentence(work: &Work<'_>, story: &Story) -> String {
     let service = work.service;
     let Story { size, label, .. } = story;
     let took = |step: Step| work.took(step).unwrap_or_default();
-    let planned = |step: &Step| {
-        story
-            .costs
-            .iter()
-            .find(|(it, _)| it == step)
-            .map_or(0, |(_, ms)| *ms)
-    };
-    let away = AWAY.iter().map(planned).sum::<u64>() + took(Step::StartShadow);
+    let planned = AWAY.into_iter().filter_map(|step| story.cost(step));
+    let away = planned.sum::<u64>() + took(Step::StartShadow);
     let mut said = format!(
         "the rehearsal of {service}'s migration went well, and nothing of it is left; the real one copies {} in {} files \
          (here {}) while {} runs, and is away for about {}",

@@ -111,11 +111,15 @@ impl Story {
         self.kept().map(place).collect()
     }
 
+    /// About how long a step takes, in ms; none when that is not known.
+    pub fn cost(&self, step: Step) -> Option<u64> {
+        self.costs.iter().find(|(it, _)| *it == step).map(|(_, ms)| *ms)
+    }
+
     /// About how long it takes from a step on, in ms; none when nothing is known.
     pub fn remaining_ms(&self, from: Step, steps: &[Step]) -> Option<u64> {
         let left = steps.iter().skip_while(|step| **step != from);
-        let cost = |step: &Step| self.costs.iter().find(|(it, _)| it == step).map(|(_, ms)| *ms);
-        let known: Vec<u64> = left.filter_map(cost).collect();
+        let known: Vec<u64> = left.filter_map(|step| self.cost(*step)).collect();
         (!known.is_empty()).then(|| known.iter().sum())
     }
 }

@@ -3,10 +3,11 @@
 use dagger_suite::model::Service;
 
 use super::adjust::Adjustment;
-use super::facts::{Facts, Integrity, Link, Media, MediaState, Native, Place, Schema, Stored};
+use super::facts::{Facts, Integrity, Link, Media, MediaState, Place, Schema, Stored};
 use super::finding::{Code, Finding};
 use super::schema::{self, Knows};
 use super::sight::{self, Sight};
+use super::warnings::regenerated;
 use super::{bytes, cost};
 
 /// Everything that stands in the way, the reason that makes others pointless first.
@@ -88,27 +89,6 @@ fn owned(service: &Service, facts: &Facts) -> Finding {
             "nothing is left to migrate; `nixarr-migrate rollback {}` gives it back to {unit}",
             service.name
         ),
-    )
-}
-
-/// What both the refusal and, where that is accepted, the warning say.
-pub fn regenerated(service: &Service, native: &Native, file: &str) -> Finding {
-    let todo = if service.accept_regenerated {
-        "change the system's configuration instead".to_owned()
-    } else {
-        format!(
-            "keep such changes in the system's configuration, and write `accept-regenerated = true` into [services.{}]",
-            service.name
-        )
-    };
-    Finding::new(
-        Code::Regenerated,
-        file,
-        format!(
-            "{} writes {file} anew at each start: what is changed in it while the container runs is gone after the way back",
-            native.unit
-        ),
-        todo,
     )
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use dagger_suite::model::{IdentityStyle, Service};
 
 use super::adjust::Adjustment;
-use super::blockers::{last_version, regenerated};
+use super::blockers::last_version;
 use super::facts::{Facts, Integrity, Native, Place, Schema, Use};
 use super::finding::{Code, Finding};
 use super::native;
@@ -32,6 +32,27 @@ pub fn warnings(service: &Service, facts: &Facts, changes: &[Adjustment]) -> Vec
     let unknown = facts.unknown.iter();
     found.extend(unknown.map(|text| Finding::new(Code::Unknown, "", text, "")));
     found
+}
+
+/// What both the refusal and, where that is accepted, the warning say.
+pub fn regenerated(service: &Service, native: &Native, file: &str) -> Finding {
+    let todo = if service.accept_regenerated {
+        "change the system's configuration instead".to_owned()
+    } else {
+        format!(
+            "keep such changes in the system's configuration, and write `accept-regenerated = true` into [services.{}]",
+            service.name
+        )
+    };
+    Finding::new(
+        Code::Regenerated,
+        file,
+        format!(
+            "{} writes {file} anew at each start: what is changed in it while the container runs is gone after the way back",
+            native.unit
+        ),
+        todo,
+    )
 }
 
 fn of_unit(service: &Service, native: &Native) -> Vec<Finding> {
