@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -19,6 +19,9 @@ use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags};
 
 use super::disk;
+
+/// A database's file, and what SQLite puts beside it (<https://www.sqlite.org/tempfiles.html>).
+const FILES: [&str; 4] = ["", "-wal", "-shm", "-journal"];
 
 /// What is left free beside the copy.
 const SPARE: u64 = 256 << 20;
@@ -30,6 +33,28 @@ const BUSY: Duration = Duration::from_secs(5);
 const PIECE: i32 = 2048;
 /// The most characters of SQLite's own words.
 const WORDS_MAX: usize = 100;
+
+/// The files that a database is made of: its own first, then those that SQLite puts beside it.
+pub fn files(database: &Path) -> impl Iterator<Item = PathBuf> {
+    FILES.into_iter().map(|suffix| {
+        let mut name = database.as_os_str().to_owned();
+        name.push(suffix);
+        name.into()
+    })
+}
+
+/// Removes a copy that [`check`] has made, as far as there is one.
+pub fn clear(copy: &Path) -> Result<(), String> {
+    for path in files(copy) {
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(format!("cannot remove {}: {error}", path.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
 
 /// What was found.
 #[derive(Debug, PartialEq, Eq)]

@@ -21,7 +21,7 @@ mod still;
 
 pub use still::port;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use dagger_suite::model::Service;
 use dagger_suite::names::Root;
@@ -37,9 +37,6 @@ use crate::domain::plan::facts::{
     Database, Facts, FileSystem, Image, Integrity, Media, MediaState, Native, Place, Room, Stored,
 };
 use crate::domain::plan::native::{self, Family, family};
-
-/// Files beside a database (<https://www.sqlite.org/tempfiles.html>).
-const BESIDE: [&str; 4] = ["", "-wal", "-shm", "-journal"];
 
 /// What a look needs to know.
 #[derive(Debug, Clone, Copy)]
@@ -212,13 +209,8 @@ fn databases(subject: &Subject<'_>, facts: &mut Facts) {
             continue;
         };
         let at = root.join(&path);
-        let bytes = BESIDE
-            .iter()
-            .filter_map(|suffix| {
-                let mut name = at.clone().into_os_string();
-                name.push(suffix);
-                Some(std::fs::symlink_metadata(&name).ok()?.len())
-            })
+        let bytes = database::files(&at)
+            .filter_map(|path| Some(std::fs::symlink_metadata(path).ok()?.len()))
             .sum();
         let name = path.rsplit('/').next().unwrap_or(&path).to_owned();
         let told = match database::ask(&at, |connection| library::tell(connection, &name)) {
@@ -264,28 +256,12 @@ fn native_path(service: &Service, places: &[Place], configured: &str) -> Option<
 
 fn integrity(at: &Path, space: &Path) -> Integrity {
     let copy = space.join("facts.db");
-    let checked = clear(&copy).and_then(|()| database::check(at, &copy));
-    match clear(&copy).and(checked) {
+    let checked = database::clear(&copy).and_then(|()| database::check(at, &copy));
+    match database::clear(&copy).and(checked) {
         Ok(Found::Good | Found::Nothing) => Integrity::Good,
         Ok(Found::Damaged(how)) => Integrity::Damaged(how),
         Err(error) => Integrity::Unknown(error),
     }
-}
-
-/// Removes a copy, and what SQLite puts beside it.
-fn clear(copy: &Path) -> Result<(), String> {
-    for suffix in BESIDE {
-        let mut name = copy.as_os_str().to_owned();
-        name.push(suffix);
-        let path = PathBuf::from(name);
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(format!("cannot remove {}: {error}", path.display()));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
 }
 
 /// What some applications keep as files.

@@ -1,6 +1,7 @@
 //! Native installs as they lie on a disk, from the look to the plan.
 
 use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::path::PathBuf;
 
 use rusqlite::Connection;
 

@@ -60,9 +60,9 @@ fn one(root: &Root, path: &str, space: &Path) -> Result<Option<String>, String> 
     let source = root.join(path);
     let copy = space.join("copy.db");
     // Also what a run left that lost power.
-    clear(&copy)?;
+    database::clear(&copy)?;
     let found = database::check(&source, &copy);
-    clear(&copy)?;
+    database::clear(&copy)?;
     let name = PathBuf::from(path)
         .file_name()
         .map(|name| name.to_string_lossy().into_owned())
@@ -73,18 +73,4 @@ fn one(root: &Root, path: &str, space: &Path) -> Result<Option<String>, String> 
             "{name} is damaged: {how}; stop the service and restore a backup"
         )),
     })
-}
-
-/// Removes the copy, and what SQLite puts beside it.
-fn clear(copy: &Path) -> Result<(), String> {
-    for suffix in ["", "-wal", "-shm", "-journal"] {
-        let mut name = copy.as_os_str().to_owned();
-        name.push(suffix);
-        match std::fs::remove_file(&name) {
-            Ok(()) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(format!("cannot remove {}: {error}", Path::new(&name).display())),
-        }
-    }
-    Ok(())
 }

@@ -10,7 +10,7 @@
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use dagger_agent::adapter::clock::realtime_usec;
 use dagger_agent::adapter::database::{self, Found};
@@ -34,9 +34,6 @@ const CLONE: &str = "clone";
 
 /// A copy of a database before it takes its place.
 const SPARE: &str = "database";
-
-/// What SQLite puts beside a database (<https://www.sqlite.org/tempfiles.html>).
-const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 /// More services than any machine has.
 const MOST: usize = 10_000;
@@ -157,17 +154,11 @@ fn put(spare: &Path, target: &Path) -> Result<(), String> {
     let made = made.ok_or_else(|| format!("{} is not there", spare.display()))?;
     disk::chown(&made, was.uid(), was.gid()).map_err(failed)?;
     rustix::fs::fchmod(&made, Mode::from_raw_mode(was.mode() & 0o7777)).map_err(failed)?;
-    for suffix in BESIDE {
-        disk::remove(&dir, &beside(target, suffix)).map_err(told)?;
+    for path in database::files(target).skip(1) {
+        disk::remove(&dir, &path).map_err(told)?;
     }
     let name = target.file_name().unwrap_or_default();
     rustix::fs::renameat(rustix::fs::CWD, spare, &dir, name).map_err(failed)
-}
-
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
 }
 
 fn clear(path: &Path) -> Result<(), String> {
@@ -175,8 +166,8 @@ fn clear(path: &Path) -> Result<(), String> {
     let Some(dir) = disk::open_dir(here).map_err(|error| error.to_string())? else {
         return Ok(());
     };
-    for suffix in [""].into_iter().chain(BESIDE) {
-        disk::remove(&dir, &beside(path, suffix)).map_err(|error| error.to_string())?;
+    for path in database::files(path) {
+        disk::remove(&dir, &path).map_err(|error| error.to_string())?;
     }
     Ok(())
 }
@@ -311,6 +302,7 @@ mod tests {
     use super::*;
     use std::fs;
     use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::path::PathBuf;
 
     fn sonarr() -> ServiceName {
         ServiceName::parse("sonarr").unwrap()
