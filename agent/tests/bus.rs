@@ -20,13 +20,11 @@ use std::time::{Duration, Instant};
 use dagger_agent::adapter::bus::{BusError, ManagerProxy, Owner, QUEUE, ServiceProxy, ServiceView, client};
 use dagger_agent::domain::health::Health;
 use rustix::process::Signal;
-use world::{Application, LIMIT, World};
+use world::{ACTIVE, Application, LIMIT, STOPPED, World};
 use zbus::export::futures_core::Stream;
 use zbus::fdo::IntrospectableProxy;
 use zbus::{Connection, MatchRule, MessageStream, OwnedVariant};
 
-const ACTIVE: (&str, &str, &str, u32) = ("loaded", "active", "running", 4321);
-const STOPPED: (&str, &str, &str, u32) = ("loaded", "inactive", "dead", 0);
 const FAILED: (&str, &str, &str, u32) = ("loaded", "failed", "failed", 0);
 
 /// The service as the bus shows it, as soon as it is as wanted.

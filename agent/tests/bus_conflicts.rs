@@ -17,11 +17,9 @@ use std::pin::Pin;
 use std::time::{Duration, Instant};
 
 use dagger_agent::adapter::bus::{ManagerProxy, ServiceView, client};
-use world::{LIMIT, World};
+use world::{LIMIT, STOPPED, World};
 use zbus::export::futures_core::Stream;
 use zbus::{Connection, MatchRule, MessageStream, OwnedVariant, Variant};
-
-const STOPPED: (&str, &str, &str, u32) = ("loaded", "inactive", "dead", 0);
 
 /// The service as the bus shows it, as soon as it is as wanted.
 async fn until(caller: &Connection, wanted: impl Fn(&ServiceView) -> bool) -> ServiceView {

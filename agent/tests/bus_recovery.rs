@@ -18,11 +18,10 @@ use std::time::{Duration, Instant};
 
 use dagger_agent::adapter::bus::client;
 use dagger_agent::domain::health::Health;
-use world::{Application, LIMIT, World};
+use world::{ACTIVE, Application, LIMIT, World};
 use zbus::export::futures_core::Stream;
 use zbus::{Connection, MatchRule, Message, MessageStream};
 
-const ACTIVE: (&str, &str, &str, u32) = ("loaded", "active", "running", 4321);
 const STOPS: (&str, &str, &str, u32) = ("loaded", "deactivating", "stop", 4321);
 const STARTS: (&str, &str, &str, u32) = ("loaded", "activating", "start", 5432);
 const AGAIN: (&str, &str, &str, u32) = ("loaded", "active", "running", 5432);

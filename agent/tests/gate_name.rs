@@ -34,7 +34,7 @@ fn machine(name: &str, list: &str) -> Machine {
 }
 
 fn pre(machine: &Machine, script: &str) -> Done {
-    let podman = format!("--podman={}", program(machine, script));
+    let podman = format!("--podman={}", program(&machine.root.join("program"), script));
     machine.run(&["pre", "--service=sonarr", &podman])
 }
 

@@ -180,7 +180,7 @@ fn an_image_that_is_there_is_recorded_and_nothing_is_fetched() {
         "[ $3 = image ] && echo '{INSPECT}' || touch {}/pulled",
         machine.root.display()
     );
-    let podman = format!("--podman={}", program(&machine, &script));
+    let podman = format!("--podman={}", program(&machine.root.join("program"), &script));
     let done = machine.run(&[
         "image",
         "--service=sonarr",
@@ -210,7 +210,10 @@ fn an_image_whose_data_would_be_lost_is_refused_each_time() {
         r#""Config":{"Volumes":{"/data":{},"/config":{}}},"Id""#,
         1,
     );
-    let podman = format!("--podman={}", program(&machine, &format!("echo '{inspect}'")));
+    let podman = format!(
+        "--podman={}",
+        program(&machine.root.join("program"), &format!("echo '{inspect}'"))
+    );
     let words = [
         "image",
         "--service=navidrome",
@@ -239,7 +242,7 @@ fn an_image_whose_data_would_be_lost_is_refused_each_time() {
 fn a_fetch_that_stalls_holds_nobody_who_has_the_image() {
     let machine = Machine::new("stall");
     let script = format!("[ $3 = image ] && echo '{INSPECT}' || exec sleep 60");
-    let podman = format!("--podman={}", program(&machine, &script));
+    let podman = format!("--podman={}", program(&machine.root.join("program"), &script));
     for pull in ["--pull=newer", "--pull=always"] {
         let done = machine.run(&[
             "image",
@@ -284,7 +287,7 @@ fn podman_is_not_asked_twice_while_its_store_stands_still() {
     let podman = format!(
         "--podman={}",
         program(
-            &machine,
+            &machine.root.join("program"),
             &format!("echo >> {}/asked; echo '{answer}'", machine.root.display())
         )
     );
@@ -310,7 +313,7 @@ fn podman_is_not_asked_twice_while_its_store_stands_still() {
 fn an_image_that_nobody_has_is_told_with_podmans_words() {
     let machine = Machine::new("unknown");
     let podman = program(
-        &machine,
+        &machine.root.join("program"),
         "echo 'Error: reading manifest 9 in docker.io/x: manifest unknown' >&2; exit 125",
     );
     let podman = format!("--podman={podman}");
@@ -371,7 +374,7 @@ fn wait_for_servarr(name: &str, after: Duration, journal: &str, script: &str) ->
     std::fs::create_dir(&bin).unwrap();
     let asked = machine.root.join("asked");
     let journalctl = format!("echo \"$@\" >> {}; echo '{journal}'", asked.display());
-    std::fs::rename(program(&machine, &journalctl), bin.join("journalctl")).unwrap();
+    program(&bin.join("journalctl"), &journalctl);
     let mut main = Command::new("sh").args(["-c", script]).spawn().unwrap();
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
     let words = [

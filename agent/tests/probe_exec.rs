@@ -7,25 +7,20 @@
     reason = "a test stops at the first surprise"
 )]
 
+#[path = "gate_support/program.rs"]
+mod program;
+
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use dagger_agent::adapter::probe::probe_with;
 use dagger_suite::probe::{Kind, Probe};
+use program::program;
 
 /// A program that stands for podman: it is called as `podman exec CONTAINER COMMAND...`.
 fn podman(name: &str, script: &str) -> PathBuf {
     let path = std::env::temp_dir().join(format!("dagger-podman-{}-{name}", std::process::id()));
-    // Written by a process of its own: a descriptor open for writing here could be inherited by a child that another test
-    // starts at this moment, and a program that is open for writing cannot be run (ETXTBSY).
-    let text = format!("#!/bin/sh\n{script}\n");
-    let write = r#"printf %s "$1" > "$2" && chmod 755 "$2""#;
-    let written = Command::new("sh")
-        .args(["-c", write, "sh", &text])
-        .arg(&path)
-        .status();
-    assert!(written.unwrap().success());
+    program(&path, script);
     path
 }
 

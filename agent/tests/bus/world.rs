@@ -18,6 +18,11 @@ use zbus::names::InterfaceName;
 use zbus::object_server::SignalEmitter;
 use zbus::{Connection, OwnedObjectPath, Variant, connection, interface};
 
+/// A unit that runs, as systemd tells of it: LoadState, ActiveState, SubState, MainPID.
+pub const ACTIVE: (&str, &str, &str, u32) = ("loaded", "active", "running", 4321);
+/// One that does not.
+pub const STOPPED: (&str, &str, &str, u32) = ("loaded", "inactive", "dead", 0);
+
 const MANAGER: &str = "/org/freedesktop/systemd1";
 /// Longer than anything here may take on a busy machine.
 pub const LIMIT: Duration = Duration::from_secs(30);
