@@ -6,22 +6,28 @@ use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
-use super::stamp::{Kind, Look, Moment};
+use super::stamp::{Kind, Look, Moment, Stamp};
 
 /// The longest list of names, and the longest value, that the kernel gives (XATTR_LIST_MAX, XATTR_SIZE_MAX).
 const XATTR_MAX: usize = 64 << 10;
 
-/// Gives an open file or directory what another one has. Says whether all extended attributes could be kept: not every file
-/// system has all kinds.
-pub fn give(from: impl AsFd, to: impl AsFd, look: &Look) -> rustix::io::Result<bool> {
+/// Gives an open file or directory what another one has; `old` is what it has, where that is known. Says whether all
+/// extended attributes could be kept: not every file system has all kinds.
+pub fn give(from: impl AsFd, to: impl AsFd, look: &Look, old: Option<&Look>) -> rustix::io::Result<bool> {
     let stamp = &look.stamp;
-    rustix::fs::fchown(
-        &to,
-        Some(Uid::from_raw(stamp.uid)),
-        Some(Gid::from_raw(stamp.gid)),
-    )?;
-    // After the owner: giving away takes the set-user-ID bit, and a capability.
-    rustix::fs::fchmod(&to, Mode::from_raw_mode(stamp.mode))?;
+    let owner = |stamp: &Stamp| (stamp.uid, stamp.gid);
+    let given = old.is_none_or(|old| owner(&old.stamp) != owner(stamp));
+    if given {
+        rustix::fs::fchown(
+            &to,
+            Some(Uid::from_raw(stamp.uid)),
+            Some(Gid::from_raw(stamp.gid)),
+        )?;
+    }
+    // After the owner: giving away takes the set-user-ID bit, and a capability. So does writing.
+    if given || stamp.mode & 0o6000 != 0 || old.is_none_or(|old| old.stamp.mode != stamp.mode) {
+        rustix::fs::fchmod(&to, Mode::from_raw_mode(stamp.mode))?;
+    }
     let kept = give_extended(&from, &to)?;
     rustix::fs::futimens(&to, &times(look))?;
     Ok(kept)

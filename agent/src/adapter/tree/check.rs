@@ -1,13 +1,15 @@
 //! Checksums of a copy: written once, compared whenever somebody wants to know that it is still good.
 
+use std::ffi::CStr;
 use std::fmt;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::io::Errno;
 
+use super::entries::{Hash, Item, Leaf};
 use super::error::{Shown, TreeError};
-use super::manifest::{Hash, Item, Leaf, Manifest};
+use super::manifest::Manifest;
 use super::place::{self, Place, Tree};
 use super::queue::Queue;
 use super::stamp::{Kind, Look, Stamp};
@@ -96,9 +98,8 @@ pub fn seal(
         let directory = usize::try_from(number)
             .ok()
             .and_then(|at| manifest.directories.get_mut(at));
-        if let Some(record) = directory.and_then(|directory| directory.entries.get_mut(index))
-            && let Item::Leaf(leaf) = &mut record.item
-        {
+        let item = directory.and_then(|directory| directory.entries.item_mut(index));
+        if let Some(Item::Leaf(leaf)) = item {
             leaf.hash = Some(hash);
         }
     }
@@ -170,17 +171,17 @@ impl Check<'_> {
             return Ok(());
         };
         for (name, _) in place::list(&dir).map_err(|errno| TreeError::io("list", &path())(errno))? {
-            if listed.find(name.to_bytes()).is_none() {
+            if listed.entries.find(&name).is_none() {
                 verdict.note(&place.path(self.copy, Some(&name)), Damage::Strange);
             }
         }
-        for (index, record) in listed.entries.iter().enumerate() {
+        for (index, (name, item)) in listed.entries.iter().enumerate() {
             self.progress.check()?;
-            match &record.item {
-                Item::Directory(number) => queue.push((place.below(&record.name), *number)),
+            match item {
+                Item::Directory(number) => queue.push((place.below(name), *number)),
                 Item::Leaf(leaf) => {
-                    let path = || place.path(self.copy, Some(&record.name));
-                    let result = self.leaf(&dir, &record.name, leaf);
+                    let path = || place.path(self.copy, Some(name));
+                    let result = self.leaf(&dir, name, leaf);
                     match result.map_err(|failed| failed.told(&path()))? {
                         Ok(Some(hash)) if leaf.hash.is_none() => sums.push((number, index, hash)),
                         Ok(_) => {}
@@ -203,12 +204,7 @@ impl Check<'_> {
     }
 
     /// The checksum of an entry, or what is wrong with it; none for a pipe, and for what has one that is not asked for.
-    fn leaf(
-        &self,
-        dir: &OwnedFd,
-        name: &place::Name,
-        leaf: &Leaf,
-    ) -> Result<Result<Option<Hash>, Damage>, Failed> {
+    fn leaf(&self, dir: &OwnedFd, name: &CStr, leaf: &Leaf) -> Result<Result<Option<Hash>, Damage>, Failed> {
         let look = match Look::at(dir, name) {
             Ok(look) if look.stamp.kind == leaf.stamp.kind => look,
             Ok(_) | Err(Errno::NOENT) => return Ok(Err(Damage::Missing)),
@@ -226,7 +222,7 @@ impl Check<'_> {
                 self.sum(&file)?
             }
             Kind::Symlink => {
-                let target = rustix::fs::readlinkat(dir, &**name, Vec::new())
+                let target = rustix::fs::readlinkat(dir, name, Vec::new())
                     .map_err(|errno| Failed::System("read", errno))?;
                 *blake3::hash(target.to_bytes()).as_bytes()
             }

@@ -46,19 +46,23 @@ impl Means {
         }
     }
 
-    /// Copies a content into a new, empty file. Says whether its blocks are shared.
+    /// Makes a file's content that of another one; `old` is what it has, and none for a new one. Says whether its blocks are shared.
     pub fn copy(
         &self,
         from: impl AsFd,
         to: impl AsFd,
         look: &Look,
+        old: Option<&Look>,
         progress: &Progress,
     ) -> Result<bool, Failure> {
         let size = look.stamp.size;
-        if size == 0 {
-            return Ok(false);
+        let empty = |to: &_| rustix::fs::ftruncate(to, 0).map_err(Failure::Write);
+        let longer = old.is_some_and(|old| old.stamp.size > size);
+        if longer {
+            // Blocks are shared up to the end of both only (ioctl_ficlone(2)).
+            empty(&to)?;
         }
-        if self.share.load(Ordering::Relaxed) {
+        if size > 0 && self.share.load(Ordering::Relaxed) {
             match rustix::fs::ioctl_ficlone(&to, &from) {
                 Ok(()) => {
                     progress.add_bytes(size);
@@ -72,6 +76,13 @@ impl Means {
                 Err(Errno::INVAL | Errno::TXTBSY | Errno::PERM) => {}
                 Err(other) => return Err(Failure::Write(other)),
             }
+        }
+        if old.is_some() && !longer {
+            // Nothing of it shows through a hole.
+            empty(&to)?;
+        }
+        if size == 0 {
+            return Ok(false);
         }
         if look.is_sparse() {
             self.copy_data(&from, &to, size, progress)?;

@@ -8,18 +8,14 @@ use rustix::fs::{AtFlags, FileType, Mode as Bits, OFlags};
 use rustix::io::Errno;
 
 use super::content::Failure;
+use super::entries::{Item, Leaf};
 use super::error::TreeError;
 use super::links::Member;
-use super::manifest::{Item, Leaf};
 use super::remove::{remove, spare_name};
-use super::stamp::{Kind, Look, Moment};
-use super::walk::{Entry, Folder, Found, Mode, Sides, Walk};
+use super::sides::Sides;
+use super::stamp::{Kind, Look};
+use super::walk::{Entry, Folder, Found, Mode, Walk};
 use super::{attributes, place};
-use crate::adapter::clock;
-
-/// A file that was changed so shortly before it was read may change again without another time: file systems count in steps
-/// of some milliseconds, some of a second.
-const STEP: i64 = 1;
 
 /// A file as it was copied.
 pub(super) struct Made {
@@ -33,7 +29,7 @@ impl<'a> Walk<'a> {
     pub fn leaf(
         &self,
         folder: &Arc<Folder<'a>>,
-        sides: &Sides,
+        sides: &Sides<'a>,
         entry: &Entry<'a>,
         found: &mut Found<'a>,
     ) -> Result<Option<Kind>, TreeError> {
@@ -90,13 +86,13 @@ impl<'a> Walk<'a> {
     fn untouched(
         &self,
         folder: &Folder<'a>,
-        sides: &Sides,
+        sides: &Sides<'a>,
         entry: &Entry<'a>,
     ) -> Result<Option<(Leaf, Look)>, TreeError> {
         let Some(leaf) = entry.known_leaf().filter(|leaf| leaf.settled) else {
             return Ok(None);
         };
-        match Look::at(&sides.to, &entry.name) {
+        match Look::at(sides.to()?, &entry.name) {
             Ok(look) => Ok((look.stamp == leaf.stamp).then_some((*leaf, look))),
             Err(Errno::NOENT) => Ok(None),
             Err(other) => {
@@ -109,7 +105,7 @@ impl<'a> Walk<'a> {
     fn look(
         &self,
         folder: &Folder<'a>,
-        sides: &Sides,
+        sides: &Sides<'a>,
         name: &CStr,
         found: &mut Found<'a>,
     ) -> Result<Option<Look>, TreeError> {
@@ -139,13 +135,13 @@ impl<'a> Walk<'a> {
     fn drop_known(
         &self,
         folder: &Folder<'a>,
-        sides: &Sides,
+        sides: &Sides<'a>,
         entry: &Entry<'a>,
         found: &mut Found<'a>,
     ) -> Result<(), TreeError> {
         if matches!(self.mode, Mode::Refresh(_)) && entry.known.is_some() {
             let path = folder.place.path(self.to, Some(&entry.name));
-            remove(&sides.to, &entry.name, &path, self.progress)?;
+            remove(sides.to()?, &entry.name, &path, self.progress)?;
             found.report.removed += 1;
             folder.touch();
         }
@@ -156,7 +152,7 @@ impl<'a> Walk<'a> {
     fn file(
         &self,
         folder: &Arc<Folder<'a>>,
-        sides: &Sides,
+        sides: &Sides<'a>,
         entry: &Entry<'a>,
         look: Option<&Look>,
         found: &mut Found<'a>,
@@ -178,7 +174,7 @@ impl<'a> Walk<'a> {
     pub fn open_file(
         &self,
         folder: &Folder<'a>,
-        sides: &Sides,
+        sides: &Sides<'a>,
         name: &CStr,
         found: &mut Found<'a>,
     ) -> Result<Option<(OwnedFd, Look)>, TreeError> {
@@ -204,51 +200,87 @@ impl<'a> Walk<'a> {
         Ok(Some((file, look)))
     }
 
-    /// A new file with all that the source has.
+    /// A file with all that the source has.
     pub fn make_file(
         &self,
         folder: &Folder<'a>,
-        sides: &Sides,
+        sides: &Sides<'a>,
         entry: &Entry<'a>,
         from: &OwnedFd,
         look: &Look,
         found: &mut Found<'a>,
     ) -> Result<Made, TreeError> {
         let path = || folder.place.path(self.to, Some(&entry.name));
-        let from_path = || folder.place.path(self.from, Some(&entry.name));
-        let (file, after) = self.put(folder, sides, entry, |name| {
-            let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let file = rustix::fs::openat(&sides.to, name, flags, Bits::RUSR | Bits::WUSR)
-                .map_err(|errno| TreeError::io("make", &path())(errno))?;
-            let shared =
-                self.means
-                    .copy(from, &file, look, self.progress)
-                    .map_err(|failure| match failure {
-                        Failure::Read(errno) => TreeError::io("read", &from_path())(errno),
-                        Failure::Write(errno) => TreeError::io("write", &path())(errno),
-                        Failure::Stopped => TreeError::Stopped,
-                    })?;
-            found.report.shared += u64::from(shared);
-            // Owner and mode as they are now: who writes to a file takes its set-user-ID bit, and what was written may be
-            // in the copy.
-            let after = Look::of(from).map_err(|errno| TreeError::io("look at", &from_path())(errno))?;
-            let kept = attributes::give(from, &file, &after)
-                .map_err(|errno| TreeError::io("set owner, mode and times of", &path())(errno))?;
-            if !kept {
-                found.report.unkept.note(&path());
-            }
-            Ok((file, after))
-        })?;
+        let (file, after) = if let Some((file, old)) = self.old_file(sides, entry)? {
+            let after = self.fill(folder, entry, (from, look), (&file, Some(&old)), found)?;
+            (file, after)
+        } else {
+            self.put(folder, sides, entry, |name| {
+                let flags = OFlags::CREATE | OFlags::EXCL | OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let file = rustix::fs::openat(sides.to()?, name, flags, Bits::RUSR | Bits::WUSR)
+                    .map_err(|errno| TreeError::io("make", &path())(errno))?;
+                let after = self.fill(folder, entry, (from, look), (&file, None), found)?;
+                Ok((file, after))
+            })?
+        };
         found.report.bytes += look.stamp.size;
         let leaf = self.made(folder, &entry.name, look, &after, found);
         Ok(Made { leaf, file })
+    }
+
+    /// The file of a copy that is brought up to date, to be written anew in place: its directory stays as it is. None when
+    /// there is none that has this name alone.
+    fn old_file(&self, sides: &Sides<'a>, entry: &Entry<'a>) -> Result<Option<(OwnedFd, Look)>, TreeError> {
+        let is_file = entry
+            .known_leaf()
+            .is_some_and(|leaf| leaf.stamp.kind == Kind::File);
+        let (Mode::Refresh(_), true) = (self.mode, is_file) else {
+            return Ok(None);
+        };
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        // What cannot be opened or looked at is replaced.
+        let file = rustix::fs::openat(sides.to()?, &*entry.name, flags, Bits::empty()).ok();
+        Ok(file
+            .and_then(|file| Look::of(&file).ok().map(|look| (file, look)))
+            .filter(|(_, look)| look.stamp.kind == Kind::File && look.links == 1))
+    }
+
+    /// Content, owner, mode, attributes and times of the source; what the source looks like afterwards.
+    fn fill(
+        &self,
+        folder: &Folder<'a>,
+        entry: &Entry<'a>,
+        (from, look): (&OwnedFd, &Look),
+        (file, old): (&OwnedFd, Option<&Look>),
+        found: &mut Found<'a>,
+    ) -> Result<Look, TreeError> {
+        let path = || folder.place.path(self.to, Some(&entry.name));
+        let from_path = || folder.place.path(self.from, Some(&entry.name));
+        let shared =
+            self.means
+                .copy(from, file, look, old, self.progress)
+                .map_err(|failure| match failure {
+                    Failure::Read(errno) => TreeError::io("read", &from_path())(errno),
+                    Failure::Write(errno) => TreeError::io("write", &path())(errno),
+                    Failure::Stopped => TreeError::Stopped,
+                })?;
+        found.report.shared += u64::from(shared);
+        // Owner and mode as they are now: who writes to a file takes its set-user-ID bit, and what was written may be in the
+        // copy.
+        let after = Look::of(from).map_err(|errno| TreeError::io("look at", &from_path())(errno))?;
+        let kept = attributes::give(from, file, &after, old)
+            .map_err(|errno| TreeError::io("set owner, mode and times of", &path())(errno))?;
+        if !kept {
+            found.report.unkept.note(&path());
+        }
+        Ok(after)
     }
 
     /// A link or a pipe, which is never opened.
     fn unopened(
         &self,
         folder: &Folder<'a>,
-        sides: &Sides,
+        sides: &Sides<'a>,
         entry: &Entry<'a>,
         look: &Look,
         found: &mut Found<'a>,
@@ -273,11 +305,11 @@ impl<'a> Walk<'a> {
         };
         self.put(folder, sides, entry, |name| {
             let made = match &target {
-                Some(target) => rustix::fs::symlinkat(&**target, &sides.to, name),
-                None => rustix::fs::mknodat(&sides.to, name, FileType::Fifo, Bits::RUSR | Bits::WUSR, 0),
+                Some(target) => rustix::fs::symlinkat(&**target, sides.to()?, name),
+                None => rustix::fs::mknodat(sides.to()?, name, FileType::Fifo, Bits::RUSR | Bits::WUSR, 0),
             };
             made.map_err(|errno| TreeError::io("make", &path())(errno))?;
-            match attributes::give_unopened((&sides.from, &entry.name), (&sides.to, name), look) {
+            match attributes::give_unopened((&sides.from, &entry.name), (sides.to()?, name), look) {
                 // In the second case the source has gone: it is noted below.
                 Ok(true) | Err(Errno::NOENT) => {}
                 Ok(false) => found.report.unkept.note(&path()),
@@ -312,7 +344,7 @@ impl<'a> Walk<'a> {
         }
         Leaf {
             stamp: look.stamp,
-            settled: still && is_old(look.stamp.changed),
+            settled: still && look.stamp.changed.is_old(self.began),
             hash: None,
         }
     }
@@ -321,7 +353,7 @@ impl<'a> Walk<'a> {
     pub fn put<T>(
         &self,
         folder: &Folder<'a>,
-        sides: &Sides,
+        sides: &Sides<'a>,
         entry: &Entry<'a>,
         make: impl FnOnce(&CStr) -> Result<T, TreeError>,
     ) -> Result<T, TreeError> {
@@ -331,7 +363,7 @@ impl<'a> Walk<'a> {
             Mode::Fresh => make(&entry.name),
             Mode::Refresh(_) => {
                 if entry.known.is_some() {
-                    remove(&sides.to, &entry.name, &path(), self.progress)?;
+                    remove(sides.to()?, &entry.name, &path(), self.progress)?;
                 }
                 make(&entry.name)
             }
@@ -343,7 +375,7 @@ impl<'a> Walk<'a> {
                 });
                 if result.is_err() {
                     // The reason is already known; what stays behind is removed by the next restore.
-                    let _ = rustix::fs::unlinkat(&sides.to, &*spare, AtFlags::empty());
+                    let _ = rustix::fs::unlinkat(sides.to()?, &*spare, AtFlags::empty());
                 }
                 result
             }
@@ -354,15 +386,16 @@ impl<'a> Walk<'a> {
     fn replace(
         &self,
         folder: &Folder<'a>,
-        sides: &Sides,
+        sides: &Sides<'a>,
         spare: &CStr,
         name: &CStr,
     ) -> Result<(), TreeError> {
         let path = || folder.place.path(self.to, Some(name));
-        let mut result = rustix::fs::renameat(&sides.to, spare, &sides.to, name);
+        let to = sides.to()?;
+        let mut result = rustix::fs::renameat(to, spare, to, name);
         if result == Err(Errno::ISDIR) {
-            remove(&sides.to, name, &path(), self.progress)?;
-            result = rustix::fs::renameat(&sides.to, spare, &sides.to, name);
+            remove(to, name, &path(), self.progress)?;
+            result = rustix::fs::renameat(to, spare, to, name);
         }
         result.map_err(|errno| TreeError::io("replace", &path())(errno))
     }
@@ -384,10 +417,4 @@ fn group<'a>(
         look,
         same,
     });
-}
-
-/// Whether a change at this time would now get another one.
-fn is_old(changed: Moment) -> bool {
-    let now = i64::try_from(clock::realtime().as_secs()).unwrap_or(i64::MAX);
-    changed.seconds < now.saturating_sub(STEP)
 }

@@ -1,14 +1,14 @@
 //! Files with several names: all of them are known only after the walk. One is copied, the others become further names of
 //! the copy.
 
+use std::borrow::Cow;
 use std::ffi::CStr;
 use std::sync::Arc;
 
 use rustix::fs::AtFlags;
 
+use super::entries::{Item, Leaf};
 use super::error::TreeError;
-use super::manifest::{Item, Leaf, Record};
-use super::place::Name;
 use super::queue::Queue;
 use super::stamp::Look;
 use super::walk::{Entry, Folder, Found, Walk};
@@ -16,8 +16,8 @@ use super::walk::{Entry, Folder, Found, Walk};
 /// One of the names.
 pub(super) struct Member<'a> {
     pub folder: Arc<Folder<'a>>,
-    pub name: Name,
-    pub known: Option<&'a Record>,
+    pub name: Cow<'a, CStr>,
+    pub known: Option<&'a Item>,
     pub look: Look,
     /// What the target has under this name is as it should be.
     pub same: Option<Leaf>,
@@ -88,7 +88,7 @@ impl<'a> Walk<'a> {
             let path = || member.folder.place.path(self.to, Some(&member.name));
             self.put(&member.folder, &sides, &member.entry(), |name| {
                 // By the open file: whatever has the first name by now, this is the one that was made (open(2), AT_EMPTY_PATH).
-                rustix::fs::linkat(&made.file, c"", &sides.to, name, AtFlags::EMPTY_PATH)
+                rustix::fs::linkat(&made.file, c"", sides.to()?, name, AtFlags::EMPTY_PATH)
                     .map_err(|errno| TreeError::io("link", &path())(errno))
             })?;
             found.report.made += 1;

@@ -6,7 +6,8 @@
 //! "dagger-manifest 1\n"
 //! paths that were left out:  count u32, each  length u32, bytes
 //! directories, the top first: count u32, each
-//!     stamp; entries: count u32, each  length u16, name, then one of
+//!     0, or 1 and stamp, or 2 and stamp: what the list has of it is surely all of it
+//!     entries: count u32, each  length u16, name, then one of
 //!         'd' number u32              a directory: its place in this list
 //!         'l' stamp, settled u8, 0    anything else; its content was not hashed
 //!         'l' stamp, settled u8, 1, hash [32]
@@ -17,11 +18,13 @@
 //! A list without its end, or with another end, is refused: a copy that was being made has none.
 
 use std::collections::HashSet;
+use std::ffi::CStr;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
+use super::entries::{Entries, Item, Leaf};
 use super::error::{Shown, TreeError};
-use super::place::{self, Name};
+use super::place;
 use super::stamp::{Kind, Moment, Stamp};
 use crate::adapter::disk::{self, Over};
 
@@ -29,9 +32,6 @@ const MAGIC: &[u8] = b"dagger-manifest 1\n";
 
 /// A list larger than this is none of ours: it would be of about ten million files.
 const SIZE_MAX: usize = 1 << 30;
-
-/// BLAKE3 of a content.
-pub type Hash = [u8; 32];
 
 /// A list of everything in a copy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,45 +47,11 @@ pub struct Manifest {
 pub(super) struct Directory {
     /// What its source looked like; none when it went away meanwhile.
     pub stamp: Option<Stamp>,
-    /// By name, in order.
-    pub entries: Vec<Record>,
-}
-
-/// One entry of a directory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Record {
-    pub name: Name,
-    pub item: Item,
-}
-
-/// What it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Item {
-    /// The directory of this number.
-    Directory(u32),
-    /// Anything else.
-    Leaf(Leaf),
-}
-
-/// What is known of a file, a link or a pipe.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Leaf {
-    /// What its source looked like.
-    pub stamp: Stamp,
-    /// The copy is surely what that stamp stands for: nobody wrote while it was read or shortly before.
+    /// A directory with that stamp has these names and no others: nothing in it was left out, and nothing was made or
+    /// removed while it was listed or shortly before.
     pub settled: bool,
-    /// Of the content of a file, or of what a link says.
-    pub hash: Option<Hash>,
-}
-
-impl Directory {
-    pub fn find(&self, name: &[u8]) -> Option<&Record> {
-        let at = self
-            .entries
-            .binary_search_by(|record| record.name.to_bytes().cmp(name))
-            .ok()?;
-        self.entries.get(at)
-    }
+    /// In the order of their names.
+    pub entries: Entries,
 }
 
 impl Manifest {
@@ -113,8 +79,11 @@ impl Manifest {
     }
 
     fn leaves(&self) -> impl Iterator<Item = &Leaf> {
-        let entries = self.directories.iter().flat_map(|directory| &directory.entries);
-        entries.filter_map(|record| match &record.item {
+        let entries = self
+            .directories
+            .iter()
+            .flat_map(|directory| directory.entries.iter());
+        entries.filter_map(|(_, item)| match item {
             Item::Leaf(leaf) => Some(leaf),
             Item::Directory(_) => None,
         })
@@ -149,13 +118,17 @@ fn encode(manifest: &Manifest) -> Vec<u8> {
     }
     put_count(&mut out, manifest.directories.len());
     for directory in &manifest.directories {
-        out.push(directory.stamp.is_some().into());
+        out.push(match (directory.stamp, directory.settled) {
+            (None, _) => 0,
+            (Some(_), false) => 1,
+            (Some(_), true) => 2,
+        });
         if let Some(stamp) = &directory.stamp {
             put_stamp(&mut out, stamp);
         }
         put_count(&mut out, directory.entries.len());
-        for record in &directory.entries {
-            put_record(&mut out, record);
+        for (name, item) in directory.entries.iter() {
+            put_entry(&mut out, name, item);
         }
     }
     let sum = blake3::hash(&out);
@@ -168,11 +141,11 @@ fn put_count(out: &mut Vec<u8>, count: usize) {
     out.extend_from_slice(&u32::try_from(count).unwrap_or(u32::MAX).to_le_bytes());
 }
 
-fn put_record(out: &mut Vec<u8>, record: &Record) {
-    let name = record.name.to_bytes();
+fn put_entry(out: &mut Vec<u8>, name: &CStr, item: &Item) {
+    let name = name.to_bytes();
     out.extend_from_slice(&u16::try_from(name.len()).unwrap_or(u16::MAX).to_le_bytes());
     out.extend_from_slice(name);
-    match &record.item {
+    match item {
         Item::Directory(number) => {
             out.push(b'd');
             out.extend_from_slice(&number.to_le_bytes());
@@ -285,9 +258,32 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn record(&mut self) -> Result<Record, &'static str> {
+    fn directory(&mut self) -> Result<Directory, &'static str> {
+        let (stamp, settled) = match self.byte()? {
+            0 => (None, false),
+            1 => (Some(self.stamp()?), false),
+            2 => (Some(self.stamp()?), true),
+            _ => return Err(BROKEN),
+        };
+        let count = self.count()?;
+        // Each takes four bytes at the least.
+        let mut entries = Entries::with_capacity(count.min(self.0.len() / 4));
+        for _ in 0..count {
+            self.entry(&mut entries)?;
+        }
+        Ok(Directory {
+            stamp,
+            settled,
+            entries,
+        })
+    }
+
+    fn entry(&mut self, entries: &mut Entries) -> Result<(), &'static str> {
         let length = usize::from(u16::from_le_bytes(self.array()?));
-        let name = place::name(self.take(length)?).ok_or(BROKEN)?;
+        let name = self.take(length)?;
+        if !place::is_name(name) {
+            return Err(BROKEN);
+        }
         let item = match self.byte()? {
             b'd' => Item::Directory(self.u32()?),
             b'l' => Item::Leaf(Leaf {
@@ -297,7 +293,8 @@ impl<'a> Reader<'a> {
             }),
             _ => return Err(BROKEN),
         };
-        Ok(Record { name, item })
+        entries.push(name, item);
+        Ok(())
     }
 }
 
@@ -319,14 +316,7 @@ fn decode(bytes: &[u8]) -> Result<Manifest, &'static str> {
         .collect::<Result<_, &'static str>>()?;
     let mut directories = Vec::new();
     for _ in 0..reader.count()? {
-        let stamp = if reader.flag()? {
-            Some(reader.stamp()?)
-        } else {
-            None
-        };
-        let count = reader.count()?;
-        let entries: Vec<Record> = (0..count).map(|_| reader.record()).collect::<Result<_, _>>()?;
-        directories.push(Directory { stamp, entries });
+        directories.push(reader.directory()?);
     }
     if !reader.0.is_empty() || directories.is_empty() {
         return Err(BROKEN);
@@ -358,27 +348,28 @@ mod tests {
                 nanoseconds: 1,
             },
         };
-        let leaf = |name: &[u8], kind, hash| Record {
-            name: place::name(name).unwrap(),
-            item: Item::Leaf(Leaf {
+        let leaf = |kind, hash| {
+            Item::Leaf(Leaf {
                 stamp: stamp(kind, 5),
                 settled: true,
                 hash,
-            }),
+            })
         };
+        let mut entries = Entries::default();
+        entries.push(b"a\n\xff", leaf(Kind::File, Some([9; 32])));
+        entries.push(b"dir", Item::Directory(1));
+        entries.push(b"link", leaf(Kind::Symlink, None));
         Manifest {
             left_out: vec!["sonarr.pid".into(), "logs".into()],
             directories: vec![
                 Directory {
                     stamp: Some(stamp(Kind::Directory, 0)),
-                    entries: vec![
-                        leaf(b"a\n\xff", Kind::File, Some([9; 32])),
-                        Record {
-                            name: place::name(b"dir").unwrap(),
-                            item: Item::Directory(1),
-                        },
-                        leaf(b"link", Kind::Symlink, None),
-                    ],
+                    settled: true,
+                    entries,
+                },
+                Directory {
+                    stamp: Some(stamp(Kind::Directory, 9)),
+                    ..Directory::default()
                 },
                 Directory::default(),
             ],
@@ -392,7 +383,7 @@ mod tests {
         assert_eq!((manifest.files(), manifest.bytes()), (2, 5));
         assert!(!manifest.is_sealed());
         let top = manifest.directory(0).unwrap();
-        assert!(top.find(b"link").is_some() && top.find(b"lin").is_none());
+        assert!(top.entries.find(c"link").is_some() && top.entries.find(c"lin").is_none());
     }
 
     #[test]

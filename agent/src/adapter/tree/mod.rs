@@ -2,13 +2,15 @@
 //!
 //! The directory that is copied belongs to an application that talks to the internet, and whoever took that over may
 //! change it while it is copied. So everything goes by descriptors below one top (`place`): no link is followed, nothing
-//! outside of the top is read or written, no mount is crossed, no existing file is written into (it is replaced by a new
-//! one), and neither depth nor width nor names can make the copy end or ask for much memory.
+//! outside of the top is read or written, no mount is crossed, no existing file that others can reach is written into (it is
+//! replaced by a new one), and neither depth nor width nor names can make the copy end or ask for much memory.
 //!
 //! ```text
-//! walk    directory by directory, a few threads: what is new, what is as it was, what has gone
+//! walk    directory by directory, a few threads
+//! listing what is in one: what is new, what is as it was, what has gone
 //! leaf    one file, link or pipe        content     its bytes        attributes  owner, mode, ACLs, times
-//! links   files with several names      manifest    the list beside the copy     check   checksums
+//! links   files with several names      manifest    the list beside the copy     entries  its names
+//! sides   a directory on both sides     check       checksums
 //! owner   what one user has, given to another
 //! ```
 //!
@@ -27,9 +29,13 @@ pub mod place;
 
 pub mod exclude;
 
+mod entries;
+
 pub mod manifest;
 
 mod queue;
+
+mod sides;
 
 mod attributes;
 
@@ -40,6 +46,8 @@ mod remove;
 mod owner;
 
 mod walk;
+
+mod listing;
 
 mod leaf;
 

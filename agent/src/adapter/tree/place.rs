@@ -1,7 +1,7 @@
 //! Directories of a tree, named by the way that leads to them and opened anew for each use: however deep and wide a tree
 //! is, only a handful of descriptors is open, and what was swapped for a link meanwhile is not entered.
 
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::{CStr, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
@@ -191,10 +191,7 @@ pub fn list(dir: impl AsFd) -> rustix::io::Result<Vec<(Name, rustix::fs::FileTyp
     Ok(found)
 }
 
-/// A name from bytes; none when they are no name.
-pub fn name(bytes: &[u8]) -> Option<Name> {
-    let plain = !bytes.is_empty() && bytes != b"." && bytes != b".." && !bytes.contains(&b'/');
-    plain
-        .then(|| CString::new(bytes).ok().map(CString::into_boxed_c_str))
-        .flatten()
+/// Whether these bytes can be the name of an entry.
+pub fn is_name(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes != b"." && bytes != b".." && !bytes.contains(&b'/') && !bytes.contains(&0)
 }

@@ -5,6 +5,8 @@ use std::os::fd::AsFd;
 
 use rustix::fs::{AtFlags, FileType, Statx, StatxAttributes, StatxFlags, StatxTimestamp};
 
+use crate::adapter::clock;
+
 /// What an entry of a directory is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -49,6 +51,26 @@ pub struct Moment {
     pub seconds: i64,
     /// Nanoseconds of the second.
     pub nanoseconds: u32,
+}
+
+/// Something that was changed so shortly before may change again without another time: file systems count in steps of some
+/// milliseconds, some of a second.
+const STEP: i64 = 1;
+
+impl Moment {
+    /// Now, by the clock that file systems have their times from.
+    pub fn now() -> Self {
+        let now = clock::realtime();
+        Self {
+            seconds: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
+            nanoseconds: now.subsec_nanos(),
+        }
+    }
+
+    /// Whether whatever is changed from then on gets another time than this.
+    pub fn is_old(self, then: Self) -> bool {
+        self.seconds < then.seconds.saturating_sub(STEP)
+    }
 }
 
 impl From<StatxTimestamp> for Moment {

@@ -1,8 +1,8 @@
 //! The walk through a tree: a task a directory, then the files with several names, then what directories themselves carry.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ffi::CStr;
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,14 +11,16 @@ use rustix::fs::Mode as Bits;
 use rustix::io::Errno;
 
 use super::content::Means;
+use super::entries::{Entries, Item, Leaf};
 use super::error::{Shown, TreeError};
 use super::exclude::Exclude;
 use super::links::Member;
-use super::manifest::{self, Item, Leaf, Manifest, Record};
-use super::place::{self, DEPTH_MAX, Name, Place, Tree};
+use super::manifest::{self, Manifest};
+use super::place::{DEPTH_MAX, Place, Tree};
 use super::queue::Queue;
 use super::remove::remove;
-use super::stamp::{Kind, Look, Stamp};
+use super::sides::Sides;
+use super::stamp::{Kind, Look, Moment, Stamp};
 use super::{Options, Progress, Report, attributes};
 
 /// Entries of one directory that are one task.
@@ -43,8 +45,10 @@ pub(super) struct Walk<'a> {
     pub means: Means,
     pub progress: &'a Progress,
     exclude: Exclude,
-    left_out: Vec<PathBuf>,
+    pub left_out: Vec<PathBuf>,
     threads: usize,
+    /// When the walk began: what was changed later, or shortly before, may change again within the same tick.
+    pub began: Moment,
     numbers: AtomicU32,
     found: Mutex<Found<'a>>,
 }
@@ -55,8 +59,8 @@ pub(super) struct Folder<'a> {
     /// Its number in the new list.
     pub number: u32,
     /// What the list that is there says of it.
-    known: Option<&'a manifest::Directory>,
-    exclude: Exclude,
+    pub known: Option<&'a manifest::Directory>,
+    pub exclude: Exclude,
     /// The target is not what it should be, or something in it was made or removed: owner, mode and times are set again.
     touched: AtomicBool,
 }
@@ -67,34 +71,38 @@ impl Folder<'_> {
     }
 }
 
-/// A directory open on both sides.
-pub(super) struct Sides {
-    pub from: OwnedFd,
-    pub to: OwnedFd,
-}
-
 /// A name in a directory of the source.
 pub(super) struct Entry<'a> {
-    pub name: Name,
+    pub name: Cow<'a, CStr>,
     pub hint: Option<Kind>,
-    pub known: Option<&'a Record>,
+    pub known: Option<&'a Item>,
 }
 
-impl Entry<'_> {
+impl<'a> Entry<'a> {
     /// What the list says of it, when it is no directory there.
-    pub fn known_leaf(&self) -> Option<&Leaf> {
-        match self.known.map(|record| &record.item) {
+    pub fn known_leaf(&self) -> Option<&'a Leaf> {
+        match self.known {
             Some(Item::Leaf(leaf)) => Some(leaf),
             _ => None,
         }
     }
 }
 
+/// A directory of the source as it was when it was listed.
+struct Listing {
+    number: u32,
+    stamp: Stamp,
+    /// What was made or removed later gives it another stamp.
+    settled: bool,
+    /// How many names it had.
+    names: usize,
+}
+
 /// What tasks find out.
 #[derive(Default)]
 pub(super) struct Found<'a> {
-    records: Vec<(u32, Vec<Record>)>,
-    stamps: Vec<(u32, Stamp)>,
+    entries: Vec<(u32, Entries)>,
+    listings: Vec<Listing>,
     folders: Vec<Arc<Folder<'a>>>,
     pub groups: HashMap<((u32, u32), u64), Vec<Member<'a>>>,
     pub report: Report,
@@ -102,13 +110,13 @@ pub(super) struct Found<'a> {
 
 impl Found<'_> {
     pub fn record(&mut self, folder: &Folder<'_>, name: &CStr, item: Item) {
-        let record = Record {
-            name: name.into(),
-            item,
-        };
-        match self.records.last_mut() {
-            Some((number, records)) if *number == folder.number => records.push(record),
-            _ => self.records.push((folder.number, vec![record])),
+        match self.entries.last_mut() {
+            Some((number, entries)) if *number == folder.number => entries.push(name.to_bytes(), item),
+            _ => {
+                let mut entries = Entries::default();
+                entries.push(name.to_bytes(), item);
+                self.entries.push((folder.number, entries));
+            }
         }
     }
 }
@@ -135,6 +143,7 @@ impl<'a> Walk<'a> {
             exclude: Exclude::new(&options.leave_out),
             left_out: options.leave_out.clone(),
             threads: options.threads(),
+            began: Moment::now(),
             numbers: AtomicU32::new(1),
             found: Mutex::default(),
         }
@@ -182,20 +191,19 @@ impl<'a> Walk<'a> {
         let found = self.found.into_inner().unwrap_or_else(PoisonError::into_inner);
         let count = self.numbers.into_inner().try_into().unwrap_or(usize::MAX);
         let mut directories = vec![manifest::Directory::default(); count];
-        let mut at = |number: u32, change: &mut dyn FnMut(&mut manifest::Directory)| {
-            let directory = usize::try_from(number)
-                .ok()
-                .and_then(|at| directories.get_mut(at));
-            directory.map(change);
-        };
-        for (number, stamp) in found.stamps {
-            at(number, &mut |directory| directory.stamp = Some(stamp));
+        for (number, entries) in found.entries {
+            if let Some(directory) = at(&mut directories, number) {
+                directory.entries.append(entries);
+            }
         }
-        for (number, mut records) in found.records {
-            at(number, &mut |directory| directory.entries.append(&mut records));
+        for listing in found.listings {
+            if let Some(directory) = at(&mut directories, listing.number) {
+                directory.stamp = Some(listing.stamp);
+                directory.settled = listing.settled && directory.entries.len() == listing.names;
+            }
         }
         for directory in &mut directories {
-            directory.entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+            directory.entries.sort();
         }
         let manifest = Manifest {
             left_out: self.left_out,
@@ -216,8 +224,8 @@ impl<'a> Walk<'a> {
 
     pub fn keep(&self, part: Found<'a>) {
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        found.records.extend(part.records);
-        found.stamps.extend(part.stamps);
+        found.entries.extend(part.entries);
+        found.listings.extend(part.listings);
         found.folders.extend(part.folders);
         found.report.add(part.report);
         for (key, members) in part.groups {
@@ -226,17 +234,26 @@ impl<'a> Walk<'a> {
     }
 
     /// A directory on both sides; none when there is nothing to do in it.
-    pub fn open(&self, folder: &Folder<'a>, found: &mut Found<'a>) -> Result<Option<Sides>, TreeError> {
-        let to = match folder.place.open(self.to) {
-            Ok(to) => to,
-            Err(Errno::XDEV) => {
-                found.report.mounts.note(&folder.place.path(self.to, None));
-                return Ok(None);
-            }
-            Err(other) => return Err(TreeError::io("open", &folder.place.path(self.to, None))(other)),
+    pub fn open(&self, folder: &Folder<'a>, found: &mut Found<'a>) -> Result<Option<Sides<'a>>, TreeError> {
+        let to = match self.mode {
+            Mode::Refresh(_) => None,
+            Mode::Fresh | Mode::Restore(_) => match folder.place.open(self.to) {
+                Ok(to) => Some(to),
+                Err(Errno::XDEV) => {
+                    found.report.mounts.note(&folder.place.path(self.to, None));
+                    return Ok(None);
+                }
+                Err(other) => return Err(TreeError::io("open", &folder.place.path(self.to, None))(other)),
+            },
         };
         match folder.place.open(self.from) {
-            Ok(from) => return Ok(Some(Sides { from, to })),
+            Ok(from) => {
+                let sides = Sides::new(from, &folder.place, self.to);
+                return Ok(Some(match to {
+                    Some(to) => sides.with(to),
+                    None => sides,
+                }));
+            }
             Err(Errno::XDEV) => found.report.mounts.note(&folder.place.path(self.from, None)),
             // It went away, or is something else by now.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
@@ -276,44 +293,25 @@ impl<'a> Walk<'a> {
     ) -> Result<(), TreeError> {
         self.progress.check()?;
         let Some(sides) = self.open(folder, found)? else {
-            let known = folder
-                .known
-                .map(|known| known.entries.as_slice())
-                .unwrap_or_default();
-            let names: Vec<&CStr> = known.iter().map(|record| &*record.name).collect();
+            let known = folder.known.into_iter().flat_map(|known| known.entries.iter());
+            let names: Vec<&CStr> = known.map(|(name, _)| name).collect();
             return self.forget(folder, &names, found);
         };
-        let from_path = || folder.place.path(self.from, None);
-        let source = Look::of(&sides.from).map_err(|errno| TreeError::io("look at", &from_path())(errno))?;
-        let names = place::list(&sides.from).map_err(|errno| TreeError::io("list", &from_path())(errno))?;
-        let mut entries: Vec<Entry<'a>> = names
-            .into_iter()
-            .filter(|(name, _)| !folder.exclude.has(name.to_bytes()))
-            .map(|(name, hint)| Entry {
-                known: folder.known.and_then(|known| known.find(name.to_bytes())),
-                hint: Kind::hinted(hint),
-                name,
-            })
-            .collect();
-        entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        let same = match self.mode {
-            Mode::Fresh => false,
-            Mode::Refresh(_) => folder
-                .known
-                .is_some_and(|known| known.stamp == Some(source.stamp)),
-            Mode::Restore(_) => {
-                let path = || folder.place.path(self.to, None);
-                let target = Look::of(&sides.to).map_err(|errno| TreeError::io("look at", &path())(errno))?;
-                folder
-                    .known
-                    .is_some_and(|known| known.stamp == Some(target.stamp))
-            }
+        let path = || folder.place.path(self.from, None);
+        let source = Look::of(&sides.from).map_err(|errno| TreeError::io("look at", &path())(errno))?;
+        let (mut entries, same) = match self.as_listed(folder, &source) {
+            Some(entries) => (entries, true),
+            None => self.list(folder, &sides, &source, found)?,
         };
         if !same {
             folder.touch();
         }
-        self.remove_others(folder, &sides.to, &entries, found)?;
-        found.stamps.push((folder.number, source.stamp));
+        found.listings.push(Listing {
+            number: folder.number,
+            stamp: source.stamp,
+            settled: source.stamp.changed.is_old(self.began),
+            names: entries.len(),
+        });
         found.folders.push(Arc::clone(folder));
         while entries.len() > BATCH {
             let batch = entries.split_off(entries.len() - BATCH);
@@ -322,71 +320,11 @@ impl<'a> Walk<'a> {
         self.entries(queue, folder, &sides, entries, found)
     }
 
-    /// Removes from the target what the source does not have.
-    fn remove_others(
-        &self,
-        folder: &Folder<'a>,
-        to: &OwnedFd,
-        entries: &[Entry<'_>],
-        found: &mut Found<'a>,
-    ) -> Result<(), TreeError> {
-        let others: Vec<Name> = match self.mode {
-            Mode::Fresh => return Ok(()),
-            Mode::Refresh(_) => {
-                let known = folder
-                    .known
-                    .map(|known| known.entries.as_slice())
-                    .unwrap_or_default();
-                known.iter().map(|record| record.name.clone()).collect()
-            }
-            Mode::Restore(_) => {
-                let path = || folder.place.path(self.to, None);
-                let here = place::list(to).map_err(|errno| TreeError::io("list", &path())(errno))?;
-                here.into_iter().map(|(name, _)| name).collect()
-            }
-        };
-        for name in others {
-            let wanted = entries.binary_search_by(|entry| entry.name.cmp(&name)).is_ok();
-            if wanted || (matches!(self.mode, Mode::Restore(_)) && self.stays(folder, to, &name, found)?) {
-                continue;
-            }
-            let path = folder.place.path(self.to, Some(&name));
-            remove(to, &name, &path, self.progress)?;
-            found.report.removed += 1;
-            folder.touch();
-        }
-        Ok(())
-    }
-
-    /// Whether what a restore finds is none of its business.
-    fn stays(
-        &self,
-        folder: &Folder<'_>,
-        to: &OwnedFd,
-        name: &Name,
-        found: &mut Found<'a>,
-    ) -> Result<bool, TreeError> {
-        if folder.exclude.has(name.to_bytes()) || folder.exclude.inside(name.to_bytes()).is_some() {
-            return Ok(true);
-        }
-        match Look::at(to, name) {
-            Ok(look) if look.mount => {
-                found.report.mounts.note(&folder.place.path(self.to, Some(name)));
-                Ok(true)
-            }
-            Ok(look) => Ok(!look.stamp.kind.is_kept()),
-            Err(Errno::NOENT) => Ok(true),
-            Err(other) => Err(TreeError::io("look at", &folder.place.path(self.to, Some(name)))(
-                other,
-            )),
-        }
-    }
-
     fn entries(
         &self,
         queue: &Queue<Task<'a>>,
         folder: &Arc<Folder<'a>>,
-        sides: &Sides,
+        sides: &Sides<'a>,
         entries: Vec<Entry<'a>>,
         found: &mut Found<'a>,
     ) -> Result<(), TreeError> {
@@ -407,7 +345,7 @@ impl<'a> Walk<'a> {
         &self,
         queue: &Queue<Task<'a>>,
         folder: &Arc<Folder<'a>>,
-        sides: &Sides,
+        sides: &Sides<'a>,
         entry: &Entry<'a>,
         found: &mut Found<'a>,
     ) -> Result<(), TreeError> {
@@ -416,9 +354,9 @@ impl<'a> Walk<'a> {
         if place.depth() > DEPTH_MAX {
             return Err(TreeError::TooDeep(Shown::new(&place.path(self.from, None))));
         }
-        let known = match (self.mode, entry.known.map(|record| record.item)) {
+        let known = match (self.mode, entry.known) {
             (Mode::Refresh(manifest) | Mode::Restore(manifest), Some(Item::Directory(number))) => {
-                manifest.directory(number)
+                manifest.directory(*number)
             }
             _ => None,
         };
@@ -426,16 +364,16 @@ impl<'a> Walk<'a> {
         let is_there = match self.mode {
             Mode::Fresh => false,
             Mode::Refresh(_) => known.is_some(),
-            Mode::Restore(_) => match Look::at(&sides.to, &entry.name) {
+            Mode::Restore(_) => match Look::at(sides.to()?, &entry.name) {
                 Ok(look) => look.stamp.kind == Kind::Directory,
                 Err(_) => false,
             },
         };
         if !is_there {
             if !matches!(self.mode, Mode::Fresh) {
-                remove(&sides.to, &entry.name, &path(), self.progress)?;
+                remove(sides.to()?, &entry.name, &path(), self.progress)?;
             }
-            rustix::fs::mkdirat(&sides.to, &*entry.name, Bits::RWXU)
+            rustix::fs::mkdirat(sides.to()?, &*entry.name, Bits::RWXU)
                 .map_err(|errno| TreeError::io("make", &path())(errno))?;
             folder.touch();
             new = true;
@@ -480,14 +418,19 @@ impl<'a> Walk<'a> {
         })
     }
 
-    fn finish(&self, folder: &Folder<'a>, sides: &Sides, found: &mut Found<'a>) -> Result<(), TreeError> {
+    fn finish(&self, folder: &Folder<'a>, sides: &Sides<'a>, found: &mut Found<'a>) -> Result<(), TreeError> {
         let path = || folder.place.path(self.to, None);
         let look = Look::of(&sides.from).map_err(|errno| TreeError::io("look at", &path())(errno))?;
-        let kept = attributes::give(&sides.from, &sides.to, &look)
+        let kept = attributes::give(&sides.from, sides.to()?, &look, None)
             .map_err(|errno| TreeError::io("set owner, mode and times of", &path())(errno))?;
         if !kept {
             found.report.unkept.note(&path());
         }
         Ok(())
     }
+}
+
+/// The directory of this number.
+fn at(directories: &mut [manifest::Directory], number: u32) -> Option<&mut manifest::Directory> {
+    directories.get_mut(usize::try_from(number).ok()?)
 }

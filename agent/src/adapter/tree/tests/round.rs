@@ -148,6 +148,64 @@ fn a_refresh_opens_nothing_that_is_as_it_was() {
     assert_same(&from, &to, "refreshed");
 }
 
+/// A copy that is brought up to date is written in place: nothing of what a file was may stay, be it behind its end or in a
+/// hole.
+#[test]
+fn nothing_of_what_a_file_was_stays_in_its_copy() {
+    for share in [true, false] {
+        let scratch = Scratch::new(&format!("shorter-{share}"));
+        let (from, to) = (scratch.dir("from"), scratch.dir("to"));
+        for name in ["shorter", "empty", "holes", "mode", "two"] {
+            write(&from.join(name), &noise(1, 300_000));
+        }
+        wait_until_old();
+        let options = Options {
+            share,
+            ..Options::default()
+        };
+        let progress = Progress::default();
+        let (manifest, _) = copy(&tree(&from), &tree(&to), &options, &progress).unwrap();
+        write(&from.join("shorter"), b"short");
+        write(&from.join("empty"), b"");
+        let holes = File::create(from.join("holes")).unwrap();
+        holes.set_len(300_000).unwrap();
+        holes.write_all_at(b"x", 200_000).unwrap();
+        fs::set_permissions(from.join("mode"), fs::Permissions::from_mode(0o4711)).unwrap();
+        write(&from.join("two"), b"two names");
+        fs::hard_link(from.join("two"), from.join("too")).unwrap();
+        wait_until_old();
+        let (manifest, report) = refresh(&tree(&from), &tree(&to), &manifest, &options, &progress).unwrap();
+        assert_eq!((report.made, report.kept), (6, 0));
+        assert_same(&from, &to, "refreshed");
+        // Of two names again one: the other's copy stays what it is.
+        fs::remove_file(from.join("two")).unwrap();
+        write(&from.join("two"), b"another");
+        refresh(&tree(&from), &tree(&to), &manifest, &options, &progress).unwrap();
+        assert_same(&from, &to, "refreshed again");
+    }
+}
+
+/// A directory whose names are known is not listed again; what of it was not copied is told of each time all the same.
+#[test]
+fn what_is_left_out_is_told_of_each_time() {
+    let scratch = Scratch::new("told");
+    let (from, to) = (scratch.dir("from"), scratch.dir("to"));
+    for name in ["a", "kept/b", "dropped/c"] {
+        write(&from.join(name), b"data");
+    }
+    let _socket = UnixListener::bind(from.join("socket")).unwrap();
+    wait_until_old();
+    let (mut options, progress) = (Options::default(), Progress::default());
+    let (manifest, first) = copy(&tree(&from), &tree(&to), &options, &progress).unwrap();
+    let (manifest, second) = refresh(&tree(&from), &tree(&to), &manifest, &options, &progress).unwrap();
+    assert_eq!(first.left_out, second.left_out);
+    assert_eq!(second.left_out.count, 1);
+    options.leave_out = vec!["dropped".into()];
+    let (_, third) = refresh(&tree(&from), &tree(&to), &manifest, &options, &progress).unwrap();
+    assert_eq!((third.kept, third.removed), (2, 1));
+    assert!(!to.join("dropped").exists());
+}
+
 /// A file that was written to right before it was copied could be written to again within the same tick of the clock.
 #[test]
 fn what_changed_a_moment_ago_is_copied_again() {
