@@ -160,25 +160,37 @@ fn put_entry(out: &mut Vec<u8>, name: &CStr, item: &Item) {
     }
 }
 
+/// Bytes of a stamp.
+const STAMP: usize = 1 + 3 * 4 + 2 * 8 + 2 * (8 + 4);
+
 fn put_stamp(out: &mut Vec<u8>, stamp: &Stamp) {
-    out.push(match stamp.kind {
+    let (mut bytes, mut at) = ([0; STAMP], 0);
+    let mut put = |number: &[u8]| {
+        let end = at + number.len();
+        if let Some(place) = bytes.get_mut(at..end) {
+            place.copy_from_slice(number);
+        }
+        at = end;
+    };
+    put(&[match stamp.kind {
         Kind::File => b'f',
         Kind::Directory => b'd',
         Kind::Symlink => b'l',
         Kind::Fifo => b'p',
         Kind::Socket => b's',
         Kind::Device => b'c',
-    });
+    }]);
     for number in [stamp.mode, stamp.uid, stamp.gid] {
-        out.extend_from_slice(&number.to_le_bytes());
+        put(&number.to_le_bytes());
     }
     for number in [stamp.inode, stamp.size] {
-        out.extend_from_slice(&number.to_le_bytes());
+        put(&number.to_le_bytes());
     }
     for moment in [stamp.modified, stamp.changed] {
-        out.extend_from_slice(&moment.seconds.to_le_bytes());
-        out.extend_from_slice(&moment.nanoseconds.to_le_bytes());
+        put(&moment.seconds.to_le_bytes());
+        put(&moment.nanoseconds.to_le_bytes());
     }
+    out.extend_from_slice(&bytes);
 }
 
 /// What is left to read.
@@ -237,6 +249,12 @@ impl<'a> Reader<'a> {
     }
 
     fn stamp(&mut self) -> Result<Stamp, &'static str> {
+        // Of a fixed length, so that the rest is not asked at each number.
+        let bytes: [u8; STAMP] = self.array()?;
+        Reader(&bytes).whole_stamp()
+    }
+
+    fn whole_stamp(&mut self) -> Result<Stamp, &'static str> {
         let kind = match self.byte()? {
             b'f' => Kind::File,
             b'd' => Kind::Directory,

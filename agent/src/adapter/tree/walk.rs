@@ -113,7 +113,8 @@ impl Found<'_> {
         match self.entries.last_mut() {
             Some((number, entries)) if *number == folder.number => entries.push(name.to_bytes(), item),
             _ => {
-                let mut entries = Entries::default();
+                let mut entries =
+                    Entries::with_capacity(folder.known.map_or(0, |known| known.entries.len()).min(BATCH));
                 entries.push(name.to_bytes(), item);
                 self.entries.push((folder.number, entries));
             }
