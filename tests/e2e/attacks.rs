@@ -125,6 +125,20 @@ fn planted(ground: &Ground) -> Result<()> {
     );
     ensure!(told(&machine)? == outside, "looking changed something");
     as_sonarr(&machine, &format!("rm -r {STATE}/links"))?;
+    // So is a further name of another's file: the image would own that together with its state.
+    as_sonarr(
+        &machine,
+        &format!("ln /srv/radarr/theirs {STATE}/MediaCover/1/planted"),
+    )?;
+    ensure!(!machine.sh(MIGRATE)?.good(), "another's file was taken");
+    let refused = job(&machine)?.to_string();
+    ensure!(
+        refused.contains("MediaCover/1/planted has a further name outside of the state (a hard link) and belongs to 275:169")
+            && refused.contains("-xdev -samefile FILE"),
+        "{refused}"
+    );
+    ensure!(told(&machine)? == outside, "looking changed something");
+    as_sonarr(&machine, &format!("rm {STATE}/MediaCover/1/planted"))?;
     // And when they come after that, they are copied as what they are.
     let pid = held(&machine, "migrate", false)?;
     machine.ok(&format!("systemd-run -q --unit=links -p User=sonarr -p Group=media sh -c 'until test -e /run/links; do :; done; mkdir {STATE}/links && cd {STATE}/links && {LINKS}'
@@ -210,7 +224,8 @@ fn swapped(ground: &Ground) -> Result<()> {
     machine.ok("chmod 755 /usr/local/bin/swaps")?;
     let (outside, before) = (told(&machine)?, rows(&machine)?);
     let mut ends = Vec::new();
-    // Earlier, when it is looked at, it is refused; see above.
+    // Earlier, when it is looked at, it is refused; see above. When a name of another's file is there once the native unit has
+    // stopped, it is undone: the image would own that file, too.
     for step in ["snapshot", "stop", "refresh", "check", "adjust", "start"] {
         let pid = held(&machine, "migrate", false)?;
         machine.ok(&format!(

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use crate::adapter::disk::{self, DiskError};
 use crate::adapter::mounts::Mounts;
-use crate::domain::plan::facts::{FileSystem, Link, Place, Who};
+use crate::domain::plan::facts::{FileSystem, Link, Place, Shared, Who};
 
 /// So many of a kind are listed.
 const LISTED_MAX: usize = 20;
@@ -67,15 +67,24 @@ pub fn look(
     let mut owners: Vec<_> = owners.into_iter().collect();
     owners.sort_by_key(|(_, many)| std::cmp::Reverse(*many));
     place.owners = owners;
+    place.shared = shared(names.into_values());
+    Ok(place)
+}
+
+/// The files that have names elsewhere, too: of each owner some, so that nobody's are hidden behind many of another's.
+fn shared(names: impl Iterator<Item = Named>) -> Vec<Shared> {
     let mut shared: Vec<_> = names
-        .into_values()
         .filter(|name| name.seen < name.links)
-        .map(|name| name.path)
+        .map(|name| name.shared)
         .collect();
     shared.sort();
-    shared.truncate(LISTED_MAX);
-    place.shared = shared;
-    Ok(place)
+    let mut of = BTreeMap::<Who, usize>::new();
+    shared.retain(|file| {
+        let many = of.entry(file.owner).or_default();
+        *many += 1;
+        *many <= LISTED_MAX
+    });
+    shared
 }
 
 /// The file system that a path lies on. What it can share is not known here.
@@ -105,7 +114,7 @@ pub fn can_share(dir: &Path) -> bool {
 
 /// A file with several names.
 struct Named {
-    path: String,
+    shared: Shared,
     seen: u64,
     links: u64,
 }
@@ -182,7 +191,10 @@ impl Walk<'_> {
         if kind == FileType::RegularFile && stat.st_nlink > 1 {
             let links = stat.st_nlink;
             let named = self.names.entry(stat.st_ino).or_insert_with(|| Named {
-                path: shown(),
+                shared: Shared {
+                    owner: who(stat),
+                    path: shown(),
+                },
                 seen: 0,
                 links,
             });
@@ -302,7 +314,7 @@ mod tests {
         assert!(place.there);
         assert_eq!(place.files, 5, "three directories, one file by two names");
         assert!((10_000..60_000).contains(&place.bytes), "{}", place.bytes);
-        assert_eq!(place.shared, [""; 0], "both names are in it");
+        assert_eq!(place.shared, [], "both names are in it");
         assert_eq!(place.owners.len(), 1);
         let gone = look(&root, "config", "/none", &[], &Mounts::default()).unwrap();
         assert!(!gone.there);
@@ -332,7 +344,35 @@ mod tests {
                 ("/s/settings.json", "/etc/settings.json")
             ]
         );
-        assert_eq!(place.shared, ["/s/shared"]);
+        let own = Shared {
+            owner: place.owner,
+            path: "/s/shared".into(),
+        };
+        assert_eq!(place.shared, [own]);
+    }
+
+    /// Whoever wants to hide a name among many has only files of one's own for that.
+    #[test]
+    fn anothers_file_is_named_whatever_else_there_is() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let root = scratch("hidden");
+        for number in 0..LISTED_MAX + 5 {
+            let (here, there) = (format!("/s/{number:03}"), format!("/etc/{number:03}"));
+            std::fs::write(root.join(&there), "").unwrap();
+            std::fs::hard_link(root.join(&there), root.join(&here)).unwrap();
+        }
+        std::fs::write(root.join("/etc/theirs"), "").unwrap();
+        std::os::unix::fs::chown(root.join("/etc/theirs"), Some(275), Some(169)).unwrap();
+        std::fs::hard_link(root.join("/etc/theirs"), root.join("/s/zzz")).unwrap();
+        let place = seen(&root);
+        assert_eq!(place.shared.len(), LISTED_MAX + 1);
+        let theirs = Shared {
+            owner: Who { uid: 275, gid: 169 },
+            path: "/s/zzz".into(),
+        };
+        assert!(place.shared.contains(&theirs), "{:?}", place.shared);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::error::TreeError;
 use super::queue::Queue;
 use super::stamp::Look;
 use super::walk::{Entry, Folder, Found, Walk};
+use crate::domain::plan::facts::Who;
 
 /// One of the names.
 pub(super) struct Member<'a> {
@@ -54,9 +55,15 @@ impl<'a> Walk<'a> {
             return Ok(());
         };
         if first.look.links > u32::try_from(members.len()).unwrap_or(u32::MAX) {
+            let owner = Who {
+                uid: first.look.stamp.uid,
+                gid: first.look.stamp.gid,
+            };
             found
                 .report
                 .linked_outside
+                .entry(owner)
+                .or_default()
                 .note(&first.folder.place.path(self.from, Some(&first.name)));
         }
         if members.iter().all(|member| member.same.is_some()) {

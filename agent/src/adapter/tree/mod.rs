@@ -58,6 +58,7 @@ mod check;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -69,6 +70,7 @@ pub use owner::{Gift, give};
 pub use place::{DEPTH_MAX, Tree};
 pub use remove::remove;
 
+use crate::domain::plan::facts::Who;
 use walk::{Mode, Walk};
 
 /// How far the work is, and whether it shall stop; the caller reads and writes it from another thread.
@@ -191,8 +193,8 @@ pub struct Report {
     pub left_out: Noted,
     /// Extended attributes that the other file system does not have.
     pub unkept: Noted,
-    /// Files that have further names outside of the tree: a copy cannot keep these together.
-    pub linked_outside: Noted,
+    /// Files that have further names outside of the tree, by their owners: a copy cannot keep these together.
+    pub linked_outside: BTreeMap<Who, Noted>,
 }
 
 impl Report {
@@ -206,7 +208,9 @@ impl Report {
         self.mounts.add(other.mounts);
         self.left_out.add(other.left_out);
         self.unkept.add(other.unkept);
-        self.linked_outside.add(other.linked_outside);
+        for (owner, noted) in other.linked_outside {
+            self.linked_outside.entry(owner).or_default().add(noted);
+        }
     }
 }
 

@@ -2,7 +2,8 @@
 
 use dagger_agent::adapter::clock::realtime_usec;
 use dagger_agent::adapter::snapshot::{Draft, SnapshotError};
-use dagger_agent::adapter::tree::{self, Gift, Options, Tree};
+use dagger_agent::adapter::tree::{self, Gift, Options, Report, Tree};
+use dagger_agent::domain::plan::facts::Who;
 use dagger_agent::domain::snapshot::Label;
 use dagger_agent::domain::transaction::{Failure, Transaction, Way};
 use serde_json::{Value, json};
@@ -50,10 +51,24 @@ pub fn refresh(work: &Work<'_>, story: &Story, id: &str) -> Result<Value, Failur
                     "somebody writes to {path} although its service is stopped: find out who (fuser -v {path})"
                 ));
             }
+            given_away(story, &report)?;
         }
         draft.finish(label(story, realtime_usec())).map_err(|error| said(&error))?;
         Ok(json!({ "snapshot": id }))
     })
+}
+
+/// What the plan has refused may have been put there since: a name of another's file, which would change hands with the rest.
+fn given_away(story: &Story, report: &Report) -> Result<(), String> {
+    let taken = |owner: &Who| story.hands.is_some_and(|hands| hands.take(*owner));
+    let mut outside = report.linked_outside.iter();
+    let Some((owner, files)) = outside.find(|(owner, _)| taken(owner)) else {
+        return Ok(());
+    };
+    let path = files.first.first().map(ToString::to_string).unwrap_or_default();
+    Err(format!(
+        "{path} has a further name outside of the state (a hard link) and belongs to {owner}: it would change hands out there, too"
+    ))
 }
 
 /// Makes the data what an older snapshot holds.

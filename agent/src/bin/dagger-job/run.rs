@@ -7,6 +7,7 @@ use dagger_agent::adapter::transaction::{self, Below, Found, Holder, Lock, Wal, 
 use dagger_agent::adapter::tree::Gift;
 use dagger_agent::domain::job::{End, Ended, Report, Request, Task};
 use dagger_agent::domain::plan::cost::wanted;
+use dagger_agent::domain::plan::hands::Hands;
 use dagger_agent::domain::plan::{self, Plan};
 use dagger_agent::domain::transaction::{
     Moment, Options, Progress, RunAs, Transaction, Verb, Way, resume, run, steps,
@@ -250,6 +251,7 @@ fn migration(root: &Root, verb: Verb, service: &ServiceName, bus: &Bus) -> Resul
     let from = plan.owner.unwrap_or_default();
     let to = wanted(&looked.service, from);
     story.gift = (from != to).then_some(Gift { from, to });
+    story.hands = Hands::of(&looked.service, from);
     let run_as = RunAs {
         uid: to.uid,
         gid: to.gid,

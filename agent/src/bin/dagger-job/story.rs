@@ -5,6 +5,7 @@ use dagger_agent::adapter::settings::Edit;
 use dagger_agent::adapter::tree::Gift;
 use dagger_agent::domain::job::Amount;
 use dagger_agent::domain::library::Counts;
+use dagger_agent::domain::plan::hands::Hands;
 use dagger_agent::domain::snapshot::Label;
 use dagger_agent::domain::transaction::{Progress, RunAs, Side, Step, Transaction};
 use dagger_suite::names::ServiceName;
@@ -56,6 +57,8 @@ pub struct Story {
     pub edits: Vec<Edit>,
     /// Files that are given to another user on the way to the container, where the configuration names one.
     pub gift: Option<Gift>,
+    /// Whose files change hands on the way to the container, by the job or by the image itself.
+    pub hands: Option<Hands>,
     /// Who the container runs as.
     pub run_as: Option<RunAs>,
     /// The container on a copy, where the transaction is about one.

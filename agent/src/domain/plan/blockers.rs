@@ -5,6 +5,7 @@ use dagger_suite::model::Service;
 use super::adjust::Adjustment;
 use super::facts::{Facts, Integrity, Link, Media, MediaState, Place, Schema, Stored};
 use super::finding::{Code, Finding};
+use super::hands::Hands;
 use super::schema::{self, Knows};
 use super::sight::{self, Sight};
 use super::warnings::regenerated;
@@ -34,6 +35,7 @@ pub fn blockers(service: &Service, facts: &Facts, changes: &[Adjustment]) -> Vec
         found.extend(look.missing(place));
         found.extend(look.marker(place));
         found.extend(look.links(place));
+        found.extend(look.given_away(place));
     }
     found.extend(look.unfound_roles());
     found.extend(look.holders());
@@ -283,6 +285,42 @@ impl Look<'_> {
                 self.table()
             ),
         )
+    }
+
+    /// A name that the application's user has given another's file, as far as the kernel lets it (proc_sys_fs(5),
+    /// protected_hardlinks): an image that owns all of its state would own the file under its other names, too.
+    fn given_away(&self, place: &Place) -> Option<Finding> {
+        let hands = Hands::of(self.service, cost::owner(self.facts)?)?;
+        let taken: Vec<_> = place
+            .shared
+            .iter()
+            .filter(|shared| hands.take(shared.owner))
+            .collect();
+        let first = taken.first()?;
+        let more = match taken.len() {
+            1 => String::new(),
+            many => format!(" (and {} more of this kind)", many - 1),
+        };
+        let who = match hands.from {
+            None => format!(
+                "{} gives all of its state to {} when it starts",
+                self.service.image, hands.to
+            ),
+            Some(from) => format!("what is {from}'s is given to {}", hands.to),
+        };
+        Some(Finding::new(
+            Code::GivenAway,
+            &first.path,
+            format!(
+                "{}{more} has a further name outside of the state (a hard link) and belongs to {}: {who}, and the file would change hands out there, too",
+                first.path, first.owner
+            ),
+            // The file's own name is whatever somebody called it, and no part of a command.
+            format!(
+                "remove that name, or put a copy of the file in its place; `find {} -xdev -samefile FILE` tells the other names",
+                place.system.mount
+            ),
+        ))
     }
 
     /// Two at one state damage it (nixflix#230).

@@ -139,8 +139,8 @@ pub struct Place {
     pub mounts: Vec<String>,
     /// Links in it that lead out of all places, a bounded number.
     pub links: Vec<Link>,
-    /// Files with a further name outside, a bounded number.
-    pub shared: Vec<String>,
+    /// Files with a further name outside, a bounded number of each owner's.
+    pub shared: Vec<Shared>,
     /// Device nodes, pipes, sockets and files with a setuid bit, a bounded number.
     pub special: Vec<String>,
     /// Marker files at its top: `.jellyfin-data`.
@@ -156,6 +156,15 @@ pub struct Link {
     pub path: String,
     /// What it leads to, absolute and without links; as written when it leads nowhere.
     pub target: String,
+}
+
+/// A file that has a further name outside of the place (a hard link).
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Shared {
+    /// Whose it is.
+    pub owner: Who,
+    /// One of its names in the place.
+    pub path: String,
 }
 
 /// A file system and what it can do.

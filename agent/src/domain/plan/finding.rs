@@ -75,6 +75,8 @@ pub enum Code {
     HiddenPath,
     /// A link in the state leads to what the container does not see.
     HiddenLink,
+    /// A file of somebody else's, with a further name outside, would be given away.
+    GivenAway,
     /// Media is not there, or empty.
     MediaMissing,
     /// Media cannot be written.

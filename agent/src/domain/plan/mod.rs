@@ -18,6 +18,8 @@ pub mod adjust;
 
 pub mod cost;
 
+pub mod hands;
+
 pub mod blockers;
 
 pub mod warnings;

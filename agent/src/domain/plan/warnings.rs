@@ -182,10 +182,11 @@ fn of_place(service: &Service, place: &Place) -> Vec<Finding> {
         [one] => one.clone(),
         [first, rest @ ..] => format!("{first} and {} more", rest.len()),
     };
+    let shared: Vec<_> = place.shared.iter().map(|it| it.path.clone()).collect();
     for (code, list, what, remedy) in [
         (
             Code::SharedFiles,
-            &place.shared,
+            &shared,
             "have a further name outside of the state (hard links): what the container writes there shows outside, too",
             "",
         ),

@@ -94,6 +94,35 @@ fn debians_transmission_is_told_what_to_write() {
 }
 
 #[test]
+fn anothers_file_under_a_name_in_the_state() {
+    let service = sonarr();
+    let mut facts = good(&service);
+    let name = |uid, path: &str| Shared {
+        owner: Who { uid, gid: 169 },
+        path: path.into(),
+    };
+    // The application's own, as a torrent and what was imported of it are.
+    facts.places[0].shared = vec![name(274, "/s/own")];
+    assert_eq!(plan(&service, &facts).blockers, []);
+    facts.places[0].shared.push(name(275, "/s/planted"));
+    assert_only(
+        &service,
+        &facts,
+        Code::GivenAway,
+        &[
+            "/s/planted has a further name outside of the state (a hard link) and belongs to 275:169",
+            "gives all of its state to 274:169 when it starts",
+            "put a copy of the file in its place; `find / -xdev -samefile FILE`",
+        ],
+    );
+    // Who gives nothing away only tells of it.
+    let keeps = self::service("sonarr", "identity = \"user\"");
+    let plan = plan(&keeps, &facts);
+    assert_eq!(plan.blockers, []);
+    assert_eq!(codes(&plan.warnings), [Code::SharedFiles]);
+}
+
+#[test]
 fn state_in_other_directories_is_named_role_by_role() {
     let service = jellyfin();
     let mut facts = good(&service);

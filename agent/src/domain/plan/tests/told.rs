@@ -87,7 +87,14 @@ fn what_lies_in_the_state_and_does_not_belong_there() {
         (
             Code::SharedFiles,
             "/s/a and 1 more: have a further name outside",
-            (|place| place.shared = vec!["/s/a".into(), "/s/b".into()]) as fn(&mut Place),
+            (|place| {
+                place.shared = ["/s/a", "/s/b"]
+                    .map(|path| Shared {
+                        owner: place.owner,
+                        path: path.into(),
+                    })
+                    .into();
+            }) as fn(&mut Place),
         ),
         (Code::ForeignMount, "/s/m: is mounted below", |place| {
             place.mounts = vec!["/s/m".into()];
