@@ -6,9 +6,14 @@
 //! (os_unix.c, unixOpenSharedMemory), so that the application's directory stays as it is. Its locks are those of any reader.
 //! A database that nobody has open gets no lock and no log (`immutable=1`), and what was found counts only if its files
 //! are the same afterwards.
+//!
+//! SQLite goes by names, and resolves them by itself, in directories that the application can change meanwhile. So it is done
+//! by threads that can open nothing outside of the database's own directory (`confine`): a directory or a file that becomes a
+//! link in the middle, the log's and the shared memory's among them, leads nowhere.
 
 use std::fmt::Write as _;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -18,7 +23,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, Error, ErrorCode, OpenFlags};
 
-use super::disk;
+use super::{confine, disk};
 
 /// A database's file, and what SQLite puts beside it (<https://www.sqlite.org/tempfiles.html>).
 const FILES: [&str; 4] = ["", "-wal", "-shm", "-journal"];
@@ -73,13 +78,13 @@ pub fn check(source: &Path, copy: &Path) -> Result<Found, String> {
         return Ok(Found::Nothing);
     };
     enough_room(before.bytes(), copy)?;
-    let told = backup(source, copy, before.at_rest()).and_then(|copied| {
-        if copied {
+    let told = confine::within(&[home(source)?, home(copy)?], || {
+        if backup(source, copy, before.at_rest())? {
             quick_check(copy).map(Some)
         } else {
             Ok(None)
         }
-    });
+    })?;
     if before.at_rest() && State::of(source)? != Some(before) {
         return Err("it was taken into use meanwhile".into());
     }
@@ -96,18 +101,19 @@ pub fn check(source: &Path, copy: &Path) -> Result<Found, String> {
 ///
 /// Its schema is the application's, and its words are not run with our rights: views and triggers can do no more than
 /// SQLite's own functions.
-pub fn ask<T>(
+pub fn ask<T: Send>(
     source: &Path,
-    questions: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    questions: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send,
 ) -> Result<Option<T>, String> {
     let Some(before) = State::of(source)? else {
         return Ok(None);
     };
-    let told = open(source, before.at_rest()).and_then(|connection| {
+    let told = confine::within(&[home(source)?], || {
+        let connection = open(source, before.at_rest())?;
         connection.busy_timeout(BUSY)?;
-        connection.execute_batch("PRAGMA trusted_schema = OFF; BEGIN")?;
+        connection.execute_batch("PRAGMA trusted_schema = OFF; PRAGMA temp_store = MEMORY; BEGIN")?;
         questions(&connection)
-    });
+    })?;
     if before.at_rest() && State::of(source)? != Some(before) {
         return Err("it was taken into use meanwhile".into());
     }
@@ -123,7 +129,7 @@ pub fn settle(source: &Path) -> Result<(Found, u64), String> {
     if State::of(source)?.is_none() {
         return Ok((Found::Nothing, 0));
     }
-    match settled(source) {
+    match confine::within(&[home(source)?], || settled(source))? {
         Ok((None, orphans)) => Ok((Found::Good, orphans)),
         Ok((Some(text), orphans)) => Ok((Found::Damaged(first_words(&text)), orphans)),
         Err(error) if is_damage(&error) => Ok((Found::Damaged(first_words(&said(&error))), 0)),
@@ -137,7 +143,9 @@ fn settled(source: &Path) -> rusqlite::Result<(Option<String>, u64)> {
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NOFOLLOW | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(source, flags)?;
     connection.busy_timeout(BUSY)?;
-    connection.execute_batch("PRAGMA trusted_schema = OFF; PRAGMA synchronous = FULL")?;
+    connection.execute_batch(
+        "PRAGMA trusted_schema = OFF; PRAGMA temp_store = MEMORY; PRAGMA synchronous = FULL",
+    )?;
     // Busy, pages in the log, pages written (https://www.sqlite.org/pragma.html#pragma_wal_checkpoint).
     let busy: i64 = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
     if busy != 0 {
@@ -154,6 +162,13 @@ fn settled(source: &Path) -> rusqlite::Result<(Option<String>, u64)> {
         orphans += 1;
     }
     Ok((None, orphans))
+}
+
+/// The directory that a database lies in: the one that is there now, whatever has its name later.
+fn home(database: &Path) -> Result<OwnedFd, String> {
+    let dir = database.parent().unwrap_or(database);
+    let open = disk::open_dir(dir).map_err(|error| error.to_string())?;
+    open.ok_or_else(|| format!("{} is not there", dir.display()))
 }
 
 /// A database's files, before and after.
@@ -253,7 +268,7 @@ fn backup(source: &Path, copy: &Path, at_rest: bool) -> rusqlite::Result<bool> {
 fn quick_check(copy: &Path) -> rusqlite::Result<String> {
     let copy = Connection::open(copy)?;
     // What the application's own schema calls is not run with our rights.
-    copy.execute_batch("PRAGMA trusted_schema = OFF")?;
+    copy.execute_batch("PRAGMA trusted_schema = OFF; PRAGMA temp_store = MEMORY")?;
     copy.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
 }
 
@@ -304,185 +319,4 @@ fn first_words(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::collections::BTreeMap;
-    use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-    use std::io::{Read as _, Write as _};
-    use std::os::unix::fs::MetadataExt as _;
-    use std::path::PathBuf;
-    use std::process::{Child, Command, Stdio};
-
-    fn scratch(name: &str) -> PathBuf {
-        let dir = std::env::temp_dir().join(format!("dagger-database-{}-{name}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&dir);
-        std::fs::create_dir_all(dir.join("state")).unwrap();
-        std::fs::create_dir(dir.join("room")).unwrap();
-        dir.canonicalize().unwrap()
-    }
-
-    fn fill(path: &Path, mode: &str) -> Connection {
-        let database = Connection::open(path).unwrap();
-        database
-            .execute_batch(&format!(
-                "PRAGMA journal_mode = {mode}; CREATE TABLE t (a INTEGER PRIMARY KEY, b TEXT);
-                 WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
-                 INSERT INTO t SELECT i, 'some text of row ' || i FROM n;"
-            ))
-            .unwrap();
-        database
-    }
-
-    /// All that can be told of the files of a directory.
-    fn files(dir: &Path) -> BTreeMap<String, (u64, i64, i64, u64)> {
-        std::fs::read_dir(dir)
-            .unwrap()
-            .map(|entry| {
-                let entry = entry.unwrap();
-                let data = entry.metadata().unwrap();
-                let mut sum = DefaultHasher::new();
-                std::fs::read(entry.path()).unwrap().hash(&mut sum);
-                (
-                    entry.file_name().into_string().unwrap(),
-                    (data.ino(), data.mtime(), data.mtime_nsec(), sum.finish()),
-                )
-            })
-            .collect()
-    }
-
-    /// Holds a database open in a process of its own, as an application does: inside one process SQLite shares what is
-    /// open already. The test below starts it with a path; without one there is nothing to do.
-    #[test]
-    fn holder() {
-        let Ok(path) = std::env::var("DAGGER_TEST_HOLD") else {
-            return;
-        };
-        let mode = std::env::var("DAGGER_TEST_MODE").unwrap();
-        let database = fill(Path::new(&path), &mode);
-        println!("held");
-        let _ = io::stdin().read(&mut [0]);
-        drop(database);
-    }
-
-    fn hold(path: &Path, mode: &str) -> Child {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "adapter::database::tests::holder", "--nocapture"])
-            .env("DAGGER_TEST_HOLD", path)
-            .env("DAGGER_TEST_MODE", mode)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut said = String::new();
-        let out = child.stdout.as_mut().unwrap();
-        while !said.contains("held") {
-            let mut byte = [0];
-            assert_eq!(out.read(&mut byte).unwrap(), 1, "{said}");
-            said.push(char::from(byte[0]));
-        }
-        child
-    }
-
-    #[test]
-    fn a_good_database_in_use_is_good_and_stays_as_it_is() {
-        for mode in ["WAL", "DELETE"] {
-            let dir = scratch(mode);
-            let source = dir.join("state/a ?#%.db");
-            let mut holder = hold(&source, mode);
-            let before = files(&dir.join("state"));
-            assert_eq!(before.len(), if mode == "WAL" { 3 } else { 1 });
-            assert_eq!(
-                check(&source, &dir.join("room/copy.db")),
-                Ok(Found::Good),
-                "{mode}"
-            );
-            assert_eq!(files(&dir.join("state")), before, "{mode}: something was written");
-            // What is in the log only was copied, too.
-            let copy = Connection::open(dir.join("room/copy.db")).unwrap();
-            let rows: i64 = copy
-                .query_row("SELECT count(*) FROM t", [], |row| row.get(0))
-                .unwrap();
-            assert_eq!(rows, 20_000, "{mode}");
-            holder.stdin.take().unwrap().write_all(b"x").unwrap();
-            assert!(holder.wait().unwrap().success());
-        }
-    }
-
-    #[test]
-    fn questions_are_answered_and_change_nothing() {
-        let count = |connection: &Connection| {
-            connection.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0))
-        };
-        for mode in ["WAL", "DELETE"] {
-            let dir = scratch(&format!("ask-{mode}"));
-            let source = dir.join("state/a.db");
-            let mut holder = hold(&source, mode);
-            let before = files(&dir.join("state"));
-            assert_eq!(ask(&source, count), Ok(Some(20_000)), "{mode}");
-            assert_eq!(files(&dir.join("state")), before, "{mode}: something was written");
-            holder.stdin.take().unwrap().write_all(b"x").unwrap();
-            assert!(holder.wait().unwrap().success());
-            let before = files(&dir.join("state"));
-            assert_eq!(ask(&source, count), Ok(Some(20_000)), "{mode}, at rest");
-            assert_eq!(files(&dir.join("state")), before, "{mode}: it was woken");
-        }
-        let dir = scratch("ask-none");
-        assert_eq!(ask(&dir.join("state/none.db"), count), Ok(None));
-    }
-
-    /// Nobody has it open: there is no log and no `-shm`, and none is made.
-    #[test]
-    fn a_database_at_rest_is_not_woken() {
-        let dir = scratch("rest");
-        let source = dir.join("state/rest.db");
-        drop(fill(&source, "WAL"));
-        let before = files(&dir.join("state"));
-        assert_eq!(before.len(), 1);
-        assert_eq!(check(&source, &dir.join("room/copy.db")), Ok(Found::Good));
-        assert_eq!(files(&dir.join("state")), before);
-    }
-
-    #[test]
-    fn damage_is_told_in_sqlites_words() {
-        let dir = scratch("damage");
-        let source = dir.join("state/bad.db");
-        drop(fill(&source, "DELETE"));
-        let file = std::fs::OpenOptions::new().write(true).open(&source).unwrap();
-        for page in 20..40 {
-            file.write_all_at(&[0xa5; 4096], page * 4096).unwrap();
-        }
-        let Ok(Found::Damaged(words)) = check(&source, &dir.join("room/copy.db")) else {
-            panic!("not found");
-        };
-        assert!(!words.is_empty() && !words.starts_with("***"), "{words}");
-        std::fs::write(&source, "this is no database at all".repeat(400)).unwrap();
-        let _ = std::fs::remove_file(dir.join("room/copy.db"));
-        let Ok(Found::Damaged(words)) = check(&source, &dir.join("room/copy.db")) else {
-            panic!("not found");
-        };
-        assert!(words.contains("not a database"), "{words}");
-    }
-
-    #[test]
-    fn what_is_no_file_of_the_service_is_refused() {
-        let dir = scratch("refuse");
-        let copy = dir.join("room/copy.db");
-        assert_eq!(check(&dir.join("state/none.db"), &copy), Ok(Found::Nothing));
-        drop(fill(&dir.join("other.db"), "DELETE"));
-        std::os::unix::fs::symlink("../other.db", dir.join("state/link.db")).unwrap();
-        std::os::unix::fs::symlink("..", dir.join("state/way")).unwrap();
-        for (path, says) in [
-            ("state/link.db", "symbolic link"),
-            ("state/way/other.db", "symbolic link"),
-            ("state", "not a plain file"),
-        ] {
-            let error = check(&dir.join(path), &copy).unwrap_err();
-            assert!(error.contains(says), "{path}: {error}");
-        }
-        let huge = dir.join("state/huge.db");
-        std::fs::File::create(&huge).unwrap().set_len(1 << 43).unwrap();
-        let error = check(&huge, &copy).unwrap_err();
-        assert!(error.contains("MiB are needed"), "{error}");
-        assert!(!copy.exists());
-    }
-}
+mod tests;

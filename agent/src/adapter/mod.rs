@@ -12,6 +12,8 @@ pub mod tree;
 
 pub mod snapshot;
 
+pub mod confine;
+
 pub mod database;
 
 pub mod settings;

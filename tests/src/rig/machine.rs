@@ -297,7 +297,7 @@ impl Machine {
         command.args([
             "--private-network",
             "--capability=all",
-            "--system-call-filter=@keyring bpf",
+            "--system-call-filter=@keyring bpf landlock_create_ruleset landlock_add_rule landlock_restrict_self",
         ]);
         command.args(["--link-journal=no", "--resolv-conf=off", "--timezone=off"]);
         command.arg(format!(
