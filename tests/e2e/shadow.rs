@@ -238,6 +238,7 @@ fn rehearsed(ground: &Ground) -> Result<()> {
         "the rehearsal of sonarr's migration went well, and nothing of it is left",
         "sonarr.db goes from schema 217 to 218",
         "the container found 50 series",
+        "; of the files in config it changed ",
     ] {
         ensure!(out.stdout.contains(said), "{said:?} is not in\n{}", out.all());
     }

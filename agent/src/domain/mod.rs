@@ -50,4 +50,6 @@ pub mod plan;
 
 pub mod job;
 
+pub mod forecast;
+
 pub mod follow;

@@ -12,7 +12,7 @@ use super::error::{Shown, TreeError};
 use super::manifest::Manifest;
 use super::place::{self, Place, Tree};
 use super::queue::Queue;
-use super::stamp::{Kind, Look, Stamp};
+use super::stamp::{Kind, Look};
 use super::{Noted, Options, Progress};
 
 /// Bytes that are read at once.
@@ -210,7 +210,7 @@ impl Check<'_> {
             Ok(_) | Err(Errno::NOENT) => return Ok(Err(Damage::Missing)),
             Err(other) => return Err(Failed::System("look at", other)),
         };
-        if leaf.settled && !is_alike(&look.stamp, &leaf.stamp) {
+        if leaf.settled && !look.stamp.is_alike(&leaf.stamp) {
             return Ok(Err(Damage::Attributes));
         }
         if leaf.hash.is_some() && !self.again {
@@ -265,14 +265,4 @@ impl Failed {
             Self::Stopped => TreeError::Stopped,
         }
     }
-}
-
-/// Whether a copy has what its source had; its number and the time of its making are its own.
-fn is_alike(copy: &Stamp, source: &Stamp) -> bool {
-    let own = Stamp {
-        inode: source.inode,
-        changed: source.changed,
-        ..*copy
-    };
-    own == *source
 }

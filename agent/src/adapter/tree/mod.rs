@@ -11,7 +11,7 @@
 //! leaf    one file, link or pipe        content     its bytes        attributes  owner, mode, ACLs, times
 //! links   files with several names      manifest    the list beside the copy     entries  its names
 //! sides   a directory on both sides     check       checksums
-//! owner   what one user has, given to another
+//! owner   what one user has, given to another              changes     what became of a tree
 //! ```
 //!
 //! Kept are contents with their holes, owners, all mode bits, extended attributes (ACLs and capabilities among them), times
@@ -45,6 +45,8 @@ mod remove;
 
 mod owner;
 
+mod changes;
+
 mod walk;
 
 mod listing;
@@ -63,6 +65,7 @@ use std::num::NonZero;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+pub use changes::{Changes, Seen};
 pub use check::{Damage, Verdict, seal, verify};
 pub use error::{Shown, TreeError};
 pub use manifest::Manifest;
@@ -158,7 +161,8 @@ impl Noted {
     /// So many paths are kept.
     pub const MOST: usize = 100;
 
-    fn note(&mut self, path: &std::path::Path) {
+    /// One more.
+    pub fn note(&mut self, path: &std::path::Path) {
         self.count += 1;
         if self.first.len() < Self::MOST {
             self.first.push(Shown::new(path));

@@ -104,6 +104,18 @@ pub struct Stamp {
     pub changed: Moment,
 }
 
+impl Stamp {
+    /// Whether a copy has what its source had; its number and the time of its making are its own.
+    pub fn is_alike(&self, source: &Self) -> bool {
+        let own = Self {
+            inode: source.inode,
+            changed: source.changed,
+            ..*self
+        };
+        own == *source
+    }
+}
+
 /// All that is asked about an entry.
 #[derive(Debug, Clone, Copy)]
 pub struct Look {

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use dagger_agent::adapter::listed;
+use dagger_agent::adapter::tree::{self, Changes, Noted, Seen, Tree};
 use dagger_agent::adapter::{facts, image};
 use dagger_agent::domain::library::Counts;
 use dagger_agent::domain::plan::bytes;
@@ -21,6 +22,10 @@ use crate::world::Work;
 
 /// The steps of a migration, beside stop and start, in which its service is away.
 const AWAY: [Step; 5] = [Step::Stop, Step::Refresh, Step::Check, Step::Adjust, Step::Flip];
+
+/// So many paths of a kind are named in a sentence, and so many in the journal.
+const NAMED: usize = 3;
+const LISTED: usize = 50;
 
 /// The shadow that a service gets.
 pub fn made(root: &Root, looked: &Looked, story: &Story, verb: Verb) -> Result<Shadow, Refused> {
@@ -111,6 +116,27 @@ pub struct Found {
     schemas: Vec<(String, String)>,
     /// The application's version in the image, as far as that says.
     version: Option<String>,
+    /// What became of the files, by role.
+    changes: Vec<(String, Changes)>,
+}
+
+/// How the copy's directories are now, by role.
+pub fn seen(work: &Work<'_>, story: &Story) -> Result<Vec<(String, Seen)>, String> {
+    let look = |(role, path): (String, String)| {
+        let tree = Tree::open(&work.root.join(path)).map_err(|error| error.to_string())?;
+        let seen = Seen::of(&tree, &tree::Progress::default()).map_err(|error| error.to_string())?;
+        Ok((role, seen))
+    };
+    story.shadow_places(work.service).into_iter().map(look).collect()
+}
+
+/// What the container has made of the copy's files.
+fn changes(work: &Work<'_>, story: &Story) -> Result<Vec<(String, Changes)>, String> {
+    let now = seen(work, story)?;
+    let before = work.before.iter().zip(&now);
+    Ok(before
+        .map(|((role, before), (_, now))| (role.clone(), before.until(now)))
+        .collect())
 }
 
 /// Looks at the copy that the container runs on.
@@ -132,7 +158,12 @@ pub fn look(work: &mut Work<'_>, story: &Story) -> Result<Value, Failure> {
             .map(|image| image.version)
             .filter(|version| !version.is_empty()),
         library: held.library,
+        changes: changes(work, story)?,
     };
+    found
+        .changes
+        .iter()
+        .for_each(|(role, changes)| list(role, changes));
     let note = json!({ "schemas": found.schemas });
     work.found = Some(found);
     Ok(note)
@@ -186,6 +217,49 @@ pub fn sentence(work: &Work<'_>, story: &Story) -> String {
     if !held.is_empty() {
         let _ = write!(said, "; the container found {}", held.join(", "));
     }
+    said.push_str(&files(&found.changes));
+    said
+}
+
+/// The three things that become of files.
+fn kinds(changes: &Changes) -> [(&'static str, &Noted); 3] {
+    [
+        ("changed", &changes.changed),
+        ("made", &changes.made),
+        ("removed", &changes.removed),
+    ]
+}
+
+/// For the journal, more of them than a sentence holds.
+fn list(role: &str, changes: &Changes) {
+    for (what, noted) in kinds(changes) {
+        for path in noted.first.iter().take(LISTED) {
+            println!("{what} in {role}: {path}");
+        }
+        if let more @ 1.. = noted.count.saturating_sub(LISTED as u64) {
+            println!("{what} in {role}: {more} more");
+        }
+    }
+}
+
+/// `; of the files in config it changed 2 (sonarr.db, config.xml), made none and removed none`.
+fn files(changes: &[(String, Changes)]) -> String {
+    let mut said = String::new();
+    for (role, became) in changes {
+        let [written, made, removed] = kinds(became).map(|(what, noted)| {
+            let first: Vec<String> = noted.first.iter().take(NAMED).map(ToString::to_string).collect();
+            match noted.count {
+                0 => format!("{what} none"),
+                count if count > NAMED as u64 => format!("{what} {count} ({}, ...)", first.join(", ")),
+                count => format!("{what} {count} ({})", first.join(", ")),
+            }
+        });
+        // Writing to a text cannot fail.
+        let _ = write!(
+            said,
+            "; of the files in {role} it {written}, {made} and {removed}"
+        );
+    }
     said
 }
 
@@ -194,4 +268,29 @@ fn seconds(ms: u64) -> String {
         return format!("{ms} ms");
     }
     format!("{}.{} s", ms / 1000, ms % 1000 / 100)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_became_of_the_files_is_one_sentence_with_the_first_of_them() {
+        let some = |names: &[&str]| {
+            let mut noted = Noted::default();
+            for name in names {
+                noted.note(name.as_ref());
+            }
+            noted
+        };
+        let changes = Changes {
+            changed: some(&["sonarr.db"]),
+            made: some(&["logs/1", "logs/2", "logs/3", "logs/4"]),
+            removed: Noted::default(),
+        };
+        assert_eq!(
+            files(&[("config".into(), changes)]),
+            "; of the files in config it changed 1 (sonarr.db), made 4 (logs/1, logs/2, logs/3, ...) and removed none"
+        );
+    }
 }

@@ -187,10 +187,8 @@ fn change(
     teller.change(|report| {
         report.id.clone_from(&ready.transaction.id);
         report.steps = count(&all);
-        report.remaining_ms = all
-            .first()
-            .and_then(|first| ready.story.remaining_ms(*first, &all));
     });
+    teller.foresee(ready.story.forecast(&all));
     let mut work = Work::new(root, service, Some(bus), teller);
     let outcome = run(&ready.transaction, &mut work, &mut wal);
     Ok(end(
@@ -343,6 +341,7 @@ pub fn go_on_with(
         report.id.clone_from(&transaction.id);
         report.steps = count(progress.steps());
     });
+    teller.foresee(story.forecast(progress.steps()));
     let mut work = Work::new(root, service, bus, teller);
     let outcome = resume(progress, moment, &mut work, &mut wal);
     Ok(end(root, service, &transaction, &story, &work, outcome))

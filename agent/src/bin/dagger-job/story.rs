@@ -3,11 +3,12 @@
 
 use dagger_agent::adapter::settings::Edit;
 use dagger_agent::adapter::tree::Gift;
+use dagger_agent::domain::forecast::Forecast;
 use dagger_agent::domain::job::Amount;
 use dagger_agent::domain::library::Counts;
 use dagger_agent::domain::plan::hands::Hands;
 use dagger_agent::domain::snapshot::Label;
-use dagger_agent::domain::transaction::{Progress, RunAs, Side, Step, Transaction};
+use dagger_agent::domain::transaction::{Progress, RunAs, Side, Step, Transaction, Way};
 use dagger_suite::names::ServiceName;
 use serde::{Deserialize, Serialize};
 
@@ -119,10 +120,15 @@ impl Story {
         self.costs.iter().find(|(it, _)| *it == step).map(|(_, ms)| *ms)
     }
 
-    /// About how long it takes from a step on, in ms; none when nothing is known.
-    pub fn remaining_ms(&self, from: Step, steps: &[Step]) -> Option<u64> {
-        let left = steps.iter().skip_while(|step| **step != from);
-        let known: Vec<u64> = left.filter_map(|step| self.cost(*step)).collect();
-        (!known.is_empty()).then(|| known.iter().sum())
+    /// How long it takes, as far as the plan knows.
+    pub fn forecast(&self, steps: &[Step]) -> Forecast {
+        Forecast {
+            steps: steps
+                .iter()
+                .copied()
+                .filter(|step| step.acts(Way::Forward))
+                .collect(),
+            costs: self.costs.clone(),
+        }
     }
 }

@@ -40,6 +40,8 @@ pub struct Work<'a> {
     pub notes: Vec<String>,
     /// How long each step took.
     pub times: Vec<(Step, Duration)>,
+    /// The copy that a rehearsal begins with, by role.
+    pub before: Vec<(String, tree::Seen)>,
     /// What a rehearsal has found.
     pub found: Option<rehearse::Found>,
     /// What can be done about the step that went wrong.
@@ -59,6 +61,7 @@ impl<'a> Work<'a> {
             down: None,
             notes: Vec::new(),
             times: Vec::new(),
+            before: Vec::new(),
             found: None,
             todo: None,
         }
@@ -230,7 +233,13 @@ impl Work<'_> {
                 let watched = Watched::side(self, &story, verb.to());
                 probation::watch(self, &story, &watched)
             }
-            Step::Clone => shadow::clone(self, &story),
+            Step::Clone => {
+                let made = shadow::clone(self, &story)?;
+                if verb == Verb::Rehearse {
+                    self.before = rehearse::seen(self, &story)?;
+                }
+                Ok(made)
+            }
             Step::StartShadow => shadow::start(self, &story),
             Step::StopShadow => shadow::stop(self.root, self.service, self.bus).map(|()| Value::Null),
             Step::DropShadow => Ok(shadow::remove(self.root, self.service).map(|()| Value::Null)?),
@@ -296,16 +305,11 @@ impl World for Work<'_> {
     fn tell(&mut self, news: News<'_>) {
         match news {
             News::Back(why) => {
-                self.teller.change(|report| report.back = Some(why.to_owned()));
+                self.teller.back(why);
                 line(&format!("it is undone: {why}"));
             }
             News::Step(step, way) => {
-                self.teller.change(|report| {
-                    report.step = Some(step);
-                    if way == Way::Forward {
-                        report.place += 1;
-                    }
-                });
+                self.teller.step(step, way);
                 let undoing = if way == Way::Back { "undoing " } else { "" };
                 line(&format!("{undoing}step {}", step.word()));
             }
