@@ -128,17 +128,17 @@ fn planted(ground: &Ground) -> Result<()> {
     // So is a further name of another's file: the image would own that together with its state.
     as_sonarr(
         &machine,
-        &format!("ln /srv/radarr/theirs {STATE}/MediaCover/1/planted"),
+        &format!("mkdir {STATE}/links && ln /srv/radarr/theirs {STATE}/links/planted"),
     )?;
     ensure!(!machine.sh(MIGRATE)?.good(), "another's file was taken");
     let refused = job(&machine)?.to_string();
     ensure!(
-        refused.contains("MediaCover/1/planted has a further name outside of the state (a hard link) and belongs to 275:169")
+        refused.contains("links/planted has a further name outside of the state (a hard link) and belongs to 275:169")
             && refused.contains("-xdev -samefile FILE"),
         "{refused}"
     );
     ensure!(told(&machine)? == outside, "looking changed something");
-    as_sonarr(&machine, &format!("rm {STATE}/MediaCover/1/planted"))?;
+    as_sonarr(&machine, &format!("rm -r {STATE}/links"))?;
     // And when they come after that, they are copied as what they are.
     let pid = held(&machine, "migrate", false)?;
     machine.ok(&format!("systemd-run -q --unit=links -p User=sonarr -p Group=media sh -c 'until test -e /run/links; do :; done; mkdir {STATE}/links && cd {STATE}/links && {LINKS}'

@@ -21,6 +21,7 @@ mod native;
 mod migrate;
 mod shadow;
 mod jobs;
+mod back;
 mod crash;
 mod troubles;
 mod attacks;
@@ -61,6 +62,7 @@ fn main() -> std::process::ExitCode {
         migrate::STORIES,
         shadow::STORIES,
         jobs::STORIES,
+        back::STORIES,
         crash::STORIES,
         troubles::STORIES,
         attacks::STORIES,
