@@ -3,7 +3,7 @@
 
 use anyhow::{Context, Result, ensure};
 use dagger_tests::crash::{held, over};
-use dagger_tests::harness::{Story, TRIXIE};
+use dagger_tests::harness::{BOTH, Story, TRIXIE};
 use dagger_tests::native::{QUICK, STATE, boot, end, job, native, rows, runs};
 use dagger_tests::rig::Machine;
 use dagger_tests::suite::{BUS, Ground, ROOT};
@@ -25,6 +25,11 @@ pub const STORIES: &[Story] = &[
         name: "a_state_directory_that_is_swapped_for_a_link_is_not_entered",
         on: TRIXIE,
         run: top_swapped,
+    },
+    Story {
+        name: "sqlite_is_confined_to_the_databases_directory_under_every_systemd",
+        on: BOTH,
+        run: confined,
     },
     Story {
         name: "a_rogue_on_the_bus_that_goes_while_polkit_waits_or_sends_too_much_changes_nothing",
@@ -133,8 +138,9 @@ fn planted(ground: &Ground) -> Result<()> {
     ensure!(!machine.sh(MIGRATE)?.good(), "another's file was taken");
     let refused = job(&machine)?.to_string();
     ensure!(
-        refused.contains("links/planted has a further name outside of the state (a hard link) and belongs to 275:169")
-            && refused.contains("-xdev -samefile FILE"),
+        refused.contains(
+            "links/planted has a further name outside of the state (a hard link) and belongs to 275:169"
+        ) && refused.contains("-xdev -samefile FILE"),
         "{refused}"
     );
     ensure!(told(&machine)? == outside, "looking changed something");
@@ -302,6 +308,22 @@ fn top_swapped(ground: &Ground) -> Result<()> {
     ensure!(runs(&machine)? == (true, false), "{:?}", runs(&machine)?);
     ensure!(rows(&machine)? >= before, "rows were lost");
     nothing_leaked(&machine)
+}
+
+/// What a swap of directories could do to a database that root opens by name is tried where it is confined
+/// (`adapter::database`); here the sandbox of a job's unit has to let it confine itself.
+fn confined(ground: &Ground) -> Result<()> {
+    let machine = boot(native(ground, "confined", QUICK)?)?;
+    let pid = held(&machine, "migrate", false)?;
+    machine.disturb(pid, &["landlock_restrict_self:delay_enter=1"])?;
+    over(&machine, "migrate")?;
+    ensure!(end(&job(&machine)?, "result") == "done", "{}", job(&machine)?);
+    let calls = machine.ok("grep -F landlock_restrict_self /var/tmp/rig-disturbed")?;
+    ensure!(
+        calls.lines().count() > 2 && calls.lines().all(|line| line.contains(" = 0")),
+        "{calls}"
+    );
+    Ok(())
 }
 
 /// A message that says to be larger than any may be, and one without an end.
