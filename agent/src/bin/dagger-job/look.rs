@@ -190,22 +190,24 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// How long the plan's steps take, by the transaction's own.
+/// How long the plan's steps take, by the transaction's own. A shadow's are as long as those that they stand for.
 fn costs(plan: &Plan) -> Vec<(Step, u64)> {
-    let step = |kind: Kind| match kind {
-        Kind::Pull => Some(Step::Pull),
-        Kind::Snapshot => Some(Step::Snapshot),
-        Kind::Stop => Some(Step::Stop),
-        Kind::CatchUp => Some(Step::Refresh),
-        Kind::Databases => Some(Step::Check),
-        Kind::Settings | Kind::Ownership => Some(Step::Adjust),
-        Kind::Marker => Some(Step::Flip),
-        Kind::Start => Some(Step::Start),
-        Kind::Probation => Some(Step::Probation),
-        Kind::Preflight | Kind::Commit => None,
+    let steps = |kind: Kind| -> &[Step] {
+        match kind {
+            Kind::Pull => &[Step::Pull],
+            Kind::Snapshot => &[Step::Snapshot, Step::Clone],
+            Kind::Stop => &[Step::Stop],
+            Kind::CatchUp => &[Step::Refresh],
+            Kind::Databases => &[Step::Check],
+            Kind::Settings | Kind::Ownership => &[Step::Adjust],
+            Kind::Marker => &[Step::Flip],
+            Kind::Start => &[Step::Start, Step::StartShadow],
+            Kind::Probation => &[Step::Probation],
+            Kind::Preflight | Kind::Commit => &[],
+        }
     };
     plan.steps
         .iter()
-        .filter_map(|it| Some((step(it.kind)?, it.cost.ms)))
+        .flat_map(|it| steps(it.kind).iter().map(|step| (*step, it.cost.ms)))
         .collect()
 }
