@@ -7,6 +7,7 @@ use dagger_tests::harness::{Story, TRIXIE};
 use dagger_tests::native::{QUICK, STATE, boot, end, job, native, rows, runs};
 use dagger_tests::rig::Machine;
 use dagger_tests::suite::Ground;
+use serde_json::Value;
 use std::time::Duration;
 
 use crate::troubles::as_before;
@@ -191,6 +192,18 @@ fn slow(ground: &Ground) -> Result<()> {
             "renameat,renameat2:delay_enter=50000",
         ],
     )?;
+    // How long it still takes is told anew while a step goes on.
+    let mut left = Vec::new();
+    machine.wait_for("the end of the copy", MINUTE, |machine| {
+        let job = job(machine).unwrap_or_default();
+        let step = job.get("step").and_then(Value::as_str).unwrap_or_default();
+        if step == "snapshot" {
+            left.extend(job.get("remaining-ms").and_then(Value::as_u64));
+        }
+        Ok((!matches!(step, "" | "pull" | "snapshot")).then_some(()))
+    })?;
+    left.dedup();
+    ensure!(left.len() > 2, "it was foreseen but once: {left:?}");
     over(&machine, "migrate")?;
     told(&machine, "done")?;
     ensure!(runs(&machine)? == (false, true), "{:?}", runs(&machine)?);
