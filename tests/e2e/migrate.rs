@@ -127,16 +127,21 @@ fn another_user(ground: &Ground) -> Result<()> {
 }
 
 fn dies(ground: &Ground) -> Result<()> {
-    let spec = native(ground, "dies", TOML)?;
-    let machine = boot(spec)?;
+    let toml = TOML.replace("probation = \"4s\"", "probation = \"30s\"");
+    let machine = boot(native(ground, "dies", &toml)?)?;
     let before = rows(&machine)?;
-    // The container is well at first, and is killed a moment later.
-    machine.ok("systemd-run --unit=killer sh -c 'until systemctl is-active -q dagger-sonarr.service; do sleep 0.1; done; sleep 1; systemctl kill --kill-whom=all -s KILL dagger-sonarr.service'")?;
+    // The container is well at first, and for most of its probation.
+    machine.ok("systemd-run --unit=killer sh -c 'until systemctl is-active -q dagger-sonarr.service; do sleep 0.1; done; sleep 20; systemctl kill --kill-whom=all -s KILL dagger-sonarr.service'")?;
     let failed = machine.sh("systemctl start dagger-migrate@sonarr.service")?;
     ensure!(!failed.good(), "it succeeded");
     let told = job(&machine)?;
     ensure!(end(&told, "result") == "undone", "{told}");
     ensure!(end(&told, "sentence").contains("dagger-sonarr.service"), "{told}");
+    let log = machine.ok("cat /var/lib/dagger/transactions/sonarr/*.log")?;
+    ensure!(
+        log.contains("\"probation\"") && log.contains("dagger-sonarr.service"),
+        "it was not its probation that failed: {log}"
+    );
     ensure!(runs(&machine)? == (true, false), "{:?}", runs(&machine)?);
     machine.wait_health("sonarr", "healthy", MINUTE)?;
     ensure!(rows(&machine)? >= before, "rows were lost");

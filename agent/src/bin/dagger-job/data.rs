@@ -156,3 +156,36 @@ pub fn label(story: &Story, when: u64) -> Label {
 pub fn said(error: &SnapshotError) -> String {
     error.to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dagger_agent::domain::plan::hands::Hands;
+
+    #[test]
+    fn another_files_name_that_came_after_the_plan_is_found_before_it_is_given_away() {
+        let owner = |uid| Who { uid, gid: 169 };
+        let mut report = Report::default();
+        for (uid, path) in [(274, "/s/own"), (275, "/s/planted")] {
+            let noted = report.linked_outside.entry(owner(uid)).or_default();
+            noted.note(path.as_ref());
+        }
+        let story = |hands| Story {
+            hands,
+            ..Story::default()
+        };
+        let to = owner(274);
+        let why = given_away(&story(Some(Hands { from: None, to })), &report).unwrap_err();
+        assert!(
+            why.starts_with("/s/planted has a further name outside") && why.contains("275:169"),
+            "{why}"
+        );
+        // Nothing changes hands on the way back, nor where an image keeps to its user.
+        assert_eq!(given_away(&story(None), &report), Ok(()));
+        report.linked_outside.remove(&owner(275));
+        assert_eq!(
+            given_away(&story(Some(Hands { from: None, to })), &report),
+            Ok(())
+        );
+    }
+}

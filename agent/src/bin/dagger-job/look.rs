@@ -61,7 +61,7 @@ pub fn look(root: &Root, name: &ServiceName, bus: &Bus, deep: bool) -> Result<Op
         };
         disk::make_dir(&space, leaf).map_err(|error| error.to_string())?;
     }
-    let facts = facts::look(&Subject {
+    let mut facts = facts::look(&Subject {
         root,
         service: &service,
         unit: native.as_ref(),
@@ -69,6 +69,7 @@ pub fn look(root: &Root, name: &ServiceName, bus: &Bus, deep: bool) -> Result<Op
         snapshots: SNAPSHOT_DIR,
         space: deep.then_some(space.as_path()),
     });
+    facts.probation_ms = millis(probation);
     Ok(Some(Looked {
         service,
         facts,
@@ -155,9 +156,7 @@ impl Looked {
                 kept: is_kept(&place.role),
             })
             .collect();
-        let checks = service.successes.max(CHECKS_MIN);
-        let every = (self.probation / checks).min(EVERY_MAX);
-        let checks = u32::try_from(self.probation.as_millis() / every.as_millis().max(1)).unwrap_or(checks);
+        let (every, checks) = looks(self.probation, service.successes);
         Story {
             container: service.name.unit(),
             pull: service.name.pull_unit(),
@@ -179,11 +178,20 @@ impl Looked {
                 bytes: kept(facts).map(|place| place.bytes).sum(),
             },
             every_ms: millis(every),
-            checks: checks.max(CHECKS_MIN),
+            checks,
             patience_ms: millis(service.start_budget + 3 * self.probation),
             ..Story::default()
         }
     }
+}
+
+/// The time between two looks of a probation, and how many there are: one as it begins, and one as it ends.
+fn looks(probation: Duration, successes: u32) -> (Duration, u32) {
+    let least = successes.max(CHECKS_MIN);
+    let every = (probation / (least - 1)).min(EVERY_MAX);
+    let between = probation.as_millis().div_ceil(every.as_millis().max(1));
+    let checks = u32::try_from(between).unwrap_or(u32::MAX).saturating_add(1);
+    (every, checks.max(least))
 }
 
 fn millis(time: Duration) -> u64 {
@@ -210,4 +218,31 @@ fn costs(plan: &Plan) -> Vec<(Step, u64)> {
         .iter()
         .flat_map(|it| steps(it.kind).iter().map(|step| (*step, it.cost.ms)))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_probation_is_watched_to_its_end() {
+        let seconds = Duration::from_secs;
+        assert_eq!(looks(seconds(30), 1), (seconds(10), 4));
+        assert_eq!(looks(seconds(4), 1), (seconds(2), 3));
+        assert_eq!(looks(seconds(300), 1), (seconds(10), 31));
+        assert_eq!(looks(seconds(25), 1), (seconds(10), 4), "not a moment less");
+        assert_eq!(
+            looks(seconds(9), 10),
+            (seconds(1), 10),
+            "as many good answers as the service wants"
+        );
+        for (probation, successes) in (1..400).flat_map(|probation| [(probation, 1), (probation, 10)]) {
+            let (every, checks) = looks(seconds(probation), successes);
+            assert!(
+                every * (checks - 1) + Duration::from_millis(1) >= seconds(probation),
+                "{probation} s"
+            );
+            assert!(checks >= successes.max(CHECKS_MIN));
+        }
+    }
 }

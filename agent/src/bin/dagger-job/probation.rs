@@ -65,11 +65,16 @@ pub fn watch(work: &Work<'_>, story: &Story, watched: &Watched) -> Result<Value,
     let service = service(work, watched);
     let every = Duration::from_millis(story.every_ms.max(100));
     let end = Instant::now() + Duration::from_millis(story.patience_ms);
+    let restarts = bus.restarts(&watched.unit);
     let mut good = 0;
     let mut why = String::new();
     while good < story.checks {
         if bus.cancel().is_asked() {
             return Err(cancelled().into());
+        }
+        // Between two looks it may have died, and be well again by now.
+        if bus.restarts(&watched.unit) > restarts {
+            return Err(died(&watched.unit).into());
         }
         match look(work, story, watched, service.as_ref()) {
             Look::Good => good += 1,
@@ -87,6 +92,10 @@ pub fn watch(work: &Work<'_>, story: &Story, watched: &Watched) -> Result<Value,
         }
     }
     Ok(json!({ "checks": good }))
+}
+
+fn died(unit: &str) -> String {
+    format!("{unit} has died (see `journalctl -u {unit}`)")
 }
 
 /// The service as the configuration has it; one that has left it is watched by its unit alone.
@@ -109,7 +118,7 @@ fn look(work: &Work<'_>, story: &Story, watched: &Watched, service: Option<&Serv
         }
         // systemd has it start again: it has died.
         Ok(standing) if standing.sub.starts_with("auto-restart") => {
-            return Look::Bad(format!("{unit} has died (see `journalctl -u {unit}`)"));
+            return Look::Bad(died(unit));
         }
         Ok(standing) if standing.active != "active" => {
             return Look::Wait(format!("{unit} is {}", standing.active));

@@ -367,10 +367,9 @@ impl Story<'_> {
     }
 
     fn probation(&self) -> Step {
-        let every = u64::try_from(self.service.interval.as_millis()).unwrap_or(u64::MAX);
         Step {
             cost: Cost {
-                ms: every.saturating_mul(self.service.successes.into()),
+                ms: self.facts.probation_ms,
                 ..Cost::default()
             },
             undo: format!(

@@ -36,6 +36,8 @@ pub struct Facts {
     pub library: Counts,
     /// How fast this machine copies.
     pub pace: Pace,
+    /// How long the container is watched, by the configuration, in milliseconds.
+    pub probation_ms: u64,
     /// What could not be looked at, and why, one sentence each.
     pub unknown: Vec<String>,
 }

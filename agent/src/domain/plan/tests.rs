@@ -99,6 +99,7 @@ pub(crate) fn good(service: &Service) -> Facts {
             system: local(),
         },
         image: Some(Image::default()),
+        probation_ms: 30_000,
         ..Facts::default()
     }
 }
@@ -160,6 +161,7 @@ fn people_read_steps_costs_and_the_way_back() {
         "stop sonarr.service [2.0 s]  (down)\n",
         "undone: sonarr.service is started again\n",
         "undone: nixarr-migrate rollback sonarr\n",
+        "watch its health, and count its library again [30 s]\n",
         "down for about ",
     ] {
         assert!(text.contains(line), "{line:?} is not in:\n{text}");
