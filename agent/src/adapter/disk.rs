@@ -320,6 +320,16 @@ pub fn write(path: &Path, content: &[u8], over: Over) -> Result<bool, DiskError>
 
 /// The same with these permission bits.
 pub fn write_as(path: &Path, content: &[u8], over: Over, mode: u32) -> Result<bool, DiskError> {
+    write_with(path, over, mode, |file| file.write_all(content))
+}
+
+/// The same with what a function puts there.
+pub fn write_with(
+    path: &Path,
+    over: Over,
+    mode: u32,
+    put: impl FnOnce(&mut File) -> io::Result<()>,
+) -> Result<bool, DiskError> {
     let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(DiskError::NotPlain(path.to_owned()));
     };
@@ -347,8 +357,7 @@ pub fn write_as(path: &Path, content: &[u8], over: Over, mode: u32) -> Result<bo
         Over::Replace => RenameFlags::empty(),
         Over::Keep => RenameFlags::NOREPLACE,
     };
-    let result = file
-        .write_all(content)
+    let result = put(&mut file)
         .and_then(|()| Ok(rustix::fs::fchmod(&file, mode)?))
         .and_then(|()| file.sync_all())
         .and_then(|()| Ok(rustix::fs::renameat_with(&dir, &*temporary, &dir, name, rename)?));

@@ -10,6 +10,7 @@
 //! listing what is in one: what is new, what is as it was, what has gone
 //! leaf    one file, link or pipe        content     its bytes        attributes  owner, mode, ACLs, times
 //! links   files with several names      manifest    the list beside the copy     entries  its names
+//! encoding, decoding  that list in a file
 //! sides   a directory on both sides     check       checksums
 //! owner   what one user has, given to another              changes     what became of a tree
 //! ```
@@ -32,6 +33,10 @@ pub mod exclude;
 mod entries;
 
 pub mod manifest;
+
+mod encoding;
+
+mod decoding;
 
 mod queue;
 

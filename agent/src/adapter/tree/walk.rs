@@ -184,8 +184,14 @@ impl<'a> Walk<'a> {
         })?;
         self.link_all()?;
         self.finish_all()?;
-        rustix::fs::syncfs(self.to.top()).map_err(TreeError::io("write out", self.to.path()))?;
-        Ok(self.done())
+        let to = self.to;
+        std::thread::scope(|scope| {
+            let whole = scope.spawn(|| self.done());
+            rustix::fs::syncfs(to.top()).map_err(TreeError::io("write out", to.path()))?;
+            Ok(whole
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        })
     }
 
     fn done(self) -> (Manifest, Report) {
