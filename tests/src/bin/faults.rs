@@ -2,12 +2,13 @@
 //!
 //! CASES is a number, or `FIRST..LAST` for these alone: case N of a seed is the same each time, so one that was a finding
 //! can be tried again (of all kinds: with fewer of them it is another one). `own` and `foreign` are all kinds of one sort.
-//! `DAGGER_MACHINES` says how many machines there are at a time. Ends with figures as the bench prints them, and with
+//! `DAGGER_MACHINES` says how many machines there are at a time. `DAGGER_STEP_CLOCK=1` adds `clock-step`, which steps the clock
+//! of the host and puts it back: everything on the host sees that. Ends with figures as the bench prints them, and with
 //! status 1 when there was a finding.
 
 use anyhow::{Context, Result, ensure};
 use dagger_tests::faults::campaign::{self, Kinds, Outcome, Plan};
-use dagger_tests::rig::{Suite, host, sweep};
+use dagger_tests::rig::{Suite, clock, host, sweep};
 use dagger_tests::suite::Ground;
 use serde_json::json;
 use std::ops::RangeInclusive;
@@ -30,6 +31,11 @@ fn main() -> ExitCode {
 /// Whether there was no finding.
 fn run() -> Result<bool> {
     let words: Vec<String> = std::env::args().skip(1).collect();
+    if let [word, seconds] = words.as_slice()
+        && word == clock::WORD
+    {
+        return clock::stepper(seconds).map(|()| true);
+    }
     let cases = words.first().and_then(|word| cases(word));
     let seed = words.get(1).filter(|_| cases.is_some());
     let seed: Option<u64> = seed.and_then(|word| word.parse().ok());

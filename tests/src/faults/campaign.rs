@@ -31,8 +31,9 @@ impl Kinds {
     pub fn named(words: &[&str]) -> Result<Vec<Self>> {
         let wanted =
             |name: &str, sort: &str| words.is_empty() || words.contains(&name) || words.contains(&sort);
+        let foreign = || foreign::KINDS.iter().chain([&foreign::STEPS_OF_THE_CLOCK]);
         let all = own::KINDS.iter().map(|kind| kind.name);
-        let all = all.chain(foreign::KINDS.iter().map(|kind| kind.name));
+        let all = all.chain(foreign().map(|kind| kind.name));
         let all: Vec<&str> = all.chain(["own", "foreign"]).collect();
         if let Some(strange) = words.iter().find(|word| !all.contains(word)) {
             bail!(
@@ -41,9 +42,10 @@ impl Kinds {
             );
         }
         let own = own::KINDS.iter().filter(|kind| wanted(kind.name, "own"));
-        let foreign = foreign::KINDS
-            .iter()
-            .filter(|kind| wanted(kind.name, "foreign") && kind.is_possible());
+        if let Some(kind) = foreign().find(|kind| words.contains(&kind.name) && !kind.is_possible()) {
+            bail!("{} cannot be done here{}", kind.name, kind.without());
+        }
+        let foreign = foreign().filter(|kind| wanted(kind.name, "foreign") && kind.is_possible());
         let found = [
             Self::Own(own.copied().collect()),
             Self::Foreign(foreign.copied().collect()),

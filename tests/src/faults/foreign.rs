@@ -2,15 +2,15 @@
 
 use super::dice::Dice;
 use super::stage::{STATE, Stage};
-use crate::rig::{Disk, Machine};
+use crate::rig::{Disk, Machine, clock};
 use anyhow::{Context, Result, ensure};
 use std::time::Duration;
 
 /// After all six are healthy again, nothing late may come.
 const QUIET: Duration = Duration::from_secs(3);
 
-/// Lets a fault happen for so long and takes it back; the service is there for faults that are about one. Says which
-/// service somebody has stopped and started meanwhile, if any: that one alone has a new run.
+/// Lets a fault happen for so long and takes it back; the word is what it is about, for faults that are about one thing of
+/// several. Says which service somebody has stopped and started meanwhile, if any: that one alone has a new run.
 type Act = fn(&Stage, Duration, &'static str) -> Result<Option<&'static str>>;
 
 /// A kind of fault.
@@ -18,7 +18,7 @@ type Act = fn(&Stage, Duration, &'static str) -> Result<Option<&'static str>>;
 pub struct Kind {
     /// Its name, for people.
     pub name: &'static str,
-    /// The services that it is about; where it is about none, the name means nothing.
+    /// The services that it is about, or how far a clock goes; where it is about none, the word means nothing.
     on: &'static [&'static str],
     /// The shortest and the longest time that it lasts, in milliseconds.
     lasts: (u64, u64),
@@ -30,6 +30,9 @@ const STANDINS: &[&str] = &["bazarr", "jellyfin", "prowlarr", "radarr", "sonarr"
 const PROVIDERS: &[&str] = &["prowlarr", "transmission"];
 const NOBODY: &[&str] = &["nobody"];
 const SLOW_DISK: &str = "slow-disk";
+/// How far the clock goes, in seconds: from what a wrong time zone does to what a late time server does.
+const STEPS: &[&str] = &["+60", "-60", "+600", "-600", "+3600", "-3600"];
+const CLOCK_STEP: &str = "clock-step";
 
 const fn kind(name: &'static str, on: &'static [&'static str], lasts: (u64, u64), act: Act) -> Kind {
     Kind { name, on, lasts, act }
@@ -63,10 +66,28 @@ pub const KINDS: &[Kind] = &[
     kind("daemon-reload", NOBODY, (1_000, 3_000), reload),
 ];
 
+/// A kind that is not done to a machine but to its host, with everything on it: only where somebody has said that it may
+/// ([`clock::ALLOWED`]).
+pub const STEPS_OF_THE_CLOCK: Kind = kind(CLOCK_STEP, STEPS, (2_000, 10_000), steps);
+
 impl Kind {
     /// Whether this host can do that.
     pub fn is_possible(&self) -> bool {
-        self.name != SLOW_DISK || Disk::can_be_slow()
+        match self.name {
+            SLOW_DISK => Disk::can_be_slow(),
+            CLOCK_STEP => clock::may_be_stepped(),
+            _ => true,
+        }
+    }
+
+    /// What is missing where it is not possible, for the end of a sentence.
+    pub fn without(&self) -> &'static str {
+        match self.name {
+            CLOCK_STEP => {
+                ": it steps the clock of the host with everything on it, so DAGGER_STEP_CLOCK=1 has to allow it"
+            }
+            _ => "",
+        }
     }
 }
 
@@ -255,6 +276,12 @@ fn restarted(stage: &Stage, time: Duration, _: &'static str) -> Result<Option<&'
 fn reload(stage: &Stage, time: Duration, _: &'static str) -> Result<Option<&'static str>> {
     stage.machine.ok("systemctl daemon-reload")?;
     std::thread::sleep(time);
+    Ok(None)
+}
+
+/// CLOCK_REALTIME goes by so many seconds, and back again.
+fn steps(_: &Stage, time: Duration, seconds: &'static str) -> Result<Option<&'static str>> {
+    clock::step(seconds.parse().context(seconds)?, time)?;
     Ok(None)
 }
 

@@ -5,9 +5,9 @@
 //! services unhealthy, but restarts none of them. `tests/run --long faults` tries a thousand of each ([`campaign`]), and
 //! each `tests/run` one of every kind.
 //!
-//! Left out, because no machine of the rig can have them: steps of the clock. CLOCK_REALTIME is the host's, and what a time
-//! namespace adds to the other clocks is fixed before its first process runs (time_namespaces(7)). The agent's own tests
-//! tell it of them.
+//! Steps of the clock are tried only where `DAGGER_STEP_CLOCK=1` allows it, best in a virtual machine that has nothing else
+//! to do: CLOCK_REALTIME is the host's, and what a time namespace adds to the other clocks is fixed before its first process
+//! runs (time_namespaces(7)). What is decided about them the agent's own tests show each time.
 
 pub mod dice;
 pub mod stage;

@@ -3,6 +3,7 @@
 pub mod progress;
 pub mod host;
 pub mod tree;
+pub mod clock;
 pub mod disk;
 pub mod cgroup;
 pub mod exec;

@@ -389,5 +389,6 @@ fn an_agent_takes_up_where_the_one_before_it_was() {
     assert_eq!(other.recovery().attempts(), 1);
 }
 
+mod flaps;
 mod properties;
 mod waits;
