@@ -5,6 +5,8 @@ mod machine;
 mod boot;
 mod watch;
 mod recover;
+mod upgrade;
+mod flapping;
 mod alert;
 mod ports;
 mod claims;
@@ -46,6 +48,8 @@ fn main() -> std::process::ExitCode {
         boot::STORIES,
         watch::STORIES,
         recover::STORIES,
+        upgrade::STORIES,
+        flapping::STORIES,
         alert::STORIES,
         ports::STORIES,
         claims::STORIES,
