@@ -39,6 +39,16 @@ pub fn realtime_usec_at(at: Duration) -> u64 {
     u64::try_from(then.as_micros()).unwrap_or(u64::MAX)
 }
 
+/// The same time of CLOCK_REALTIME as was told before, where it was meant: told anew it is some microseconds off, as the two
+/// clocks cannot be read at once, and that would be a change on the bus each time.
+pub fn steady(before: u64, now: u64) -> u64 {
+    if now.abs_diff(before) < 1_000_000 {
+        before
+    } else {
+        now
+    }
+}
+
 fn read_clock(id: ClockId) -> Duration {
     let now = clock_gettime(id);
     let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
@@ -153,6 +163,16 @@ mod tests {
         ] {
             assert_eq!(utc(seconds * 1_000_000), said);
         }
+    }
+
+    #[test]
+    fn a_time_is_told_anew_only_where_it_is_another() {
+        let until = 1_795_898_774_632_949;
+        assert_eq!(steady(until, until - 1), until);
+        assert_eq!(steady(until, until + 3_600_000_000), until + 3_600_000_000);
+        assert_eq!(steady(0, until), until);
+        assert_eq!(steady(u64::MAX, until), until);
+        assert_eq!(steady(until, u64::MAX), u64::MAX);
     }
 
     #[test]

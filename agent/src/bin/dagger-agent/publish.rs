@@ -201,7 +201,9 @@ pub fn view(entry: &Entry) -> ServiceView {
             .cause()
             .map_or(String::new(), |cause| cause.word().into()),
         problems: entry.machine.problems().to_vec(),
-        paused_until: entry.machine.paused().map_or(0, clock::realtime_usec_at),
+        paused_until: entry.machine.paused().map_or(0, |until| {
+            clock::steady(old.paused_until, clock::realtime_usec_at(until))
+        }),
         recoveries: entry.machine.recovery().attempts(),
         work: entry.work.clone(),
         interrupted: entry.interrupted,
