@@ -40,7 +40,7 @@ fn comes_and_goes(ground: &Ground) -> Result<()> {
     // It goes on like that, by itself: for nobody a reason to do or to say anything more.
     machine.fault("sonarr", "flap 4s")?;
     let began = Instant::now();
-    while began.elapsed() < Duration::from_secs(30) {
+    while began.elapsed() < Duration::from_secs(16) {
         let health = machine.health("sonarr");
         ensure!(health == "degraded", "it became {health}");
         std::thread::sleep(Duration::from_millis(500));
