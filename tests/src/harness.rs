@@ -6,6 +6,7 @@
 use crate::rig::{Suite, host, sweep};
 use crate::suite::Ground;
 use anyhow::Result;
+use dagger_suite::diagnostic::nearest;
 use std::collections::VecDeque;
 use std::io::{IsTerminal, Write};
 use std::panic::AssertUnwindSafe;
@@ -15,6 +16,9 @@ use std::time::{Duration, Instant};
 
 /// How many are told at a time, on two processors.
 const THREADS: usize = 3;
+
+/// So many names are proposed at most.
+const NEAR: usize = 4;
 
 /// A user's story: what somebody does and what they have to see.
 #[derive(Clone, Copy)]
@@ -76,16 +80,46 @@ impl Arguments {
         arguments
     }
 
+    fn hits(&self, filter: &str, name: &str) -> bool {
+        if self.exact {
+            name == filter
+        } else {
+            name.contains(filter)
+        }
+    }
+
     fn wants(&self, name: &str) -> bool {
-        let hit = |filter: &String| {
-            if self.exact {
-                name == filter
-            } else {
-                name.contains(filter.as_str())
-            }
-        };
+        let hit = |filter: &String| self.hits(filter, name);
         (self.filters.is_empty() || self.filters.iter().any(hit)) && !self.skips.iter().any(hit)
     }
+
+    /// A sentence for each word that is in no name: whoever mistypes one has not asked for nothing.
+    fn strangers(&self, names: &[&str]) -> Vec<String> {
+        let nowhere = |filter: &&String| !names.iter().any(|name| self.hits(filter, name));
+        let strangers = self.filters.iter().filter(nowhere);
+        strangers
+            .map(|word| match near(word, names).as_slice() {
+                [] => format!("no story matches {word} (--list names them all)"),
+                near => format!("no story matches {word}; near it: {}", near.join(", ")),
+            })
+            .collect()
+    }
+}
+
+/// The stories whose names hold most of a word's parts, or what may be meant by them.
+fn near<'a>(word: &str, names: &[&'a str]) -> Vec<&'a str> {
+    let parts = |text: &'a str| text.split(['_', ':']).filter(|part| part.len() > 3);
+    let wanted: Vec<&str> = word
+        .split(|letter: char| !letter.is_alphanumeric())
+        .filter(|part| part.len() > 3)
+        .collect();
+    let shared = |name: &'a str| {
+        let near = |part: &&&str| nearest(part, parts(name)).is_some();
+        wanted.iter().filter(near).count()
+    };
+    let most = names.iter().map(|name| shared(name)).max().unwrap_or(0);
+    let found = names.iter().filter(|name| most > 0 && shared(name) == most);
+    found.take(NEAR).copied().collect()
 }
 
 /// Tells every story that the command line asks for; the exit code says whether all were as they should be.
@@ -98,7 +132,15 @@ pub fn main(stories: &[Story]) -> ExitCode {
             run: story.run,
         })
     });
-    let cases: VecDeque<Case> = all.filter(|case| arguments.wants(&case.name)).collect();
+    let all: Vec<Case> = all.collect();
+    let names: Vec<&str> = all.iter().map(|case| case.name.as_str()).collect();
+    let strangers = arguments.strangers(&names);
+    if !strangers.is_empty() {
+        eprintln!("{}", strangers.join("\n"));
+        return ExitCode::FAILURE;
+    }
+    let cases = all.iter().filter(|case| arguments.wants(&case.name));
+    let cases: VecDeque<Case> = cases.cloned().collect();
     if arguments.list {
         for case in &cases {
             println!("{}: test", case.name);
@@ -156,6 +198,7 @@ fn prepare(cases: &VecDeque<Case>) -> Result<Vec<Ground>, Unable> {
 }
 
 fn tell(cases: VecDeque<Case>, grounds: &[Ground], board: &Board, threads: usize) {
+    board.with(|state| state.left = cases.len());
     let queue = Mutex::new(cases);
     std::thread::scope(|scope| {
         for _ in 0..threads {
@@ -197,7 +240,7 @@ struct State {
     running: Vec<(String, Instant)>,
     passed: usize,
     failed: Vec<(String, String)>,
-    begun: bool,
+    left: usize,
 }
 
 impl Board {
@@ -211,7 +254,6 @@ impl Board {
 
     fn begin(&self, name: &str) {
         self.with(|state| {
-            state.begun = true;
             state.running.push((name.to_owned(), Instant::now()));
         });
     }
@@ -219,6 +261,7 @@ impl Board {
     fn end(&self, name: &str, took: Duration, problem: Option<String>) {
         self.with(|state| {
             state.running.retain(|(running, _)| running != name);
+            state.left = state.left.saturating_sub(1);
             let word = if problem.is_none() { "ok" } else { "FAILED" };
             clear_line();
             println!("test {name} ... {word} ({:.1} s)", took.as_secs_f64());
@@ -249,7 +292,7 @@ impl Board {
                     .iter()
                     .map(|(name, since)| format!("{name} {} s", since.elapsed().as_secs()))
                     .collect();
-                (!names.is_empty() || !state.begun).then(|| names.join("   "))
+                (state.left > 0).then(|| names.join("   "))
             });
             let Some(line) = line else { break };
             if shown.elapsed() >= pause && !line.is_empty() {
@@ -306,5 +349,30 @@ mod tests {
         assert!(!parse(&["boot", "--skip", "trixie"]).wants("boot::trixie"));
         assert!(!parse(&["--exact", "boot"]).wants("boot::trixie"));
         assert_eq!(parse(&["--test-threads", "1"]).threads, 1);
+    }
+
+    #[test]
+    fn a_word_that_no_name_holds_is_said_with_names_that_are_near() {
+        let names = [
+            "a_disk_is_full::trixie",
+            "a_hang_is_found::trixie",
+            "boot::trixie",
+        ];
+        let said =
+            |words: &[&str]| Arguments::parse(words.iter().map(|word| (*word).to_owned())).strangers(&names);
+        assert!(said(&[]).is_empty());
+        assert!(said(&["boot", "disk"]).is_empty());
+        assert_eq!(
+            said(&["boot", "full_dsik"]),
+            ["no story matches full_dsik; near it: a_disk_is_full::trixie"]
+        );
+        assert_eq!(said(&["zzz"]), ["no story matches zzz (--list names them all)"]);
+    }
+
+    #[test]
+    fn where_nothing_is_to_be_told_the_board_is_not_waited_for() {
+        let board = Board::default();
+        tell(VecDeque::new(), &[], &board, 3);
+        assert_eq!(board.with(|state| state.left), 0);
     }
 }
