@@ -17,6 +17,8 @@ const PROGRAMS: &str = "/programs";
 const WIDTH: usize = 170;
 /// So long may one step take.
 const LIMIT: Duration = Duration::from_mins(2);
+/// The stand-in's library of films lies where nothing is on this machine; a user's would lie in the media.
+const LIBRARY: &str = "mkdir -p /fun/movies && touch /fun/movies/film.mkv && echo /fun/movies >/var/lib/nixarr/jellyfin/data/root/default/Movies/movies.mblink";
 
 /// Runs it. With `once` it ends by itself, else it leaves a shell in the machine.
 pub fn run(once: bool) -> Result<()> {
@@ -89,6 +91,7 @@ impl Stage {
             let _step = progress::step("from power to six applications that answer");
             self.machine.power_on()?;
             self.machine.wait_six()?;
+            self.machine.ok(LIBRARY)?;
         }
         println!(
             "    six healthy {:.1} s after the power came back",

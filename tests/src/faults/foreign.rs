@@ -30,8 +30,8 @@ const STANDINS: &[&str] = &["bazarr", "jellyfin", "prowlarr", "radarr", "sonarr"
 const PROVIDERS: &[&str] = &["prowlarr", "transmission"];
 const NOBODY: &[&str] = &["nobody"];
 const SLOW_DISK: &str = "slow-disk";
-/// How far the clock goes, in seconds: from what a wrong time zone does to what a late time server does.
-const STEPS: &[&str] = &["+60", "-60", "+600", "-600", "+3600", "-3600"];
+/// How far the clock goes, in seconds: a time server that comes late, and more than anything is waited for by the agent.
+const STEPS: &[&str] = &["+5", "-5", "+60", "-60", "+600", "-600"];
 const CLOCK_STEP: &str = "clock-step";
 
 const fn kind(name: &'static str, on: &'static [&'static str], lasts: (u64, u64), act: Act) -> Kind {

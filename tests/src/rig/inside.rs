@@ -9,6 +9,12 @@ use std::time::{Duration, Instant};
 /// A command inside that has not ended by then is taken for hung.
 const COMMAND_LIMIT: Duration = Duration::from_mins(1);
 
+/// A login shell for the terminal that `$0` names, with colours: commands that are compared have neither. A terminal that
+/// the machine has never heard of is taken for the usual one.
+const SHELL: &str = r#"unset SYSTEMD_COLORS SYSTEMD_PAGER
+ls /lib/terminfo/*/"$0" /usr/share/terminfo/*/"$0" >/dev/null 2>&1 || set -- xterm
+TERM=${1:-$0} exec bash -l"#;
+
 impl Machine {
     /// A command that will run inside, for whoever wants to hold its streams.
     pub fn command(&self, words: &[&str]) -> Result<Command> {
@@ -21,8 +27,8 @@ impl Machine {
 
     /// A shell inside for a person at the terminal, until they leave it.
     pub fn shell(&self) -> Result<()> {
-        let mut command = self.command(&["bash", "-l"])?;
-        command.env("TERM", std::env::var_os("TERM").unwrap_or_else(|| "dumb".into()));
+        let term = std::env::var("TERM").unwrap_or_else(|_| "dumb".to_owned());
+        let mut command = self.command(&["bash", "-c", SHELL, &term])?;
         // How a shell ends says how its last command ended: nothing about the machine.
         command.status().context("start a shell")?;
         Ok(())
