@@ -210,6 +210,7 @@ fn tell(cases: VecDeque<Case>, grounds: &[Ground], board: &Board, threads: usize
                     board.begin(&case.name);
                     let began = Instant::now();
                     let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| (case.run)(ground)));
+                    sweep::hold_if_stopped();
                     let problem = match outcome {
                         Ok(Ok(())) => None,
                         Ok(Err(error)) => Some(format!("{error:#}")),

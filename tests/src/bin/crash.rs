@@ -25,7 +25,9 @@ struct Sum {
 }
 
 fn main() -> ExitCode {
-    match run() {
+    let done = run();
+    sweep::hold_if_stopped();
+    match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

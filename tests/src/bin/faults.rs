@@ -18,7 +18,9 @@ const CASES: u64 = 1000;
 const SEED: u64 = 1;
 
 fn main() -> ExitCode {
-    match run() {
+    let done = run();
+    sweep::hold_if_stopped();
+    match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {

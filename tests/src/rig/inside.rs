@@ -12,7 +12,7 @@ const COMMAND_LIMIT: Duration = Duration::from_mins(1);
 /// A login shell for the terminal that `$0` names, with colours: commands that are compared have neither. A terminal that
 /// the machine has never heard of is taken for the usual one.
 const SHELL: &str = r#"unset SYSTEMD_COLORS SYSTEMD_PAGER
-ls /lib/terminfo/*/"$0" /usr/share/terminfo/*/"$0" >/dev/null 2>&1 || set -- xterm
+[ -n "$(find /etc/terminfo /lib/terminfo /usr/share/terminfo -name "$0" 2>/dev/null)" ] || set -- xterm
 TERM=${1:-$0} exec bash -l"#;
 
 impl Machine {

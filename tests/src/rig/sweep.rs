@@ -5,9 +5,13 @@ use anyhow::{Context, Result};
 use nix::mount::{MntFlags, umount2};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// The machines of this process, for the signal handler.
 static OWN: Mutex<Vec<String>> = Mutex::new(Vec::new());
+/// Whether a signal has come that ends this process.
+static STOPPED: AtomicBool = AtomicBool::new(false);
 
 /// Where a machine's tmpfs is mounted.
 pub fn place(machine: &str) -> PathBuf {
@@ -81,6 +85,7 @@ pub fn on_signals() -> Result<()> {
         signal_hook::iterator::Signals::new([SIGINT, SIGTERM, SIGHUP]).context("signal handlers")?;
     std::thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
+            STOPPED.store(true, Ordering::Relaxed);
             eprintln!("\n    stopped by signal {signal}; removing the machines");
             let own = OWN.lock().map(|own| own.clone()).unwrap_or_default();
             disk::release();
@@ -91,4 +96,12 @@ pub fn on_signals() -> Result<()> {
         }
     });
     Ok(())
+}
+
+/// Never returns where a signal is about to end this process: what fails then fails because its machine is being removed,
+/// and says nothing.
+pub fn hold_if_stopped() {
+    while STOPPED.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_secs(1));
+    }
 }
