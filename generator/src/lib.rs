@@ -9,8 +9,8 @@
 //! [`load`] goes from files to the suite, [`render::render`] from the suite to units, [`output`] writes or compares
 //! them. The agent and the client use [`load`] and nothing below it.
 //!
-//! The modules stand in an order in which each uses only those above it. Only [`source`], [`installed`] and
-//! [`beside`] read the disk, only [`output`] writes it; everything between is a function of its arguments. No clock, no network, no other process:
+//! The modules stand in an order in which each uses only those above it. Only [`source`], [`installed`],
+//! [`beside`] and [`left`] read the disk, only [`output`] writes it; everything between is a function of its arguments. No clock, no network, no other process:
 //! this runs before anything is mounted, at every boot and at every daemon-reload.
 //!
 //! To add an application, add a file to `catalog/`. To add a key, add it to [`schema`], read it in [`service`], write
@@ -37,6 +37,7 @@ pub mod cross;
 pub mod guard;
 pub mod beside;
 pub mod load;
+pub mod left;
 pub mod unit;
 pub mod render;
 pub mod output;

@@ -8,6 +8,8 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use dagger_suite::diagnostic::{Diagnostic, Severity};
+use dagger_suite::left::left;
+use dagger_suite::model::Broken;
 use dagger_suite::names::{Root, exit};
 use dagger_suite::output::Failure;
 use dagger_suite::render::{Programs, Rendering};
@@ -65,8 +67,8 @@ fn programs() -> Programs {
     std::env::current_exe().map_or_else(|_| Programs::below("/usr"), |exe| Programs::beside(&exe))
 }
 
-fn rendering<'a>(loaded: &'a Loaded, programs: &'a Programs) -> Rendering<'a> {
-    Rendering::new(&loaded.suite, &loaded.broken, loaded.file_errors(), programs)
+fn rendering<'a>(loaded: &'a Loaded, left: &'a [Broken], programs: &'a Programs) -> Rendering<'a> {
+    Rendering::new(&loaded.suite, &loaded.broken, loaded.file_errors(), programs).with_left(left)
 }
 
 /// Writes the units. Everything that goes wrong is said and passed over.
@@ -78,7 +80,8 @@ fn generate(root: &Root, normal: &Path) {
     }
     let loaded = load(root);
     let programs = programs();
-    let rendering = rendering(&loaded, &programs);
+    let left = left(root, &loaded);
+    let rendering = rendering(&loaded, &left, &programs);
     let failures = write(normal, &rendering);
     let mut log = Log::default();
     for it in &loaded.diagnostics {
@@ -135,7 +138,9 @@ fn check(root: &Root) -> ExitCode {
 fn dry_run(root: &Root) -> ExitCode {
     let loaded = load(root);
     let wrong = report(&loaded.diagnostics);
-    let (diff, failures) = output::diff(&root.join(WRITTEN), &rendering(&loaded, &programs()).all());
+    let (left, programs) = (left(root, &loaded), programs());
+    let units = rendering(&loaded, &left, &programs).all();
+    let (diff, failures) = output::diff(&root.join(WRITTEN), &units);
     for failure in &failures {
         say(io::stderr(), &format!("dagger-generator: {failure}\n"));
     }

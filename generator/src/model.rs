@@ -26,7 +26,7 @@ pub struct Suite {
     pub podman: String,
     /// Native units of services that do not run; they keep their condition.
     pub guards: Vec<Guard>,
-    /// Services that are turned off, and may still be running.
+    /// Services that are turned off; those that run know why they do not start again.
     pub off: Vec<ServiceName>,
     /// Main file of the configuration, for units that stand for no file in particular.
     pub source: String,

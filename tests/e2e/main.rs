@@ -19,6 +19,7 @@ mod bus;
 mod client;
 mod listeners;
 mod gone;
+mod spoilt;
 mod native;
 mod migrate;
 mod shadow;
@@ -62,6 +63,7 @@ fn main() -> std::process::ExitCode {
         client::STORIES,
         listeners::STORIES,
         gone::STORIES,
+        spoilt::STORIES,
         native::STORIES,
         migrate::STORIES,
         shadow::STORIES,

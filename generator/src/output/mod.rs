@@ -16,7 +16,7 @@ use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use crate::names;
-use crate::render::{Content, HEADER, OFF_DROP_IN, OWNER_DROP_IN, Output, Rendering};
+use crate::render::{Content, HEADER, OWNER_DROP_IN, Output, Rendering};
 use crate::spread::spread;
 
 /// Something that could not be written or removed; everything else was.
@@ -228,13 +228,6 @@ fn ours(dir: &Path, failures: &mut Vec<Failure>) -> Vec<String> {
             let path = format!("{name}/{OWNER_DROP_IN}");
             if begins_with_header(&dir.join(&path)) {
                 found.push(path);
-            }
-        } else if OFF_DROP_IN
-            .split_once('/')
-            .is_some_and(|(parent, _)| parent == name)
-        {
-            if begins_with_header(&dir.join(OFF_DROP_IN)) {
-                found.push(OFF_DROP_IN.to_owned());
             }
         } else if let Some(target) = name.strip_suffix(".wants") {
             let linked = entries(&dir.join(&name), failures)

@@ -10,7 +10,7 @@
 //! | `dagger-pull@<service>.service` | each service that can run: fetches the image, apart from the service's own start |
 //! | `<native>.service.d/50-dagger-owner.conf` | each native unit that may own the data of a service, also of one that does not run |
 //! | `dagger-config-error.service` | a configuration file cannot be used as a whole |
-//! | `dagger.target.d/50-dagger-off.conf` | a service is turned off: one that still runs stops with the target |
+//! | `dagger-<service>.service`, not linked | a service that runs and is turned off or taken out: it knows how to stop, and starts no more |
 //! | `dagger.target.wants/*`, `multi-user.target.wants/dagger.target` | the links that start them |
 
 mod lines;
@@ -27,9 +27,6 @@ use crate::unit::Unfit;
 
 /// How the first line of every file of ours goes on after `# `: what a later run may replace or remove.
 pub(crate) const HEADER: &str = "Written by dagger-generator from ";
-
-/// The drop-in on the target, where a service is turned off.
-pub(crate) const OFF_DROP_IN: &str = "dagger.target.d/50-dagger-off.conf";
 
 /// Name of the drop-in on a native unit.
 pub(crate) const OWNER_DROP_IN: &str = "50-dagger-owner.conf";
@@ -121,6 +118,7 @@ pub fn render<'a>(
 pub struct Rendering<'a> {
     suite: &'a Suite,
     broken: &'a [Broken],
+    left: &'a [Broken],
     errors: Vec<String>,
     programs: &'a Programs,
 }
@@ -141,9 +139,16 @@ impl<'a> Rendering<'a> {
         Self {
             suite,
             broken,
+            left: &[],
             errors,
             programs,
         }
+    }
+
+    /// The same with services that run and have no place in the suite: see [`crate::left`].
+    #[must_use]
+    pub fn with_left(self, left: &'a [Broken]) -> Self {
+        Self { left, ..self }
     }
 
     /// Everything. Nothing in, nothing out: without any service and any mistake not even the target is linked.
@@ -176,6 +181,7 @@ impl<'a> Rendering<'a> {
                 }
                 Err(unfit) => {
                     outputs.push(side::refuse_service(
+                        self.suite,
                         &unfit_service(service, unfit),
                         self.programs,
                     ));
@@ -193,7 +199,7 @@ impl<'a> Rendering<'a> {
     pub fn rest(&self) -> Vec<Output> {
         let mut outputs = Vec::with_capacity(2 * self.broken.len() + 3);
         for broken in self.broken {
-            outputs.push(side::refuse_service(broken, self.programs));
+            outputs.push(side::refuse_service(self.suite, broken, self.programs));
             outputs.push(wanted(&broken.name.unit()));
         }
         if !self.errors.is_empty() {
@@ -208,9 +214,9 @@ impl<'a> Rendering<'a> {
             let link = format!("multi-user.target.wants/{}", names::TARGET);
             outputs.push(Output::link(link, self.programs.target.clone()));
         }
-        if !self.suite.off.is_empty() {
-            outputs.push(side::stop_off(self.suite));
-        }
+        // After the links: what is left over is no part of the suite, and starts nothing.
+        let left = self.left.iter();
+        outputs.extend(left.map(|left| side::left_service(self.suite, left, self.programs)));
         for guard in &self.suite.guards {
             outputs.push(side::owner_drop_in(
                 &guard.service,

@@ -27,6 +27,19 @@ const RESTART_WINDOW: u64 = 600;
 /// Added to the budget of a start: podman's own part of it. The gate gives up first and says why.
 const START_MARGIN: u64 = 60;
 
+/// Signals that ask applications to stop, and the status of one that ends by it (128 + its number).
+const SIGNALS: [(&str, &str); 6] = [
+    ("SIGTERM", "143"),
+    ("SIGINT", "130"),
+    ("SIGQUIT", "131"),
+    ("SIGHUP", "129"),
+    ("SIGUSR1", "138"),
+    ("SIGUSR2", "140"),
+];
+
+/// For a container of which it is not known how long it may take: podman itself kills it when its own time is over.
+const LONGEST_STOP: &str = "15min";
+
 /// The whole unit.
 pub(super) fn unit(suite: &Suite, service: &Service, programs: &Programs) -> Result<String, Unfit> {
     let mut unit = Unit::with_capacity(CAPACITY);
@@ -41,8 +54,26 @@ pub(super) fn unit(suite: &Suite, service: &Service, programs: &Programs) -> Res
     before(&mut unit, suite, service, programs);
     command::run(&mut unit, suite, service);
     after(&mut unit, suite, service, programs);
-    stop(&mut unit, suite, service);
+    stop(
+        &mut unit,
+        suite,
+        &service.name,
+        Some(seconds(service.stop_timeout)),
+    );
     unit.finish()
+}
+
+/// How a container is stopped by a unit that did not start it, and knows nothing of it but its name: it keeps what the unit
+/// before it had been given, and podman knows how long this container may take.
+pub(super) fn outlive(unit: &mut Unit, suite: &Suite, name: &ServiceName) {
+    unit.set("Delegate", &["yes"]);
+    unit.set("KillMode", &["mixed"]);
+    let statuses: Vec<&str> = SIGNALS.iter().map(|(_, status)| *status).collect();
+    unit.set("SuccessExitStatus", &[&statuses.join(" ")]);
+    unit.set("OOMPolicy", &["continue"]);
+    unit.set("TimeoutStopSec", &[LONGEST_STOP]);
+    unit.set("RuntimeDirectory", &["%N"]);
+    stop(unit, suite, name, None);
 }
 
 fn relations(unit: &mut Unit, suite: &Suite, service: &Service) {
@@ -151,17 +182,10 @@ fn supervision(unit: &mut Unit, service: &Service) {
     unit.set("LogExtraFields", &["DAGGER_SERVICE=", service.name.as_str()]);
 }
 
-/// The exit status of an application that ends by the very signal that asks it to stop (128 + its number).
+/// The exit status of an application that ends by the very signal that asks it to stop.
 fn asked_to_stop(signal: &str) -> Option<&'static str> {
-    Some(match signal {
-        "SIGTERM" => "143",
-        "SIGINT" => "130",
-        "SIGQUIT" => "131",
-        "SIGHUP" => "129",
-        "SIGUSR1" => "138",
-        "SIGUSR2" => "140",
-        _ => return None,
-    })
+    let known = SIGNALS.iter().find(|(name, _)| *name == signal);
+    known.map(|(_, status)| *status)
 }
 
 /// Who the application runs as, least binding first: the configuration, what the gate found, the owner marker. Of an
@@ -274,13 +298,15 @@ fn after(unit: &mut Unit, suite: &Suite, service: &Service, programs: &Programs)
 /// Not by the file with the container's id: where that is missing (a start that failed early) or empty, podman 4.3 fails for
 /// all its `--ignore`, and says so in the unit's log. Nor is anything removed by its name, which may be somebody else's: podman
 /// writes on each container which unit made it (`$PODMAN_SYSTEMD_UNIT`).
-fn stop(unit: &mut Unit, suite: &Suite, service: &Service) {
-    let container = [Part::Raw("dagger-"), Part::Text(service.name.as_str())];
-    unit.exec("ExecStop", "", &suite.podman)
-        .raw(command::GLOBAL)
-        .raw("stop --ignore")
-        .word(&[Part::Raw("--time="), Part::Number(seconds(service.stop_timeout))])
-        .word(&container);
+fn stop(unit: &mut Unit, suite: &Suite, name: &ServiceName, timeout: Option<u64>) {
+    let mut exec = unit.exec("ExecStop", "", &suite.podman);
+    exec.raw(command::GLOBAL).raw("stop --ignore");
+    // Else as long as the container was given when it was made.
+    if let Some(seconds) = timeout {
+        exec.word(&[Part::Raw("--time="), Part::Number(seconds)]);
+    }
+    exec.word(&[Part::Raw("dagger-"), Part::Text(name.as_str())]);
+    drop(exec);
     unit.exec("ExecStopPost", "-", &suite.podman)
         .raw(command::GLOBAL)
         .raw("rm --force --ignore --volumes --filter=label=PODMAN_SYSTEMD_UNIT=%n");

@@ -4,7 +4,7 @@
 use crate::model::{Broken, Network, Service, Suite};
 use crate::names::{self, ServiceName};
 use crate::render::lines::{gate, header, hold_condition};
-use crate::render::{OFF_DROP_IN, OWNER_DROP_IN, Output, Programs};
+use crate::render::{OWNER_DROP_IN, Output, Programs, service};
 use crate::unit::{Part, Unit};
 use crate::value;
 
@@ -148,73 +148,71 @@ pub(super) fn owner_drop_in(service: &ServiceName, native: &str, source: &str) -
     )
 }
 
-/// A service that was turned off has no unit any more, and with it no `PartOf=`. Should its container still run, it ends
-/// with the suite all the same.
-pub(super) fn stop_off(suite: &Suite) -> Output {
-    let mut unit = Unit::with_capacity(CAPACITY);
-    header(&mut unit, &suite.source);
-    unit.section("Unit");
-    let units = suite
-        .off
-        .iter()
-        .map(|name| ["dagger-", name.as_str(), ".service"]);
-    unit.units("PropagatesStopTo", units);
-    Output::file(OFF_DROP_IN.to_owned(), unit.finish().unwrap_or_default())
+/// The unit of a service that cannot run. One that runs already goes on, and stops as it would have.
+pub(super) fn refuse_service(suite: &Suite, broken: &Broken, programs: &Programs) -> Output {
+    let mut unit = refusal(
+        broken.name.as_str(),
+        " (cannot start: mistake in the configuration)",
+        &broken.source,
+    );
+    unit.set("OnFailure", &["dagger-alert@", broken.name.as_str(), ".service"]);
+    refuse_container(unit, suite, broken, programs)
 }
 
-/// The unit of a service that cannot run.
-pub(super) fn refuse_service(broken: &Broken, programs: &Programs) -> Output {
-    let name = broken.name.as_str();
-    refuse(
-        &broken.name.unit(),
-        name,
-        name,
-        &broken.source,
-        &broken.messages,
-        programs,
-    )
+/// The unit of a service that runs on and has no place in the suite any more.
+pub(super) fn left_service(suite: &Suite, left: &Broken, programs: &Programs) -> Output {
+    let unit = refusal(
+        left.name.as_str(),
+        " (not in the configuration any more)",
+        &left.source,
+    );
+    refuse_container(unit, suite, left, programs)
+}
+
+fn refuse_container(mut unit: Unit, suite: &Suite, broken: &Broken, programs: &Programs) -> Output {
+    unit.set("After", &["network.target"]);
+    unit.paths(
+        "RequiresMountsFor",
+        ["/run/containers", "/var/lib/containers"].into_iter(),
+    );
+    refuse(&mut unit, broken.name.as_str(), &broken.messages, programs);
+    service::outlive(&mut unit, suite, &broken.name);
+    Output::file(broken.name.unit(), unit.finish().unwrap_or_default())
 }
 
 /// The unit that stands for files that cannot be used.
 pub(super) fn refuse_files(source: &str, messages: &[String], programs: &Programs) -> Output {
-    refuse(
-        names::CONFIG_ERROR_UNIT,
-        "config-error",
-        "Configuration files of dagger",
-        source,
-        messages,
-        programs,
+    let why = " (cannot start: mistake in the configuration)";
+    let mut unit = refusal("Configuration files of dagger", why, source);
+    refuse(&mut unit, "config-error", messages, programs);
+    Output::file(
+        names::CONFIG_ERROR_UNIT.to_owned(),
+        unit.finish().unwrap_or_default(),
     )
 }
 
-fn refuse(
-    file: &str,
-    name: &str,
-    title: &str,
-    source: &str,
-    messages: &[String],
-    programs: &Programs,
-) -> Output {
+/// The head of a unit that refuses to start.
+fn refusal(title: &str, why: &str, source: &str) -> Unit {
     let mut unit = Unit::with_capacity(CAPACITY);
     header(&mut unit, source);
     unit.section("Unit");
-    unit.free(
-        "Description",
-        &[title, " (cannot start: mistake in the configuration)"],
-    );
+    unit.free("Description", &[title, why]);
     unit.path("SourcePath", source);
     unit.set("PartOf", &[names::TARGET]);
     unit.set("StartLimitIntervalSec", &["0"]);
+    unit
+}
+
+fn refuse(unit: &mut Unit, name: &str, messages: &[String], programs: &Programs) {
     unit.section("Service");
     unit.set("Type", &["oneshot"]);
     unit.set("NotifyAccess", &["all"]);
     unit.set("Slice", &[names::SLICE]);
     unit.set("LogExtraFields", &["DAGGER_SERVICE=", name]);
     let message = shown(messages);
-    gate(&mut unit, "ExecStart", programs, "refuse", name)
+    gate(unit, "ExecStart", programs, "refuse", name)
         .raw("--")
         .arg(&message);
-    Output::file(file.to_owned(), unit.finish().unwrap_or_default())
 }
 
 /// All messages in one argument that fits, without the one character that no argument can hold.

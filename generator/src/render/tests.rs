@@ -353,19 +353,53 @@ fn values_that_no_unit_can_carry_refuse_and_do_not_vanish() {
 }
 
 #[test]
-fn a_service_that_is_turned_off_stops_with_the_suite() {
-    let mut suite = suite(vec![sonarr()]);
-    assert!(!all(&suite).iter().any(|it| it.path == OFF_DROP_IN));
-    suite.off = vec![name("lidarr"), name("plex")];
+fn a_unit_that_refuses_stops_what_still_runs_as_the_whole_unit_would() {
+    let suite = suite(vec![sonarr()]);
+    let broken = |service: &str| Broken {
+        name: name(service),
+        messages: vec!["it says so".into()],
+        source: "/etc/dagger/dagger.toml".into(),
+    };
+    let (wrong, left) = ([broken("lidarr")], [broken("plex")]);
+    let programs = Programs::below("/usr");
+    let outputs = Rendering::new(&suite, &wrong, &[], &programs)
+        .with_left(&left)
+        .all();
+    let whole = text(&outputs, "dagger-sonarr.service");
+    for service in ["lidarr", "plex"] {
+        let unit = text(&outputs, &format!("dagger-{service}.service"));
+        for key in [
+            "PartOf",
+            "Slice",
+            "NotifyAccess",
+            "Delegate",
+            "KillMode",
+            "OOMPolicy",
+            "RuntimeDirectory",
+            "ExecStopPost",
+        ] {
+            let line = |unit: &str| {
+                let mut lines = unit.lines().map(str::to_owned);
+                lines.find(|line| line.starts_with(&format!("{key}=")))
+            };
+            assert_eq!(line(&unit), line(&whole), "{service}: {key}");
+        }
+        let stop = format!("podman --events-backend=none stop --ignore dagger-{service}");
+        holds(&unit, "ExecStop", &stop);
+        holds(&unit, "SuccessExitStatus", "143");
+        holds(&unit, "ExecStart", "it says so");
+    }
+    let linked = |service: &str| {
+        let link = format!("dagger.target.wants/dagger-{service}.service");
+        outputs.iter().any(|it| it.path == link)
+    };
+    assert!(linked("lidarr") && !linked("plex"));
     holds(
-        &text(&all(&suite), OFF_DROP_IN),
-        "PropagatesStopTo",
-        "=dagger-lidarr.service dagger-plex.service",
+        &text(&outputs, "dagger-lidarr.service"),
+        "OnFailure",
+        "=dagger-alert@lidarr.service",
     );
-}
-
-fn all(suite: &Suite) -> Vec<Output> {
-    render(suite, &[], &[], &Programs::below("/usr"))
+    assert!(!text(&outputs, "dagger-plex.service").contains("OnFailure="));
 }
 
 #[test]

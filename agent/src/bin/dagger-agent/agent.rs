@@ -190,10 +190,14 @@ pub async fn run(root: Root) -> Result<(), String> {
     own(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
     agent.remove_metrics();
     // The unit does the same when it has ended; not where somebody has masked it meanwhile.
+    disarm_all();
+    Ok(())
+}
+
+fn disarm_all() {
     if let Err(error) = watchdog::disarm_all() {
         log::warn!("the watchdogs of the suite are not stopped: {error}");
     }
-    Ok(())
 }
 
 /// Word of mounts that come and go at these paths; without it they are looked at now and then.
@@ -283,6 +287,8 @@ async fn start(root: Root, connection: Connection) -> Result<(Agent, Inputs), St
         said: String::new(),
         watchdog: Watchdog::from_env(),
     };
+    // Of what is not in the configuration any more, too; the first good answer arms the others anew.
+    disarm_all();
     agent.load_first().await?;
     agent
         .find_jobs()

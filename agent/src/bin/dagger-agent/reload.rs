@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use dagger_agent::adapter::bus::Owner;
 use dagger_agent::adapter::{clock, journal, keep};
 use dagger_agent::domain::event;
+use dagger_agent::domain::machine::Watchdog;
 use dagger_agent::domain::schedule;
 use sd_notify::NotifyState;
 
@@ -159,6 +161,10 @@ impl Agent {
         let Some(mut entry) = self.services.remove(key) else {
             return Ok(());
         };
+        // It may run on, and nobody feeds its watchdog any more.
+        if entry.owner != Owner::Native {
+            publish::watchdog(&entry, Watchdog::Disarm);
+        }
         if let Some(question) = entry.question.take() {
             question.task.abort();
             self.in_flight = self.in_flight.saturating_sub(1);
