@@ -114,12 +114,30 @@ fn unknown(ground: &Ground) -> Result<()> {
         wait_armed(&machine)?;
         ensure!(runs(&machine)? == before, "what was mended was restarted");
     }
-    stopped(&machine, &changed)
+    seen_and_stopped(&machine, &changed)
 }
 
-/// What the configuration does not know any more stops as it would have.
-fn stopped(machine: &Machine, changed: &str) -> Result<()> {
+/// What the configuration does not know any more is shown, and stops as it would have.
+fn seen_and_stopped(machine: &Machine, changed: &str) -> Result<()> {
     configure(machine, changed)?;
+    machine.wait_for("the agent to know", MINUTE, |m| {
+        Ok(m.health("sonarr").is_empty().then_some(()))
+    })?;
+    let status = machine.ok("daggerctl status")?;
+    ensure!(
+        status.contains("daggerctl config check")
+            && SERVICES
+                .iter()
+                .all(|service| status.contains(&format!("dagger-{service}.service"))),
+        "{status}"
+    );
+    let why = machine.sh("daggerctl why sonarr")?.all();
+    ensure!(
+        why.contains("sonarr runs, but its configuration cannot be read: ")
+            && why.contains("unknown key `prot`")
+            && why.contains("cannot be started again until that is mended"),
+        "{why}"
+    );
     for service in SERVICES {
         let unit = format!("dagger-{service}.service");
         machine.ok(&format!("systemctl stop {unit}"))?;

@@ -78,6 +78,13 @@ impl Bus {
         for service in report.services.iter_mut().filter(|service| service.is_up()) {
             service.memory_bytes = self.memory(&service.view.unit).await;
         }
+        // systemd's own failure would only hide what the agent has said.
+        let running = self.listed(&["active", "reloading"]).await.unwrap_or_default();
+        let strange = running.into_iter().map(|(name, _)| name.to_string());
+        let strange: Vec<String> = strange
+            .filter(|name| report.names().all(|known| known != name))
+            .collect();
+        report.unwatched = strange;
         Ok(report)
     }
 
@@ -133,10 +140,20 @@ impl Bus {
 
     /// What systemd alone says of the suite's units that it has loaded, by name.
     pub async fn units(&self) -> Result<Vec<Service>, Error> {
+        let mut services = Vec::new();
+        for (name, unit) in self.listed(&[]).await? {
+            let mut service = unknown(name.as_str(), unit);
+            self.observe(&mut service).await;
+            services.push(service);
+        }
+        Ok(services)
+    }
+
+    /// The services whose units systemd has loaded and that are in one of these states (none: in any), by name.
+    async fn listed(&self, states: &[&str]) -> Result<Vec<(ServiceName, String)>, Error> {
         let listed = async {
             let manager =
                 Proxy::new(&self.0, SYSTEMD.0, SYSTEMD.1, "org.freedesktop.systemd1.Manager").await?;
-            let states: &[&str] = &[];
             manager
                 .call("ListUnitsByPatterns", &(states, &["dagger-*.service"][..]))
                 .await
@@ -144,14 +161,11 @@ impl Bus {
         let listed: Vec<ListedUnit> = listed
             .await
             .map_err(|error: zbus::Error| Error::Failed(format!("systemd cannot be asked: {error}")))?;
-        let mut services = Vec::new();
-        for (unit, ..) in listed {
-            let Some(name) = service_of(&unit) else { continue };
-            let mut service = unknown(name.as_str(), unit);
-            self.observe(&mut service).await;
-            services.push(service);
-        }
-        services.sort_by(|a, b| a.view.name.cmp(&b.view.name));
+        let units = listed.into_iter().map(|(unit, ..)| unit);
+        let mut services: Vec<_> = units
+            .filter_map(|unit| Some((service_of(&unit)?, unit)))
+            .collect();
+        services.sort_unstable();
         Ok(services)
     }
 

@@ -17,6 +17,8 @@ pub struct Report {
     pub configuration_errors: Vec<String>,
     /// The services by name.
     pub services: Vec<Service>,
+    /// Services that run and are not among them: there is no configuration for them that can be used.
+    pub unwatched: Vec<String>,
 }
 
 /// One service: what stands on the bus, and its memory.
@@ -54,6 +56,7 @@ impl Report {
             health: manager.health,
             configuration_errors: manager.configuration_errors,
             services: services.into_iter().map(Service::from).collect(),
+            unwatched: Vec::new(),
         }
     }
 
@@ -65,6 +68,7 @@ impl Report {
             health: Health::worst(services.iter().map(|service| service.view.health)),
             configuration_errors: Vec::new(),
             services,
+            unwatched: Vec::new(),
         }
     }
 
@@ -118,7 +122,10 @@ mod tests {
             keys.sort();
             keys.join(" ")
         };
-        assert_eq!(keys(&json), "agent configuration_errors health services version");
+        assert_eq!(
+            keys(&json),
+            "agent configuration_errors health services unwatched version"
+        );
         assert_eq!(
             keys(&json["services"][0]),
             "active_state cause conflicts health health_detail image image_digest interrupted kind latency_usec main_pid \

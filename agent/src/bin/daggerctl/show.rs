@@ -15,6 +15,18 @@ pub const NOTHING: &str = "\
 No services: write /etc/dagger/dagger.toml (/usr/share/doc/dagger/dagger.toml.example shows how), then `systemctl daemon-reload`.
 ";
 
+/// What is shown when nothing of the configuration can be used.
+const SPOILT: &str = "No service is watched: the configuration has mistakes (daggerctl config check).\n";
+
+/// What is shown in place of a table without rows.
+fn nothing(report: &Report) -> &'static str {
+    if report.configuration_errors.is_empty() {
+        NOTHING
+    } else {
+        SPOILT
+    }
+}
+
 /// The tone of a verdict.
 pub fn tone(health: Health) -> Tone {
     match health {
@@ -45,7 +57,7 @@ fn headings() -> Vec<Cell> {
 /// The table of `status` with what needs attention below it. `now` is in microseconds of CLOCK_REALTIME.
 pub fn status(report: &Report, now: u64, colour: bool) -> String {
     let mut text = if report.services.is_empty() {
-        NOTHING.to_owned()
+        nothing(report).to_owned()
     } else {
         let mut rows = vec![headings()];
         rows.extend(report.services.iter().map(|service| row(service, now)));
@@ -89,7 +101,7 @@ fn state(service: &Service) -> String {
 }
 
 /// One line for each service that is not as it should be, with the command that shows more, one for each conflict, also of a
-/// healthy one, one for each whose recovery is paused, and one for each mistake in the configuration. `now` is in microseconds of CLOCK_REALTIME.
+/// healthy one, one for each whose recovery is paused, one for each that runs unwatched, and one for each mistake in the configuration. `now` is in microseconds of CLOCK_REALTIME.
 pub fn notes(report: &Report, now: u64, colour: bool) -> String {
     let mut text = String::new();
     for Service { view, .. } in &report.services {
@@ -136,6 +148,12 @@ pub fn notes(report: &Report, now: u64, colour: bool) -> String {
             view.name,
             clean(detail),
             view.unit
+        );
+    }
+    for name in &report.unwatched {
+        let _ = writeln!(
+            text,
+            "{name}: dagger-{name}.service runs, and is not watched: no configuration for it can be used (daggerctl why {name})"
         );
     }
     for mistake in &report.configuration_errors {
@@ -235,6 +253,7 @@ mod tests {
             health: Health::Unhealthy,
             configuration_errors: vec!["/etc/dagger/dagger.toml:3:1: unknown key `prot`".into()],
             services: vec![radarr, sonarr],
+            unwatched: Vec::new(),
         }
     }
 
@@ -306,6 +325,22 @@ sonarr: conflict: TCP port 8989 of sonarr is answered by b.service, too: stop it
 radarr: recovery is paused until somebody resumes it (daggerctl resume radarr)
 radarr: unhealthy: waiting: /fun is not mounted (systemctl status dagger-radarr.service)
 sonarr: recovery is paused for another 2 h (daggerctl resume sonarr)
+"
+        );
+    }
+
+    #[test]
+    fn what_runs_behind_a_spoilt_configuration_is_shown() {
+        let mut report = Report::of_systemd(Vec::new());
+        report.configuration_errors = sample().configuration_errors;
+        report.unwatched = vec!["sonarr".into()];
+        assert_eq!(
+            status(&report, 0, false),
+            "\
+No service is watched: the configuration has mistakes (daggerctl config check).
+
+sonarr: dagger-sonarr.service runs, and is not watched: no configuration for it can be used (daggerctl why sonarr)
+configuration: /etc/dagger/dagger.toml:3:1: unknown key `prot`
 "
         );
     }

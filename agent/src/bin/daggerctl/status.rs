@@ -184,14 +184,19 @@ pub async fn check(args: &HealthArgs, screen: Screen) -> Result<u8, Error> {
             health_detail,
         })
         .collect();
-    say(&verdicts, &[], args.json, screen)
+    let mistakes = if verdicts.is_empty() {
+        bus.report().await?.configuration_errors
+    } else {
+        Vec::new()
+    };
+    say(&verdicts, &mistakes, args.json, screen)
 }
 
 /// Prints verdicts; the code says whether all of them are good.
 fn say(verdicts: &[Verdict], mistakes: &[String], json: bool, screen: Screen) -> Result<u8, Error> {
     if json {
         print_json(&verdicts)?;
-    } else if verdicts.is_empty() {
+    } else if verdicts.is_empty() && mistakes.is_empty() {
         print(show::NOTHING)?;
     } else {
         let lines = verdicts

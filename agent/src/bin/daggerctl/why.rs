@@ -36,7 +36,12 @@ pub async fn why(args: &WhyArgs, screen: Screen) -> Result<u8, Error> {
             .services
             .iter()
             .filter(|service| service.view.health != Health::Healthy);
-        ill.map(|service| service.view.name.as_str()).collect()
+        // What was taken out on purpose is nobody's trouble.
+        let spoilt = !report.configuration_errors.is_empty();
+        let unwatched = report.unwatched.iter().filter(|_| spoilt);
+        ill.map(|service| service.view.name.as_str())
+            .chain(unwatched.map(String::as_str))
+            .collect()
     } else {
         args.services.iter().map(String::as_str).collect()
     };
@@ -82,18 +87,36 @@ fn broken(report: &Report, word: &str) -> Result<Answer, Error> {
         .services()
         .iter()
         .find(|service| service.name.as_str() == word);
-    match configured.map(|service| service.mistakes.as_slice()) {
-        Some([first, ..]) => Ok(Answer {
-            name: word.to_owned(),
-            health: Health::Failed,
-            sentence: format!("{word} cannot start: {first}"),
-            certain: true,
-            evidence: configured.map_or_else(Vec::new, |service| service.mistakes.clone()),
-        }),
-        Some([]) => Err(Error::Failed(format!(
-            "{word} is in the configuration, and the agent has not read that yet: systemctl daemon-reload, then again"
-        ))),
-        None => Err(no_such(word, report.names())),
+    let runs = report.unwatched.iter().any(|name| name == word);
+    let mistakes = match configured.map(|service| service.mistakes.as_slice()) {
+        Some([]) => {
+            return Err(Error::Failed(format!(
+                "{word} is in the configuration, and the agent has not read that yet: systemctl daemon-reload, then again"
+            )));
+        }
+        Some(mistakes) => mistakes,
+        None if runs => report.configuration_errors.as_slice(),
+        None => return Err(no_such(word, report.names())),
+    };
+    Ok(Answer {
+        name: word.to_owned(),
+        health: if runs { Health::Unknown } else { Health::Failed },
+        sentence: unusable(word, mistakes.first().map(String::as_str), runs),
+        certain: true,
+        evidence: mistakes.to_vec(),
+    })
+}
+
+/// What a service can and cannot do whose configuration has this mistake, or that has none.
+fn unusable(word: &str, mistake: Option<&str>, runs: bool) -> String {
+    match (mistake, runs) {
+        (Some(mistake), true) => format!(
+            "{word} runs, but its configuration cannot be read: {mistake}; it cannot be started again until that is mended"
+        ),
+        (Some(mistake), false) => format!("{word} cannot start: {mistake}"),
+        (None, _) => format!(
+            "{word} runs, but it is turned off or not in the configuration: it is not watched, and cannot be started again"
+        ),
     }
 }
 
@@ -131,6 +154,17 @@ fn text(answers: &[Answer], colour: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_runs_behind_a_mistake_is_not_said_to_be_down() {
+        let mistake = Some("dagger.toml:3:1: unknown key `prot`");
+        assert_eq!(
+            unusable("sonarr", mistake, true),
+            "sonarr runs, but its configuration cannot be read: dagger.toml:3:1: unknown key `prot`; it cannot be started again until that is mended"
+        );
+        assert!(unusable("sonarr", mistake, false).starts_with("sonarr cannot start: dagger.toml"));
+        assert!(unusable("sonarr", None, true).contains("turned off or not in the configuration"));
+    }
 
     #[test]
     fn one_cause_of_many_is_shown_once() {
