@@ -60,7 +60,7 @@ pub mod exit {
 }
 
 /// Names that would collide with the suite's own units (`dagger-agent.service` and its like).
-const RESERVED: [&str; 22] = [
+const RESERVED: [&str; 23] = [
     "agent",
     "alert",
     "config-error",
@@ -80,6 +80,7 @@ const RESERVED: [&str; 22] = [
     "rehearse",
     "resume",
     "rollback",
+    "seal",
     "shadow",
     "sweep",
     "well",
@@ -270,6 +271,25 @@ mod tests {
             let error = ServiceName::parse(name).unwrap_err();
             assert!(error.contains(says), "{name}: {error}");
         }
+    }
+
+    /// A service of such a name would take the place of a unit of ours.
+    #[test]
+    fn every_unit_of_ours_has_a_reserved_name() {
+        let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../units/lib/systemd/system");
+        let mut count = 0;
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let unit = entry.unwrap().file_name().into_string().unwrap();
+            let Some(rest) = unit.strip_prefix("dagger-") else {
+                continue;
+            };
+            let name = rest.split(['@', '.']).next().unwrap();
+            // `dagger-.service.d` is for all of them.
+            let reserved = name.is_empty() || ServiceName::parse(name).is_err();
+            assert!(reserved, "a service could be named `{name}`, like {unit}");
+            count += 1;
+        }
+        assert!(count > 20, "{count} units");
     }
 
     #[test]
