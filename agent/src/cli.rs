@@ -56,7 +56,7 @@ pub enum Command {
     Ports(ConflictsArgs),
     /// Leave a service alone, however it answers; it is watched on
     Pause(PauseArgs),
-    /// End a pause, and finish or undo what was interrupted with a service; without one, of all what was interrupted
+    /// End a pause, and finish or undo what was interrupted with a service; without one, of everything that was interrupted
     Resume(ResumeArgs),
     /// What `nixarr-migrate` can do as well.
     #[command(flatten)]
