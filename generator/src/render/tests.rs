@@ -346,6 +346,31 @@ fn a_mistake_becomes_a_unit_that_says_so() {
 }
 
 #[test]
+fn no_two_units_have_one_description() {
+    let mut other = sonarr();
+    other.name = name("sonarr-4k");
+    let suite = suite(vec![sonarr(), other]);
+    let units = render(&suite, &[], &[], &Programs::below("/usr"));
+    let texts = units.iter().filter_map(|it| match &it.content {
+        Content::File(text) => Some(text),
+        Content::Link(_) => None,
+    });
+    let mut said: Vec<_> = texts
+        .filter_map(|text| text.lines().find(|line| line.starts_with("Description=")))
+        .collect();
+    said.sort_unstable();
+    assert_eq!(
+        said,
+        [
+            "Description=Image of Sonarr",
+            "Description=Image of Sonarr (sonarr-4k)",
+            "Description=Sonarr",
+            "Description=Sonarr (sonarr-4k)"
+        ]
+    );
+}
+
+#[test]
 fn values_that_no_unit_can_carry_refuse_and_do_not_vanish() {
     let unit = sonarr_unit(|service| service.command = vec!["x".repeat(200_000)]);
     holds(&unit, "ExecStart", "refuse --service=sonarr");
