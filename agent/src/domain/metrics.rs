@@ -32,8 +32,8 @@ pub struct Row<'a> {
     pub health: Health,
     /// When the verdict was reached, CLOCK_REALTIME.
     pub since: Duration,
-    /// Whether its last probe had a good answer.
-    pub up: bool,
+    /// Whether its last probe had a good answer, see [`up`]; none: nobody has asked yet.
+    pub up: Option<bool>,
     /// How long the last answer took; none without an answer.
     pub latency: Option<Duration>,
     /// Good answers since the agent began to count.
@@ -91,9 +91,9 @@ const SIMPLE: [(Head, Value); 7] = [
         (
             "dagger_service_up",
             "gauge",
-            "1 when the last probe had a good answer.",
+            "1 when the last probe had a good answer; absent before the first.",
         ),
-        |row| Some(truth(row.up)),
+        |row| row.up.map(truth),
     ),
     (
         (
@@ -144,6 +144,17 @@ const SIMPLE: [(Head, Value); 7] = [
         |row| Some(count(u64::try_from(row.problems).unwrap_or(u64::MAX))),
     ),
 ];
+
+/// What `dagger_service_up` says, by the last answer, good or not, and where none has come yet by the verdict that was taken
+/// over: an agent that has only begun must not call down what runs.
+pub fn up(good: Option<bool>, health: Health) -> Option<bool> {
+    let before = match health {
+        Health::Healthy | Health::Degraded => Some(true),
+        Health::Starting | Health::Unknown => None,
+        Health::Inactive | Health::Unhealthy | Health::Recovering | Health::Failed => Some(false),
+    };
+    good.or(before)
+}
 
 fn truth(it: bool) -> f64 {
     if it { 1.0 } else { 0.0 }

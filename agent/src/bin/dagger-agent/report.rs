@@ -6,7 +6,7 @@ use dagger_agent::adapter::systemd::Order;
 use dagger_agent::adapter::{alert, clock, metrics};
 use dagger_agent::domain::alert::{Alert, Event};
 use dagger_agent::domain::health::Health;
-use dagger_agent::domain::metrics::{Own, Row, text};
+use dagger_agent::domain::metrics::{Own, Row, text, up};
 use dagger_agent::domain::observation::Observation;
 use dagger_agent::domain::recovery::{Action, Stage};
 
@@ -84,7 +84,7 @@ impl Agent {
                 service: &view.name,
                 health: view.health,
                 since: Duration::from_micros(view.since),
-                up: entry.answer.as_ref().is_some_and(Observation::is_good),
+                up: up(entry.answer.as_ref().map(Observation::is_good), view.health),
                 latency: Some(view.latency_usec)
                     .filter(|usec| *usec > 0)
                     .map(Duration::from_micros),

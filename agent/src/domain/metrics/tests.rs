@@ -15,7 +15,7 @@ fn row(service: &str) -> Row<'_> {
         service,
         health: Health::Healthy,
         since: Duration::from_secs(1_764_000_011),
-        up: true,
+        up: Some(true),
         latency: Some(Duration::from_micros(1500)),
         good: 12,
         bad: 3,
@@ -99,7 +99,7 @@ fn after_labels(mut rest: &str) -> &str {
 fn every_value_is_where_prometheus_finds_it() {
     let radarr = Row {
         health: Health::Unhealthy,
-        up: false,
+        up: Some(false),
         latency: None,
         paused: true,
         started: None,
@@ -196,4 +196,22 @@ fn it_is_written_at_once_then_seldom_and_no_change_is_lost() {
     assert!(!pace.due(at(74)), "too soon");
     assert!(pace.due(at(75)), "what changed in between is still there");
     assert!(!pace.due(at(100)));
+}
+
+#[test]
+fn what_nobody_has_asked_yet_is_not_said_to_be_down() {
+    for (good, health, says) in [
+        (None, Health::Starting, None),
+        (None, Health::Unknown, None),
+        (None, Health::Healthy, Some(true)),
+        (None, Health::Inactive, Some(false)),
+        (Some(true), Health::Starting, Some(true)),
+        (Some(false), Health::Healthy, Some(false)),
+    ] {
+        assert_eq!(up(good, health), says, "{good:?} {health:?}");
+    }
+    let mut fresh = row("sonarr");
+    fresh.up = up(None, Health::Starting);
+    let samples = read(&text(&OWN, &[fresh]));
+    assert!(!samples.keys().any(|key| key.starts_with("dagger_service_up")));
 }
