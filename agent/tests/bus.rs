@@ -167,6 +167,34 @@ async fn services_come_and_go_with_a_daemon_reload() {
     );
 }
 
+/// Asked after all units, systemd has said that this one is stopped; it starts while the rest of the answers is still on its
+/// way.
+#[tokio::test]
+async fn what_systemd_says_of_a_unit_is_not_overtaken_by_what_it_was_asked_before() {
+    let Some(mut world) = World::new("overtaken").await else {
+        return;
+    };
+    let (app, other) = (
+        Application::start(Duration::ZERO),
+        Application::start(Duration::ZERO),
+    );
+    world.configure(&[("app", app.port), ("other", other.port)]);
+    world.unit("dagger-app.service", STOPPED).await;
+    world.unit("dagger-other.service", ACTIVE).await;
+    world.start().await;
+    let caller = world.caller().await;
+    until(&caller, "other", |view| view.health == Health::Healthy).await;
+
+    world.slow.store(700, Ordering::Relaxed);
+    world.reloaded().await;
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    world.change("dagger-app.service", ACTIVE).await;
+    until(&caller, "app", |view| view.health == Health::Healthy).await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let view = until(&caller, "app", |_| true).await;
+    assert_eq!((view.health, view.main_pid), (Health::Healthy, 4321), "{view:?}");
+}
+
 #[tokio::test]
 async fn the_marker_and_the_native_unit_decide_who_owns_a_service() {
     let Some(mut world) = World::new("owner").await else {

@@ -267,7 +267,7 @@ impl Machine {
     /// What a person would look at first, for a message.
     pub fn account_of(&self, service: &str) -> String {
         let script = format!(
-            "systemctl status --no-pager --lines=0 dagger-{service} monitoring; journalctl --no-pager -n 25 -o short-precise -u dagger-{service} -u monitoring -u dagger-pull@{service}"
+            "systemctl status --no-pager --lines=0 dagger-{service} {service} monitoring; journalctl --no-pager -n 25 -o short-precise -u dagger-{service} -u monitoring -u dagger-pull@{service}"
         );
         self.sh(&script).map(|output| output.all()).unwrap_or_default()
     }

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use zbus::export::futures_core::Stream;
 use zbus::fdo::{self, DBusProxy};
-use zbus::message::Type;
+use zbus::message::{Sequence, Type};
 use zbus::names::UniqueName;
 use zbus::proxy::CacheProperties;
 use zbus::{Connection, MatchRule, Message, MessageStream, OwnedVariant, proxy};
@@ -59,7 +59,6 @@ trait Manager {
     /// Its answer is not waited for: systemd takes calls in order, so that what is asked later is already watched.
     #[zbus(no_reply)]
     fn subscribe(&self) -> zbus::Result<()>;
-    fn list_units_by_names(&self, names: &[&str]) -> zbus::Result<Vec<Row>>;
     fn start_unit(&self, name: &str, mode: &str) -> zbus::Result<zbus::OwnedObjectPath>;
     fn stop_unit(&self, name: &str, mode: &str) -> zbus::Result<zbus::OwnedObjectPath>;
     fn restart_unit(&self, name: &str, mode: &str) -> zbus::Result<zbus::OwnedObjectPath>;
@@ -86,6 +85,10 @@ pub enum Order {
 /// What systemd says about one unit; what it has not said this time is `None`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Change {
+    /// When it was said: signals and answers come to us by different ways, and one may overtake the other.
+    pub at: Sequence,
+    /// It was asked for.
+    pub asked: bool,
     /// LoadState: `loaded`, `not-found`, `masked`.
     pub load_state: Option<String>,
     /// ActiveState.
@@ -111,7 +114,17 @@ pub struct Change {
 impl Change {
     /// Whether anything was said at all.
     fn is_some(&self) -> bool {
-        *self != Self::default()
+        let nothing = Self {
+            at: self.at,
+            asked: self.asked,
+            ..Self::default()
+        };
+        *self != nothing
+    }
+
+    /// Whether it is an answer that is older than what was heard since: it must not be taken for how the unit is.
+    pub fn is_overtaken(&self, heard: Sequence) -> bool {
+        self.asked && self.at < heard
     }
 }
 
@@ -193,7 +206,12 @@ impl Systemd {
 
     /// How these units are now. systemd loads those that it does not know yet, so each name has an answer.
     pub async fn units(&self, names: &[&str]) -> zbus::Result<Vec<(String, Change)>> {
-        let rows = self.manager.list_units_by_names(names).await?;
+        let reply = self
+            .manager
+            .inner()
+            .call_method("ListUnitsByNames", &(names,))
+            .await?;
+        let (at, rows) = (reply.recv_position(), reply.body().deserialize::<Vec<Row>>()?);
         let mut units = Vec::with_capacity(rows.len());
         let mut running = Vec::new();
         for (name, _, load_state, active_state, sub_state, _, _, job, ..) in rows {
@@ -202,6 +220,8 @@ impl Systemd {
                 running.push(name.clone());
             }
             let change = Change {
+                at,
+                asked: true,
                 load_state: Some(load_state),
                 active_state: Some(active_state),
                 sub_state: Some(sub_state),
@@ -214,7 +234,7 @@ impl Systemd {
         for names in running.chunks(AT_ONCE) {
             let mut asked = JoinSet::new();
             for name in names {
-                asked.spawn(self.clone().details(name.clone()));
+                asked.spawn(self.clone().details(name.clone(), at));
             }
             while let Some(details) = asked.join_next().await {
                 match details {
@@ -228,14 +248,16 @@ impl Systemd {
         Ok(units)
     }
 
-    /// What the list leaves out.
-    async fn details(self, name: String) -> zbus::Result<(String, Change)> {
+    /// What the list leaves out; as old as the list, as far as anybody can tell.
+    async fn details(self, name: String, at: Sequence) -> zbus::Result<(String, Change)> {
         let main_pid = u32::try_from(self.property(&name, SERVICE, "MainPID").await?).ok();
         let started = self
             .property(&name, UNIT, "InactiveExitTimestampMonotonic")
             .await?;
         let status = String::try_from(self.property(&name, SERVICE, "StatusText").await?);
         let change = Change {
+            at,
+            asked: true,
             main_pid,
             status: status.ok(),
             started: u64::try_from(started).ok().map(Duration::from_micros),

@@ -149,18 +149,22 @@ impl UnitObject {
 
 struct ServiceObject {
     main_pid: u32,
-    status_text: String,
+    /// So many milliseconds it takes to say so.
+    slow: Arc<AtomicU32>,
 }
 
 #[interface(name = "org.freedesktop.systemd1.Service")]
 impl ServiceObject {
     #[zbus(property)]
+    #[expect(clippy::unused_self, reason = "a property of an interface has one")]
     fn status_text(&self) -> String {
-        self.status_text.clone()
+        String::new()
     }
 
     #[zbus(property, name = "MainPID")]
-    fn main_pid(&self) -> u32 {
+    async fn main_pid(&self) -> u32 {
+        let slow = self.slow.load(Ordering::Relaxed);
+        tokio::time::sleep(Duration::from_millis(slow.into())).await;
         self.main_pid
     }
 }
@@ -224,6 +228,8 @@ pub struct World {
     pub restarted: Arc<Mutex<Vec<String>>>,
     /// What systemd was asked to do with units of jobs: `start NAME`, `kill NAME main 15`.
     pub asked: Arc<Mutex<Vec<String>>>,
+    /// So many milliseconds it takes systemd to say what a unit's main process is.
+    pub slow: Arc<AtomicU32>,
     systemd: Option<Connection>,
     agent: Option<Child>,
     notify: UnixDatagram,
@@ -275,6 +281,7 @@ impl World {
             units,
             restarted,
             asked,
+            slow: Arc::default(),
             systemd: Some(systemd),
             agent: None,
             notify,
@@ -314,16 +321,11 @@ impl World {
         let path = path(name);
         server.at(path.as_str(), UnitObject).await.unwrap();
         let _ = server.remove::<ServiceObject, _>(path.as_str()).await;
-        server
-            .at(
-                path.as_str(),
-                ServiceObject {
-                    main_pid: unit.3,
-                    status_text: String::new(),
-                },
-            )
-            .await
-            .unwrap();
+        let object = ServiceObject {
+            main_pid: unit.3,
+            slow: self.slow.clone(),
+        };
+        server.at(path.as_str(), object).await.unwrap();
     }
 
     /// systemd says that a unit changed.

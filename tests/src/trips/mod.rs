@@ -147,9 +147,8 @@ fn boot(spec: Spec, toml: &str, users: &str, places: &str) -> Result<Machine> {
         .file("/etc/tmpfiles.d/seven.conf", places);
     let machine = Machine::boot(spec)?;
     let units = SEVEN.map(|service| format!("{}.service", service.name)).join(" ");
-    // The boot stops native units as it starts what conflicts with them: they are not to be started in the middle of it.
     machine.ok(&format!(
-        "systemctl is-system-running --wait >/dev/null; systemctl disable --now transmission-daemon.service 2>/dev/null; systemctl mask transmission-daemon.service 2>/dev/null; systemctl enable --now {units} 2>/dev/null"
+        "systemctl disable --now transmission-daemon.service 2>/dev/null; systemctl mask transmission-daemon.service 2>/dev/null; systemctl enable --now {units} 2>/dev/null"
     ))?;
     Ok(machine)
 }

@@ -25,6 +25,8 @@ pub(super) fn unit_changed(message: &Message) -> Option<News> {
         _ => None,
     };
     let change = Change {
+        at: message.recv_position(),
+        asked: false,
         load_state: text("LoadState"),
         active_state: text("ActiveState"),
         sub_state: text("SubState"),

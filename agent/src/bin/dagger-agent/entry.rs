@@ -18,6 +18,7 @@ use dagger_agent::domain::surroundings::Surroundings;
 use dagger_agent::domain::verdict::{Phase, State};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
+use zbus::message::Sequence;
 
 use crate::config::Watched;
 
@@ -29,6 +30,8 @@ pub const BETWEEN: &str = " · ";
 pub struct Unit {
     /// Its name.
     pub name: String,
+    /// When the last of it was said.
+    pub heard: Sequence,
     load_state: String,
     /// ActiveState.
     pub active_state: String,
@@ -68,8 +71,9 @@ impl Unit {
 
     /// Takes in what systemd says, and tells whether that was news.
     pub fn merge(&mut self, change: Change) -> bool {
-        let before = self.clone();
         let Change {
+            at,
+            asked: _,
             load_state,
             active_state,
             sub_state,
@@ -81,6 +85,9 @@ impl Unit {
             exit_code,
             exit_status,
         } = change;
+        // That something was said is no news by itself.
+        self.heard = self.heard.max(at);
+        let before = self.clone();
         self.load_state = load_state.unwrap_or(std::mem::take(&mut self.load_state));
         self.active_state = active_state.unwrap_or(std::mem::take(&mut self.active_state));
         self.sub_state = sub_state.unwrap_or(std::mem::take(&mut self.sub_state));

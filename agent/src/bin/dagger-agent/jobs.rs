@@ -14,6 +14,7 @@ use dagger_agent::domain::job::{Ended, Task};
 use dagger_agent::domain::machine::Happened;
 use dagger_suite::names::ServiceName;
 use tokio::sync::watch;
+use zbus::message::Sequence;
 
 use crate::agent::{Agent, Key};
 use crate::publish;
@@ -47,6 +48,8 @@ pub struct Jobs {
     /// Tasks on the whole suite.
     pub sequences: Sequences,
     shown: Vec<Shown>,
+    /// When something was last heard of a job's unit.
+    heard: Sequence,
     /// When the open ones are checked again.
     check: Duration,
 }
@@ -137,9 +140,15 @@ impl Agent {
 
     /// systemd says something of a job's unit.
     pub async fn job_unit(&mut self, unit: &str, change: &Change) -> zbus::Result<()> {
-        let Some(state) = &change.active_state else {
+        // What was overtaken is looked at again before long.
+        let Some(state) = change
+            .active_state
+            .as_ref()
+            .filter(|_| !change.is_overtaken(self.jobs.heard))
+        else {
             return Ok(());
         };
+        self.jobs.heard = self.jobs.heard.max(change.at);
         let up = !matches!(state.as_str(), "inactive" | "failed");
         if let Some(service) = Task::of_unit(unit).and_then(|(_, name)| ServiceName::parse(name).ok())
             && !up

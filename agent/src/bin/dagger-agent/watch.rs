@@ -46,6 +46,10 @@ impl Agent {
                 else {
                     return Ok(());
                 };
+                if change.is_overtaken(unit.heard) {
+                    self.systemd.ask(vec![name], self.news.clone());
+                    return Ok(());
+                }
                 let before = unit.phase();
                 if unit.merge(change) {
                     if unit.phase() != before {
