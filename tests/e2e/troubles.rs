@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use dagger_tests::crash::{held, over};
-use dagger_tests::harness::{Story, TRIXIE};
+use dagger_tests::harness::{BOTH, Story, TRIXIE};
 use dagger_tests::native::{QUICK, STATE, TOML, boot, end, job, native, rows, runs};
 use dagger_tests::rig::Machine;
 use dagger_tests::suite::Ground;
@@ -23,6 +23,11 @@ pub const STORIES: &[Story] = &[
         name: "a_unit_that_will_not_stop_in_its_time_is_killed_or_the_migration_is_undone",
         on: TRIXIE,
         run: stubborn,
+    },
+    Story {
+        name: "a_job_that_is_killed_together_with_what_looks_after_it_is_undone_all_the_same",
+        on: BOTH,
+        run: killed_twice,
     },
     Story {
         name: "dockmon_7_a_probation_that_is_not_well_in_time_is_undone",
@@ -102,6 +107,30 @@ fn undone(ground: &Ground) -> Result<()> {
         Ok((end(&job(machine)?, "result") == "undone").then_some(()))
     })?;
     as_before(&machine, before, "cancelled")
+}
+
+/// `systemctl kill` is for all processes of a unit, and somebody does it again and again.
+const KILL: &str = "until [ \"$(systemctl show -P ActiveState sonarr.service)\" = deactivating ]; do :; done; until systemctl is-failed -q dagger-migrate@sonarr.service; do systemctl kill -s KILL dagger-migrate@sonarr.service; sleep 0.02; done";
+
+fn killed_twice(ground: &Ground) -> Result<()> {
+    let spec = native(ground, "killed-twice", QUICK)?.file(
+        "/etc/systemd/system/sonarr.service.d/slow.conf",
+        "[Service]\nExecStop=/bin/sleep 1\n",
+    );
+    let machine = boot(spec)?;
+    let before = rows(&machine)?;
+    machine.ok(&format!(
+        "systemctl start --no-block dagger-migrate@sonarr.service; {KILL}"
+    ))?;
+    machine.wait_for("the end of it", MINUTE, |machine| {
+        Ok((end(&job(machine)?, "result") == "undone").then_some(()))
+    })?;
+    let said = machine.ok("journalctl -b -o cat --no-pager -u dagger-resume@sonarr.service")?;
+    ensure!(
+        said.contains("sonarr is as it was"),
+        "another has undone it: {said}"
+    );
+    as_before(&machine, before, "it was interrupted at stop")
 }
 
 fn goes_on(ground: &Ground) -> Result<()> {

@@ -69,6 +69,9 @@ pub fn held(machine: &Machine, verb: &str, alone: bool) -> Result<u32> {
     let unit = format!("dagger-{verb}@sonarr.service");
     // Where the power goes nobody tidies up; else what systemd starts afterwards is left as it is.
     let after = if alone { "ExecStopPost=\n" } else { "" };
+    if alone {
+        machine.ok("systemctl mask --runtime --quiet dagger-resume@sonarr.service")?;
+    }
     machine.write(
         &format!("/run/systemd/system/{unit}.d/99-crash.conf"),
         &format!("[Service]\nExecStart=\nExecStart=/bin/sh -c 'kill -STOP $$$$; exec /usr/libexec/dagger/dagger-job {verb} sonarr'\n{after}"),
