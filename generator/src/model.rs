@@ -1,5 +1,6 @@
 //! The suite, resolved: every value is there, parsed and checked. No later code sees a string that could still be wrong.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::names::ServiceName;
@@ -206,6 +207,15 @@ impl Service {
     /// "stopping" for ever).
     pub fn longest_stop(&self) -> Duration {
         self.stop_timeout.saturating_add(STOP_MARGIN)
+    }
+
+    /// What its units are called; one of two of a kind with its name, as the other has the same title.
+    pub fn called(&self) -> Cow<'_, str> {
+        if self.shadow_of.is_some() || self.kind == self.name.as_str() {
+            Cow::Borrowed(&self.title)
+        } else {
+            Cow::Owned(format!("{} ({})", self.title, self.name))
+        }
     }
 }
 

@@ -149,7 +149,7 @@ fn run(command: &mut Command) -> Result<(), String> {
 
 /// The service as quadlet's own file. What it has no key for goes the way its users go: `PodmanArgs=`, `GlobalArgs=`.
 fn container(service: &Service) -> String {
-    let mut file = format!("[Unit]\nDescription={}\n[Container]\n", service.title);
+    let mut file = format!("[Unit]\nDescription={}\n[Container]\n", service.called());
     let mut key = |name: &str, value: &str| {
         let _ = writeln!(file, "{name}={value}");
     };

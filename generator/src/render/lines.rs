@@ -1,6 +1,5 @@
 //! Lines that several of the units share.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::model::Service;
@@ -12,15 +11,6 @@ use crate::unit::{Exec, Part, Unit};
 pub(super) fn header(unit: &mut Unit, source: &str) {
     unit.comment(&[HEADER, source, "."]);
     unit.lines("# Do not edit: change that file, then run `systemctl daemon-reload`.");
-}
-
-/// What people call a service; one of two of a kind with its name, as the other is called the same.
-pub(super) fn called(service: &Service) -> Cow<'_, str> {
-    if service.shadow_of.is_some() || service.kind == service.name.as_str() {
-        Cow::Borrowed(&service.title)
-    } else {
-        Cow::Owned(format!("{} ({})", service.title, service.name))
-    }
 }
 
 /// `ConditionPathExists=` on our side of the pair; none where no native unit is on the machine.

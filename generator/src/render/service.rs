@@ -3,7 +3,7 @@
 use crate::model::{Identity, IdentityStyle, MEDIA, Network, Service, Suite};
 use crate::names::{self, ServiceName};
 use crate::probe::{Argument, Kind};
-use crate::render::lines::{called, gate, header, hold_condition, owner_condition, seconds};
+use crate::render::lines::{gate, header, hold_condition, owner_condition, seconds};
 use crate::render::{Programs, command};
 use crate::unit::{Exec, Part, Unfit, Unit};
 
@@ -78,7 +78,7 @@ pub(super) fn outlive(unit: &mut Unit, suite: &Suite, name: &ServiceName) {
 
 fn relations(unit: &mut Unit, suite: &Suite, service: &Service) {
     unit.section("Unit");
-    unit.free("Description", &[&called(service)]);
+    unit.free("Description", &[&service.called()]);
     documentation(unit, &service.documentation);
     unit.path("SourcePath", &service.source);
     unit.set("PartOf", &[names::TARGET]);

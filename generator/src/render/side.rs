@@ -3,7 +3,7 @@
 
 use crate::model::{Broken, Network, Service, Suite};
 use crate::names::{self, ServiceName};
-use crate::render::lines::{called, gate, header, hold_condition};
+use crate::render::lines::{gate, header, hold_condition};
 use crate::render::{OWNER_DROP_IN, Output, Programs, service};
 use crate::unit::{Part, Unit};
 use crate::value;
@@ -22,7 +22,7 @@ pub(super) fn pull(suite: &Suite, service: &Service, programs: &Programs) -> Out
     let name = service.name.as_str();
     header(&mut unit, &service.source);
     unit.section("Unit");
-    unit.free("Description", &["Image of ", &called(service)]);
+    unit.free("Description", &["Image of ", &service.called()]);
     unit.path("SourcePath", &service.source);
     unit.set("PartOf", &[names::TARGET]);
     // Each start of the service asks for this one again: its own limit must never be the one that is hit.
@@ -70,7 +70,7 @@ pub(super) fn front(service: &Service) -> Vec<Output> {
         let mut unit = Unit::with_capacity(CAPACITY);
         header(&mut unit, &service.source);
         unit.section("Unit");
-        unit.free("Description", &[what, &called(service)]);
+        unit.free("Description", &[what, &service.called()]);
         unit.path("SourcePath", &service.source);
         // It comes and goes with what it leads to.
         unit.set("BindsTo", &["dagger-", name, ".service"]);
