@@ -20,6 +20,8 @@ pub const OURS: &str = "dagger-sonarr.service";
 /// Where its state is.
 pub const STATE: &str = "/var/lib/nixarr/sonarr";
 const MINUTE: Duration = Duration::from_mins(1);
+/// What a person would look at where the native unit is not seen to run.
+const ACCOUNT: &str = "systemctl status --no-pager --lines=0 sonarr.service; journalctl -b --no-pager -o short-precise -u sonarr.service -u init.scope -u monitoring.service -n 60";
 
 /// A machine on which Sonarr runs natively, beside the suite that is to take it over.
 pub fn native(ground: &Ground, name: &str, toml: &str) -> Result<Spec> {
@@ -41,7 +43,9 @@ pub fn native_with(ground: &Ground, name: &str, toml: &str, packages: &[&str]) -
 pub fn boot(spec: Spec) -> Result<Machine> {
     let machine = Machine::boot(spec)?;
     machine.ok("systemctl enable --now sonarr.service 2>/dev/null")?;
-    machine.wait_health("sonarr", "healthy", MINUTE)?;
+    machine
+        .wait_health("sonarr", "healthy", MINUTE)
+        .with_context(|| machine.sh(ACCOUNT).map(|said| said.all()).unwrap_or_default())?;
     ensure!(
         runs(&machine)? == (true, false),
         "Sonarr does not run natively at first"
