@@ -210,37 +210,65 @@ pub fn pick(service: &str, state: Option<&Path>, facts: Facts) -> Result<Owner, 
         on_disk,
         configured,
     };
-    let uid = about.one(
-        &USER,
+    let uid = one(
         facts.uid_explicit,
         marker.map(|owner| owner.uid),
         on_disk.map(|owner| owner.uid),
         configured.uid,
-    )?;
-    let gid = about.one(
-        &GROUP,
+    );
+    let gid = one(
         facts.gid_explicit,
         marker.map(|owner| owner.gid),
         on_disk.map(|owner| owner.gid).filter(|gid| *gid != 0),
         configured.gid,
-    )?;
-    Ok(Owner { uid, gid })
+    );
+    match (uid, gid) {
+        (Ok(uid), Ok(gid)) => Ok(Owner { uid, gid }),
+        (Err(user), Ok(_)) => Err(about.says(user.case, USER, &user.wanted.to_string())),
+        (Ok(_), Err(group)) => Err(about.says(group.case, GROUP, &format!(":{}", group.wanted))),
+        // Whoever mends one half must not come back for the other.
+        (Err(user), Err(group)) => {
+            let both = format!("{}:{}", user.wanted, group.wanted);
+            Err(about.says(user.case.max(group.case), BOTH, &both))
+        }
+    }
 }
 
-/// The words for one half of an owner.
-struct Half {
-    key: &'static str,
-    chown: &'static str,
+/// Why a half of an owner cannot be picked; a later one says what to do about the earlier ones, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Case {
+    /// The configuration demands another one than the marker's.
+    TakenOver,
+    /// The data is another's than the marker says.
+    GivenAway,
+    /// The data is another's than the configuration demands.
+    Demanded,
+    /// The data is root's, and nobody has said that root runs it.
+    Roots,
 }
 
-const USER: Half = Half {
-    key: "user",
-    chown: "chown -R ",
-};
-const GROUP: Half = Half {
-    key: "group",
-    chown: "chown -R :",
-};
+struct Wrong {
+    case: Case,
+    wanted: u32,
+}
+
+fn one(explicit: bool, marker: Option<u32>, on_disk: Option<u32>, configured: u32) -> Result<u32, Wrong> {
+    let wrong = |case, wanted| Err(Wrong { case, wanted });
+    match (marker, on_disk) {
+        (_, Some(theirs)) if explicit && theirs != configured => wrong(Case::Demanded, configured),
+        (Some(ours), _) if explicit && ours != configured => wrong(Case::TakenOver, configured),
+        _ if explicit => Ok(configured),
+        (Some(ours), Some(theirs)) if ours != theirs => wrong(Case::GivenAway, ours),
+        (Some(ours), _) => Ok(ours),
+        (None, Some(0)) if configured != 0 => wrong(Case::Roots, configured),
+        (None, Some(theirs)) => Ok(theirs),
+        (None, None) => Ok(configured),
+    }
+}
+
+const USER: &str = "`user`";
+const GROUP: &str = "`group`";
+const BOTH: &str = "`user` and `group`";
 
 /// What the sentences speak of.
 struct About<'a> {
@@ -252,50 +280,32 @@ struct About<'a> {
 }
 
 impl About<'_> {
-    fn one(
-        &self,
-        half: &Half,
-        explicit: bool,
-        marker: Option<u32>,
-        on_disk: Option<u32>,
-        configured: u32,
-    ) -> Result<u32, String> {
+    /// `keys`: what the configuration calls the halves that are wrong; `wanted`: whose they should be, as chown(1) takes it.
+    fn says(&self, case: Case, keys: &str, wanted: &str) -> String {
         let Self { service, state, .. } = self;
-        let Half { key, chown } = half;
-        if explicit {
-            if on_disk.is_some_and(|theirs| theirs != configured) {
-                return Err(format!(
-                    "{state} belongs to {}, but `{key}` of {service} says {configured}: take `{key}` out of the \
-                     configuration to run as the owner of the data, or give the data away first ({chown}{configured} \
-                     {state}); nothing was changed",
-                    shown(self.on_disk)
-                ));
-            }
-            if marker.is_some_and(|marked| marked != configured) {
-                return Err(format!(
-                    "{service} was taken over as {} (marker /var/lib/dagger/owner/{service}), but `{key}` now says \
-                     {configured}: make the two agree; nothing was changed",
-                    shown(self.marker)
-                ));
-            }
-            return Ok(configured);
-        }
-        match (marker, on_disk) {
-            (Some(ours), Some(theirs)) if ours != theirs => Err(format!(
-                "{state} belongs to {}, but {service} runs as {} (marker /var/lib/dagger/owner/{service}): make the two \
-                 agree, by giving the data back ({chown}{ours} {state}) or by writing its owner into the marker; nothing \
-                 was changed",
-                shown(self.on_disk),
-                shown(self.marker)
-            )),
-            (Some(ours), _) => Ok(ours),
-            (None, Some(0)) if configured != 0 => Err(format!(
+        let (on_disk, marker) = (shown(self.on_disk), shown(self.marker));
+        let number = wanted.trim_start_matches(':');
+        let say = if keys == BOTH { "say" } else { "says" };
+        match case {
+            Case::Demanded => format!(
+                "{state} belongs to {on_disk}, but {keys} of {service} {say} {number}: take {keys} out of the configuration \
+                 to run as the owner of the data, or give the data away first (chown -R {wanted} {state}); nothing was \
+                 changed"
+            ),
+            Case::TakenOver => format!(
+                "{service} was taken over as {marker} (marker /var/lib/dagger/owner/{service}), but {keys} now {say} \
+                 {number}: make the two agree; nothing was changed"
+            ),
+            Case::GivenAway => format!(
+                "{state} belongs to {on_disk}, but {service} runs as {marker} (marker /var/lib/dagger/owner/{service}): make \
+                 the two agree, by giving the data back (chown -R {wanted} {state}) or by writing its owner into the \
+                 marker; nothing was changed"
+            ),
+            Case::Roots => format!(
                 "{state} and all that lies in it belongs to root, but {service} runs as {}: give it away first (chown -R \
                  {} {state}); nothing was changed",
                 self.configured, self.configured
-            )),
-            (None, Some(theirs)) => Ok(theirs),
-            (None, None) => Ok(configured),
+            ),
         }
     }
 }
@@ -378,7 +388,7 @@ mod tests {
     fn nothing_on_disk_ever_gets_another_owner() {
         let no = (false, false);
         let data = Some(owner(274, 169));
-        let cases: [(Facts, &[&str]); 7] = [
+        let cases: [(Facts, &[&str]); 9] = [
             (
                 facts(None, data, (true, false)),
                 &[
@@ -407,7 +417,7 @@ mod tests {
                 facts(Some(US), data, no),
                 &[
                     "/s/sonarr belongs to 274:169, but sonarr runs as 568:568 (marker",
-                    "(chown -R 568 /s/sonarr)",
+                    "(chown -R 568:568 /s/sonarr)",
                 ],
             ),
             (
@@ -415,6 +425,21 @@ mod tests {
                 &[
                     "belongs to 568:169, but sonarr runs as 568:568",
                     "(chown -R :568 /s/sonarr)",
+                ],
+            ),
+            (
+                facts(None, data, (true, true)),
+                &[
+                    "belongs to 274:169, but `user` and `group` of sonarr say 568:568",
+                    "take `user` and `group` out",
+                    "(chown -R 568:568 /s/sonarr)",
+                ],
+            ),
+            (
+                facts(Some(owner(1, 2)), None, (true, true)),
+                &[
+                    "taken over as 1:2 (marker",
+                    "but `user` and `group` now say 568:568",
                 ],
             ),
             (
