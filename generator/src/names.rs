@@ -19,6 +19,12 @@ pub const SLICE: &str = "dagger.slice";
 pub const CONFIG_ERROR_UNIT: &str = "dagger-config-error.service";
 /// The podman program, where the configuration knows no other.
 pub const PODMAN: &str = "/usr/bin/podman";
+/// systemd's own proxy, which is in no directory that systemd looks for programs in. Where a distribution has it elsewhere
+/// (NixOS), `DAGGER_SOCKET_PROXYD` says so when this is built.
+pub const SOCKET_PROXYD: &str = match option_env!("DAGGER_SOCKET_PROXYD") {
+    Some(path) => path,
+    None => "/usr/lib/systemd/systemd-socket-proxyd",
+};
 /// Directories of configuration, highest precedence first (the order of systemd.unit(5)).
 pub const CONFIG_DIRS: [&str; 3] = ["etc/dagger", "run/dagger", "usr/lib/dagger"];
 /// The main configuration file below each of [`CONFIG_DIRS`].

@@ -8,6 +8,7 @@ use dagger_tests::native::{QUICK, STATE, boot, end, job, native, rows, runs};
 use dagger_tests::rig::Machine;
 use dagger_tests::suite::Ground;
 use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::troubles::as_before;
@@ -112,36 +113,81 @@ fn broken(ground: &Ground) -> Result<()> {
         over(&machine, "migrate").context(injection)?;
         as_before(&machine, before, word).context(injection)?;
     }
-    // The log of the transaction, the marker, the list of the copy; and what only tells of the job, which stops nobody.
+    // Whatever it makes durable, the first of its kind, the one in the middle and the last: the log of the transaction, the
+    // hold, the marker, the copy; and what only tells of the job.
     let mut ends = Vec::new();
-    for call in [2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 24, 28] {
-        let pid = held(&machine, "migrate", false)?;
-        machine.disturb(pid, &[&format!("fsync,fdatasync:error=EIO:when={call}")])?;
-        over(&machine, "migrate")?;
-        let told = job(&machine)?;
-        let container = end(&told, "result") == "done";
-        ensure!(
-            runs(&machine)? == (!container, container),
-            "{call}: {:?} after {told}",
-            runs(&machine)?
-        );
-        if container {
-            machine.ok("systemctl start dagger-rollback@sonarr.service")?;
-        } else {
-            as_before(&machine, before, "").with_context(|| format!("call {call}: {told}"))?;
+    for (path, count) in durable(&machine)? {
+        // How often a job tells how far it is depends on how long it takes.
+        let last = if path.starts_with("/run/") { 1 } else { count };
+        for call in BTreeSet::from([1, last.div_ceil(2), last]) {
+            let fails = format!("fsync,fdatasync:error=EIO:when={call}");
+            let (told, said) = failed_at(&machine, &fails, &path)?;
+            let context = || format!("{path}, {call} of {count}: {told}\n{said}");
+            let container = end(&told, "result") == "done";
+            ensure!(runs(&machine)? == (!container, container), "{}", context());
+            ensure!(container || said.contains(advice), "{}", context());
+            if container {
+                machine.ok("systemctl start dagger-rollback@sonarr.service")?;
+            } else {
+                as_before(&machine, before, "").with_context(context)?;
+            }
+            ends.push((path.clone(), call, container));
         }
-        ends.push((
-            call,
-            end(&told, "result").to_owned(),
-            end(&told, "sentence").to_owned(),
-        ));
     }
-    let undone = ends.iter().filter(|(_, _, sentence)| sentence.contains(advice));
-    ensure!(undone.count() > 2, "{ends:#?}");
+    for (path, container) in ENDS {
+        let found = ends.iter().find(|(known, call, _)| known == path && *call == 1);
+        ensure!(
+            found.is_some_and(|(.., done)| done == container),
+            "{path}: {ends:#?}"
+        );
+    }
     machine.ok(&format!("systemctl start {MIGRATE}"))?;
     ensure!(runs(&machine)? == (false, true), "{:?}", runs(&machine)?);
     ensure!(rows(&machine)? >= before, "rows were lost");
     Ok(())
+}
+
+/// What becomes of a migration when the first call about these fails.
+const ENDS: &[(&str, bool)] = &[
+    ("/var/lib/dagger/hold", false),
+    ("/var/lib/dagger/owner", false),
+    ("/var/lib/dagger/snapshots/sonarr", false),
+    ("/var/lib/dagger/transactions/sonarr/hold.new", false),
+    ("/var/lib/dagger/transactions/sonarr/log", false),
+    ("/var/lib/dagger/transactions/sonarr/marker.new", false),
+    ("/run/dagger/job", true),
+];
+
+/// The files and directories that a migration makes durable, and how often, as one that nothing disturbs shows; but for those
+/// whose names are others each time.
+fn durable(machine: &Machine) -> Result<BTreeMap<String, u64>> {
+    let pid = held(machine, "migrate", false)?;
+    machine.disturb(pid, &["fsync,fdatasync:delay_enter=1"])?;
+    over(machine, "migrate")?;
+    ensure!(end(&job(machine)?, "result") == "done", "{}", job(machine)?);
+    machine.ok("systemctl start dagger-rollback@sonarr.service")?;
+    let calls = machine.ok("sed -n 's/.*sync([0-9]*<\\(.*\\)>).*/\\1/p' /var/tmp/rig-disturbed")?;
+    let mut paths = BTreeMap::new();
+    for path in calls.lines().filter(|path| !path.contains("/.")) {
+        *paths.entry(path.to_owned()).or_default() += 1;
+    }
+    Ok(paths)
+}
+
+/// A migration one of whose calls about a path fails: its last words, and all that was said of it.
+fn failed_at(machine: &Machine, fails: &str, path: &str) -> Result<(Value, String)> {
+    let since = machine.ok("date +%s.%N")?;
+    let pid = held(machine, "migrate", false)?;
+    machine.disturb_at(pid, &[fails], Some(path))?;
+    over(machine, "migrate")?;
+    machine
+        .ok("grep -q INJECTED /var/tmp/rig-disturbed")
+        .with_context(|| format!("nothing failed at {path}: {fails}"))?;
+    let said = machine.ok(&format!(
+        "journalctl -b -o cat --no-pager --since=@{} -u {MIGRATE}",
+        since.trim()
+    ))?;
+    Ok((job(machine)?, said))
 }
 
 fn few_files(ground: &Ground) -> Result<()> {

@@ -95,7 +95,7 @@ pub(super) fn front(service: &Service) -> Vec<Output> {
     proxy.set("ProtectSystem", &["strict"]);
     proxy.set("LogExtraFields", &["DAGGER_SERVICE=", name]);
     proxy
-        .exec("ExecStart", "", "/usr/lib/systemd/systemd-socket-proxyd")
+        .exec("ExecStart", "", names::SOCKET_PROXYD)
         .word(&[
             Part::Text(&service.probe.host),
             Part::Raw(":"),

@@ -51,6 +51,11 @@ impl Machine {
     /// Lets a process go on that has stopped itself; from then on what its threads ask of the kernel fails, or takes longer,
     /// as these words say (strace(1), `inject=`: `fsync:error=EIO:when=3`).
     pub fn disturb(&self, pid: u32, injections: &[&str]) -> Result<()> {
+        self.disturb_at(pid, injections, None)
+    }
+
+    /// The same for those calls alone that are about the file or the directory with this path.
+    pub fn disturb_at(&self, pid: u32, injections: &[&str], path: Option<&str>) -> Result<()> {
         let calls: Vec<&str> = injections
             .iter()
             .filter_map(|injection| injection.split(':').next())
@@ -60,7 +65,9 @@ impl Machine {
         let what: Vec<String> = std::iter::once(trace).chain(injected).collect();
         let what: Vec<&str> = what.iter().map(String::as_str).collect();
         let list = self.on_disk("/var/tmp/rig-disturbed");
-        let mut strace = self.traced(pid, &list, &["-q", "-f"], &what)?;
+        let mut how = vec!["-q", "-f", "-y"];
+        how.extend(path.iter().flat_map(|path| ["-P", path]));
+        let mut strace = self.traced(pid, &list, &how, &what)?;
         // It ends with the process.
         std::thread::spawn(move || strace.wait());
         Ok(())

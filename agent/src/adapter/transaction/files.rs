@@ -84,7 +84,8 @@ impl Below {
 
     fn named(&self, name: &str, errno: Errno) -> io::Error {
         let error = io::Error::from(errno);
-        io::Error::new(error.kind(), format!("{}: {error}", self.path(name).display()))
+        let (path, advice) = (self.path(name), disk::advice(&error));
+        io::Error::new(error.kind(), format!("{}: {error}{advice}", path.display()))
     }
 
     /// The open directory that a name lies in, and the last part of the name.
