@@ -10,7 +10,7 @@ use dagger_agent::domain::plan::cost::wanted;
 use dagger_agent::domain::plan::hands::Hands;
 use dagger_agent::domain::plan::{self, Plan};
 use dagger_agent::domain::transaction::{
-    Moment, Options, Progress, RunAs, Transaction, Verb, Way, resume, run, steps,
+    Moment, Options, Progress, RunAs, Side, Transaction, Verb, Way, resume, run, steps,
 };
 use dagger_suite::names::{Root, ServiceName};
 
@@ -48,7 +48,7 @@ impl From<String> for Refused {
 pub fn job(root: &Root, task: Task, service: &ServiceName) -> Ended {
     let request = jobs::asked(root, service);
     let by_itself = task == Task::Resume && matches!(request, Ok(None));
-    if by_itself && !is_open(root, service) {
+    if by_itself && !is_open(root, service) && half_way(root, service).is_none() {
         // After each job systemd asks whether something was left; what that said about itself is to stay.
         return Ended::Done;
     }
@@ -61,7 +61,8 @@ pub fn job(root: &Root, task: Task, service: &ServiceName) -> Ended {
         }
     };
     if by_itself && matches!(open(root, service), Ok(None)) {
-        // Not even the first record of it was written.
+        // Not even the first record of it was written; or the last.
+        amend(root, service);
         return Ended::Done;
     }
     let teller = Teller::new(root, service, begun(root, task, service, request.as_ref().ok()));
@@ -82,6 +83,45 @@ pub fn job(root: &Root, task: Task, service: &ServiceName) -> Ended {
     let ended = end.result;
     teller.end(&end);
     ended
+}
+
+/// The last job, where it took itself to be half way at its end: what it did, and its last words.
+fn half_way(root: &Root, service: &ServiceName) -> Option<(Report, Verb, End)> {
+    let report = jobs::told(root, service).ok().flatten()?;
+    let verb = report.task.verb()?;
+    let end = report.end.clone().filter(|end| end.result == Ended::Stuck)?;
+    Some((report, verb, end))
+}
+
+/// Such a job was not half way: its last record is on the disk after all, although the disk said no.
+fn amend(root: &Root, service: &ServiceName) {
+    let Some((mut report, verb, end)) = half_way(root, service) else {
+        return;
+    };
+    let owner = if root.join(service.owner_marker()).exists() {
+        Side::Container
+    } else {
+        Side::Native
+    };
+    let (result, how) = if verb.to() == owner {
+        (Ended::Done, "went to its end")
+    } else {
+        (Ended::Undone, "was undone")
+    };
+    let sentence = format!(
+        "{service}: the {} {how}, and nothing of it is open any more",
+        verb.word()
+    );
+    line(&sentence);
+    report.end = Some(End {
+        owner: Some(owner),
+        snapshot: end.snapshot,
+        down_ms: end.down_ms,
+        ..End::new(result, sentence, None)
+    });
+    if let Err(error) = jobs::tell(root, service, &report) {
+        line(&format!("that cannot be shown: {error}"));
+    }
 }
 
 /// The first word. One that goes on with what another process began goes on with its number, too.
