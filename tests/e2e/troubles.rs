@@ -130,7 +130,25 @@ fn killed_twice(ground: &Ground) -> Result<()> {
         said.contains("sonarr is as it was"),
         "another has undone it: {said}"
     );
-    as_before(&machine, before, "it was interrupted at stop")
+    as_before(&machine, before, "it was interrupted at stop")?;
+    // What did not go well is seen as long as it counts.
+    let failed =
+        |machine: &Machine| machine.ok("systemctl --failed --plain --no-legend 'dagger-*' | cut -d' ' -f1");
+    ensure!(
+        !machine
+            .sh("systemctl start dagger-rollback@sonarr.service")?
+            .good(),
+        "a native service is rolled back"
+    );
+    let seen = failed(&machine)?;
+    ensure!(
+        seen.contains("dagger-migrate@sonarr") && seen.contains("dagger-rollback@sonarr"),
+        "{seen}"
+    );
+    machine.ok(MIGRATE)?;
+    let seen = failed(&machine)?;
+    ensure!(seen.is_empty(), "{seen} is still said to have failed");
+    Ok(())
 }
 
 fn goes_on(ground: &Ground) -> Result<()> {

@@ -70,11 +70,15 @@ pub fn job(root: &Root, task: Task, service: &ServiceName) -> Ended {
         .map_err(|error| Refused::from(error.to_string()))
         .and_then(|request| {
             let bus = Bus::connect()?;
-            match task.verb() {
+            let end = match task.verb() {
                 None if task == Task::Plan => look_only(root, service, &bus),
                 None => go_on(root, service, &bus, &teller),
                 Some(verb) => change(root, verb, service, &request.unwrap_or_default(), &bus, &teller),
+            }?;
+            if end.result == Ended::Done {
+                forget(&bus, task, service);
             }
+            Ok(end)
         })
         .unwrap_or_else(|refused| {
             let sentence = format!("{service} was left as it is: {}", refused.why);
@@ -83,6 +87,17 @@ pub fn job(root: &Root, task: Task, service: &ServiceName) -> Ended {
     let ended = end.result;
     teller.end(&end);
     ended
+}
+
+/// Where the service is what it was to be, nobody wants to read of earlier jobs in `systemctl --failed`.
+fn forget(bus: &Bus, done: Task, service: &ServiceName) {
+    if matches!(
+        done,
+        Task::Migrate | Task::Rollback | Task::Promote | Task::Resume
+    ) {
+        let earlier = Task::ALL.into_iter().filter(|task| *task != done);
+        earlier.for_each(|task| bus.forget(&task.unit(service.as_str())));
+    }
 }
 
 /// The last job, where it took itself to be half way at its end: what it did, and its last words.
