@@ -86,7 +86,17 @@ fn jobs_text(jobs: &[JobView], now: u64, colour: bool) -> String {
         ]
     }));
     let mut text = format!("\n{}", table(&rows, colour));
-    for job in shown.iter().filter(|job| job.is_over() && job.result != "done") {
+    // What to do about one that did not go well, unless a later one did.
+    let settled = |job: &JobView| {
+        jobs.iter().any(|later| {
+            let same = later.service == job.service || later.service.is_empty();
+            same && later.number > job.number && later.verb != "plan" && later.result == "done"
+        })
+    };
+    for job in shown
+        .iter()
+        .filter(|job| job.is_over() && job.result != "done" && !settled(job))
+    {
         if !job.remedy.is_empty() {
             let name = if job.service.is_empty() {
                 "all"
@@ -293,6 +303,16 @@ JOB  SERVICE  VERB     STATE    AGO  WHAT
 sonarr: nixarr-migrate resume sonarr
 "
         );
+        let again = jobs_text(
+            &[job(2, "done", "stuck"), job(4, "done", "done")],
+            6_000_000,
+            false,
+        );
+        assert!(!again.contains("nixarr-migrate resume"), "{again}");
+        let mut look = job(4, "done", "done");
+        look.verb = "plan".into();
+        let still = jobs_text(&[job(2, "done", "stuck"), look], 6_000_000, false);
+        assert!(still.contains("nixarr-migrate resume sonarr"), "{still}");
         assert_eq!(jobs_text(&[], 0, false), "");
     }
 }
