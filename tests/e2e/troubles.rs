@@ -132,8 +132,9 @@ fn killed_twice(ground: &Ground) -> Result<()> {
     );
     as_before(&machine, before, "it was interrupted at stop")?;
     // What did not go well is seen as long as it counts.
-    let failed =
-        |machine: &Machine| machine.ok("systemctl --failed --plain --no-legend 'dagger-*' | cut -d' ' -f1");
+    let failed = |machine: &Machine| {
+        machine.ok("systemctl list-units --failed --plain --no-legend 'dagger-*' | cut -d' ' -f1")
+    };
     ensure!(
         !machine
             .sh("systemctl start dagger-rollback@sonarr.service")?
