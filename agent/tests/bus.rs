@@ -210,6 +210,11 @@ async fn the_marker_and_the_native_unit_decide_who_owns_a_service() {
         "etc/systemd/system/sonarr.service",
         "[Service]\nExecStart=/bin/true\n",
     );
+    // Of a container that ran before.
+    world.put(
+        "run/dagger/image/sonarr",
+        r#"{"reference":"x","id":"y","digest":"sha256:1","version":"4.0","created":"z"}"#,
+    );
     world.unit("dagger-sonarr.service", STOPPED).await;
     world
         .unit("sonarr.service", ("loaded", "active", "running", 77))
@@ -218,16 +223,16 @@ async fn the_marker_and_the_native_unit_decide_who_owns_a_service() {
     let caller = world.caller().await;
     let view = until(&caller, "sonarr", |view| view.main_pid == 77).await;
     assert_eq!(
-        (view.owner, view.unit.as_str()),
-        (Owner::Native, "sonarr.service")
+        (view.owner, view.unit.as_str(), view.version.as_str()),
+        (Owner::Native, "sonarr.service", "")
     );
 
     world.put("var/lib/dagger/owner/sonarr", "DAGGER_UID=1\nDAGGER_GID=1\n");
     world.change("sonarr.service", STOPPED).await;
     let view = until(&caller, "sonarr", |view| view.owner == Owner::Container).await;
     assert_eq!(
-        (view.unit.as_str(), view.health),
-        ("dagger-sonarr.service", Health::Inactive)
+        (view.unit.as_str(), view.health, view.version.as_str()),
+        ("dagger-sonarr.service", Health::Inactive, "4.0")
     );
     assert!(world.path("var/lib/dagger/owner/sonarr").exists());
 }

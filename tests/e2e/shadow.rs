@@ -95,6 +95,11 @@ fn promoted(ground: &Ground) -> Result<()> {
     let before = rows(&machine)?;
     let port = shadow(&machine)?;
     ensure!(runs(&machine)? == BOTH_RUN, "{:?}", runs(&machine)?);
+    let shown = machine.ok("daggerctl status --json | tr -d ' \\n' | grep -o '\"name\":\"sonarr-shadow\".*' | grep -o '\"port\":[0-9]*' | head -n 1")?;
+    ensure!(
+        shown.trim() == format!("\"port\":{port}"),
+        "{shown} is not where it is: {port}"
+    );
     let (of_native, of_shadow) = (status(&machine, "8989")?, status(&machine, &port)?);
     ensure!(
         of_native.contains("\"migrationVersion\": 217") && of_shadow.contains("\"migrationVersion\": 218"),

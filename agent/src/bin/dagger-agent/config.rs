@@ -29,6 +29,8 @@ pub struct Watched {
     pub wants: Vec<String>,
     /// The native unit on this machine that may own the same data.
     pub native: Option<String>,
+    /// Where people find it on this machine: a shadow listens in a network of its own.
+    pub port: u16,
     /// How it is asked; each question has it, too.
     pub probe: Arc<Probe>,
     /// How often.
@@ -101,6 +103,7 @@ fn watched(mut service: Service) -> Watched {
     let stop = service.longest_stop();
     Watched {
         shadow: service.shadow_of.is_some(),
+        port: service.front.unwrap_or(service.probe.port),
         native: service
             .native
             .into_iter()

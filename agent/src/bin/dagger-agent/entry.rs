@@ -244,7 +244,7 @@ impl Entry {
             health_detail: "not running".into(),
             since: now_usec,
             latency_usec: 0,
-            port: service.probe.port,
+            port: service.port,
             url: service.url.clone(),
             image: service.image.clone(),
             image_digest: String::new(),

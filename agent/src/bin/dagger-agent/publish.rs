@@ -188,7 +188,7 @@ pub fn view(entry: &Entry) -> ServiceView {
         sub_state: unit.sub_state.clone(),
         health: entry.machine.health(),
         health_detail: detail(entry),
-        port: entry.service.probe.port,
+        port: entry.service.port,
         url: entry.service.url.clone(),
         image: entry.service.image.clone(),
         image_digest: entry.image.0.clone(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use dagger_agent::adapter::bus::ServiceView;
+use dagger_agent::adapter::bus::{Owner, ServiceView};
 use dagger_agent::adapter::systemd::News;
 use dagger_agent::adapter::{clock, image, media, probe, well};
 use dagger_agent::domain::health::Health;
@@ -103,7 +103,9 @@ impl Agent {
         // The same test as the units' `ConditionPathExists=`.
         entry.owner = entry.owner_by(self.root.join(entry.service.name.owner_marker()).exists());
         entry.image = match image::recorded(&self.root, &entry.service.name) {
+            // Of the native version nobody says what it is.
             Ok(record) => record
+                .filter(|_| entry.owner != Owner::Native)
                 .map(|image| (image.digest, image.version))
                 .unwrap_or_default(),
             Err(error) => {
