@@ -94,13 +94,11 @@ pub(super) fn front(service: &Service) -> Vec<Output> {
     }
     proxy.set("ProtectSystem", &["strict"]);
     proxy.set("LogExtraFields", &["DAGGER_SERVICE=", name]);
-    proxy
-        .exec("ExecStart", "", names::SOCKET_PROXYD)
-        .word(&[
-            Part::Text(&service.probe.host),
-            Part::Raw(":"),
-            Part::Number(u64::from(main.port)),
-        ]);
+    proxy.exec("ExecStart", "", names::SOCKET_PROXYD).word(&[
+        Part::Text(&service.probe.host),
+        Part::Raw(":"),
+        Part::Number(u64::from(main.port)),
+    ]);
     [("socket", socket), ("service", proxy)]
         .into_iter()
         .map(|(kind, unit)| {
