@@ -7,6 +7,8 @@ mod units;
 
 mod start;
 
+mod zone;
+
 use crate::catalog::Catalog;
 use crate::check::Checker;
 use crate::cross::{Places, port_key, warn};
@@ -30,6 +32,7 @@ pub fn check(
     places: &Places<'_>,
     checker: &mut Checker<'_>,
 ) {
+    zone::check(root, services, places.merged, checker);
     let units = Units::find(root);
     let natives = Natives {
         units: &units,

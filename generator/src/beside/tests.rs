@@ -346,3 +346,32 @@ fn a_privileged_port_of_who_is_not_root_is_named() {
     dir.put("proc/sys/net/ipv4/ip_unprivileged_port_start", "80\n");
     assert_eq!(said(&dir), [""; 0]);
 }
+
+#[test]
+fn a_time_zone_that_is_not_there_is_a_warning_with_its_place() {
+    let dir = Scratch::new("beside-zone");
+    let toml = |suite: &str, own: &str| {
+        format!(
+            "[suite]\nmedia = \"/fun\"\ntimezone = \"{suite}\"\n\n[services.sonarr]\ntimezone = \"{own}\"\n"
+        )
+    };
+    dir.put("etc/dagger/dagger.toml", toml("Mars/Base", "local"));
+    assert!(said(&dir).is_empty(), "without the database nothing is known");
+    dir.put("usr/share/zoneinfo/Europe/Berlin", "")
+        .put("usr/share/zoneinfo/UTC", "");
+    let mars = said(&dir);
+    assert_eq!(mars.len(), 1, "{mars:#?}");
+    assert!(
+        mars[0].starts_with("/etc/dagger/dagger.toml:3:12: warning: ") && mars[0].contains("\"Mars/Base\""),
+        "{mars:#?}"
+    );
+    dir.put("etc/dagger/dagger.toml", toml("UTC", "Europe/Berln"));
+    let berlin = said(&dir);
+    assert_eq!(berlin.len(), 1, "{berlin:#?}");
+    assert!(
+        berlin[0].contains("dagger.toml:6:12") && berlin[0].contains("did you mean \"Europe/Berlin\"?"),
+        "{berlin:#?}"
+    );
+    dir.put("etc/dagger/dagger.toml", toml("UTC", "Europe/Berlin"));
+    assert!(said(&dir).is_empty());
+}
