@@ -1,5 +1,7 @@
 //! Holds what the user wrote against the schema, and collects every mistake with its place.
 
+use std::fmt::Write as _;
+
 use crate::diagnostic::{Diagnostic, Severity, Sources, Span, nearest};
 use crate::names::ServiceName;
 use crate::node::{Node, Table, Value};
@@ -180,6 +182,15 @@ impl<'a> Checker<'a> {
             }
             (Kind::Text, Value::Integer(number)) => format!("write it in quotes: {name} = \"{number}\""),
             (Kind::Text, Value::Boolean(it)) => format!("write it in quotes: {name} = \"{it}\""),
+            // As other tools write them.
+            (Kind::List(Kind::Table(_)) | Kind::Table(_), Value::Text(text)) if name == "volumes" => {
+                volume(text)
+            }
+            (Kind::List(Kind::Table(_)) | Kind::Table(_), Value::Text(text)) if name == "ports" => port(text),
+            (Kind::Number(..), Value::Text(text)) if matches!(name, "user" | "group") => match name {
+                "user" => format!("write the number that `id -u {text}` prints, without quotes"),
+                _ => format!("write the number that `getent group {text}` shows, without quotes"),
+            },
             (Kind::List(_), Value::Text(text)) => format!("write it as a list: {name} = [{text:?}]"),
             (Kind::Watchdog, Value::Boolean(false)) => format!("{name} = \"off\""),
             _ => String::new(),
@@ -191,6 +202,38 @@ impl<'a> Checker<'a> {
             help,
         );
     }
+}
+
+/// `volumes` for what podman and Docker write as `SOURCE:TARGET:ro`.
+fn volume(text: &str) -> String {
+    let mut parts = text.split(':');
+    let source = parts.next().unwrap_or_default();
+    let mut table = format!("source = {source:?}");
+    if let Some(target) = parts.next().filter(|target| *target != source) {
+        let _ = write!(table, ", target = {target:?}");
+    }
+    if parts
+        .next()
+        .is_some_and(|options| options.split(',').any(|it| it == "ro"))
+    {
+        table.push_str(", read-only = true");
+    }
+    format!("write it as a list of tables: volumes = [{{ {table} }}]")
+}
+
+/// `ports` for what podman and Docker write as `8989:8989/tcp`.
+fn port(text: &str) -> String {
+    let (ports, protocol) = text.rsplit_once('/').unwrap_or((text, "tcp"));
+    let port = ports.rsplit(':').next().and_then(|port| port.parse::<u16>().ok());
+    let udp = if protocol == "udp" {
+        ", protocol = \"udp\""
+    } else {
+        ""
+    };
+    port.map_or_else(
+        || "write it as a list of tables: ports = [{ name = \"api\", port = 8080 }]".to_owned(),
+        |port| format!("write it as a list of tables: ports = [{{ name = \"other\", port = {port}{udp} }}]; the main one is `port = {port}`"),
+    )
 }
 
 /// Kinds that are written as text.
@@ -254,6 +297,22 @@ mod tests {
             (
                 "[services.x]\nport = \"8989\"",
                 "f:2:8: `port` must be a port number, this is a text (write it without quotes: port = 8989)",
+            ),
+            (
+                "[services.x]\nvolumes = \"/a:/b:ro\"",
+                "f:2:11: `volumes` must be a list, this is a text (write it as a list of tables: volumes = [{ source = \"/a\", target = \"/b\", read-only = true }])",
+            ),
+            (
+                "[services.x]\nvolumes = [\"/a:/a\"]",
+                "f:2:12: `volumes` must be a table, this is a text (write it as a list of tables: volumes = [{ source = \"/a\" }])",
+            ),
+            (
+                "[services.x]\nports = \"53:53/udp\"",
+                "f:2:9: `ports` must be a list, this is a text (write it as a list of tables: ports = [{ name = \"other\", port = 53, protocol = \"udp\" }]; the main one is `port = 53`)",
+            ),
+            (
+                "[services.x]\nuser = \"joe\"",
+                "f:2:8: `user` must be a number, this is a text (write the number that `id -u joe` prints, without quotes)",
             ),
             ("[services.x]\nport = 0", "f:2:8: 0 is not a port (1 to 65535)"),
             (
