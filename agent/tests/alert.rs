@@ -302,6 +302,12 @@ fn systemd_alone_is_told_of_and_with_the_agent_it_is_one() {
         ended(&failed(&place, &start).wait_with_output().unwrap()).1,
         "sonarr: given-up: told ntfy 1\n"
     );
+    // Also where it says less: the unit comes back, or the agent will say that it does not.
+    place.event("unhealthy", "it ended by itself; systemd starts it again");
+    assert_eq!(
+        ended(&failed(&place, &start).wait_with_output().unwrap()).1,
+        "sonarr: unhealthy: told ntfy 1\n"
+    );
     // The agent is dead: what it wrote long ago is not told again.
     let place = Place::new(
         "onfailure-alone",
@@ -319,6 +325,7 @@ fn systemd_alone_is_told_of_and_with_the_agent_it_is_one() {
         bodies,
         [
             "restarted three times in vain",
+            "it ended by itself; systemd starts it again",
             "answers again",
             "one of its commands ended with an error (status 1)"
         ]

@@ -23,6 +23,11 @@ pub const STORIES: &[Story] = &[
         run: starts_again,
     },
     Story {
+        name: "a_crash_is_no_failure_and_whoever_hears_of_the_end_hears_of_the_recovery",
+        on: BOTH,
+        run: with_agent,
+    },
+    Story {
         name: "metrics_by_a_socket_leave_no_line_in_the_journal",
         on: BOTH,
         run: metrics,
@@ -202,6 +207,55 @@ fn starts_again(ground: &Ground) -> Result<()> {
     ensure!(
         bodies.len() == 1 && bodies.first().is_some_and(|body| body["event"] == "failed"),
         "posted: {bodies:?}"
+    );
+    Ok(())
+}
+
+/// The agent and systemd both tell; what people get is the truth, in order.
+fn with_agent(ground: &Ground) -> Result<()> {
+    let unit = "dagger-sonarr.service";
+    let machine = with_hook(ground, "teller")?;
+    let quick = "health = { interval = \"1s\", timeout = \"1s\" }\nstart-budget = \"3s\"\n";
+    machine.write("/etc/dagger/dagger.toml", &format!("{SONARR}{quick}"))?;
+    machine.ok(&format!(
+        "systemctl unmask --runtime monitoring.service; systemctl daemon-reload; systemctl start monitoring.service {unit}"
+    ))?;
+    machine.wait_health("sonarr", "healthy", MINUTE)?;
+    let events = || -> Result<Vec<String>> {
+        let word = |body: &serde_json::Value| body["event"].as_str().unwrap_or_default().to_owned();
+        Ok(posted(&machine)?.iter().map(word).collect())
+    };
+    machine.ok("podman kill --signal KILL dagger-sonarr")?;
+    machine.wait_for("another start", MINUTE, |machine| {
+        Ok((machine.unit(unit, "NRestarts")? == "1").then_some(()))
+    })?;
+    machine.wait_health("sonarr", "healthy", MINUTE)?;
+    std::thread::sleep(Duration::from_secs(5));
+    let told = events()?;
+    ensure!(
+        !told.iter().any(|event| event == "failed" || event == "given-up"),
+        "told of one crash: {told:?}"
+    );
+    // systemd 252 says `failed` on the way to the next start in the same words as at the end.
+    let log = machine.ok("journalctl -b --no-pager -o cat -u monitoring.service")?;
+    ensure!(!log.contains("sonarr failed"), "one crash was an end:\n{log}");
+    // A hang that no restart cures, and then somebody who mends it.
+    machine.fault("sonarr", "hang")?;
+    machine.wait_health("sonarr", "failed", Duration::from_mins(3))?;
+    machine.wait_unit(unit, "inactive", MINUTE)?;
+    machine.wait_for("the word about the end", MINUTE, |_| {
+        Ok(events()?.iter().any(|event| event == "given-up").then_some(()))
+    })?;
+    machine.fault("sonarr", "")?;
+    machine.ok(&format!("systemctl start {unit}"))?;
+    machine.wait_health("sonarr", "healthy", MINUTE)?;
+    let told = machine.wait_for("the good news", Duration::from_secs(20), |_| {
+        Ok(Some(events()?).filter(|told| told.last().is_some_and(|event| event == "recovered")))
+    })?;
+    ensure!(
+        told.iter().filter(|event| *event == "given-up").count() == 1
+            && !told.iter().any(|event| event == "failed"),
+        "told: {told:?}"
     );
     Ok(())
 }

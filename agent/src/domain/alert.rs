@@ -39,8 +39,6 @@ struct Row {
     event: Event,
     /// Value of `DAGGER_EVENT=` and of `events` in alert.toml.
     word: &'static str,
-    /// Events of one class say the same to a reader: the agent's "given up" and systemd's "failed" are one.
-    class: &'static str,
     /// What happened; the service's name stands before it.
     sentence: &'static str,
     /// 1 (nothing to do) to 5 (now), as ntfy counts.
@@ -51,49 +49,42 @@ const ROWS: [Row; 7] = [
     Row {
         event: Event::GivenUp,
         word: "given-up",
-        class: "failed",
         sentence: "is stopped and not restarted any more",
         urgency: 5,
     },
     Row {
         event: Event::Failed,
         word: "failed",
-        class: "failed",
         sentence: "failed",
         urgency: 5,
     },
     Row {
         event: Event::Unhealthy,
         word: "unhealthy",
-        class: "unhealthy",
         sentence: "is unhealthy",
         urgency: 4,
     },
     Row {
         event: Event::Recovered,
         word: "recovered",
-        class: "recovered",
         sentence: "answers again",
         urgency: 3,
     },
     Row {
         event: Event::MediaLost,
         word: "media-lost",
-        class: "media-lost",
         sentence: "has lost its media",
         urgency: 5,
     },
     Row {
         event: Event::WaitingOverdue,
         word: "waiting-overdue",
-        class: "waiting-overdue",
         sentence: "has waited too long",
         urgency: 4,
     },
     Row {
         event: Event::Test,
         word: "test",
-        class: "test",
         sentence: "is fine: this is a test",
         urgency: 2,
     },
@@ -124,11 +115,6 @@ impl Event {
     /// The event for a word.
     pub fn from_word(word: &str) -> Option<Self> {
         ROWS.iter().find(|row| row.word == word).map(|row| row.event)
-    }
-
-    /// Events of one class count as the same where messages are held back.
-    pub fn class(self) -> &'static str {
-        self.row().class
     }
 
     fn sentence(self) -> &'static str {

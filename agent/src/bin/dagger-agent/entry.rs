@@ -210,6 +210,8 @@ pub struct Entry {
     pub bad: u64,
     /// Restarts by us.
     pub recoveries: u64,
+    /// Somebody was told that it has failed, and not yet that it answers again.
+    pub alarmed: bool,
     /// Since when it is not well, or is; CLOCK_MONOTONIC.
     pub fell: Duration,
     /// What is published. The objects on the bus hold the other end.
@@ -279,6 +281,7 @@ impl Entry {
             good: 0,
             bad: 0,
             recoveries: 0,
+            alarmed: false,
             fell: Duration::ZERO,
             view: watch::Sender::new(view),
             asked: None,

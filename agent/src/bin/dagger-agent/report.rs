@@ -18,9 +18,13 @@ const TARGETS: &str = "/etc/dagger/alert.toml";
 
 impl Agent {
     /// A verdict is another one.
-    pub fn alert_of_verdict(&self, key: &Key, before: Health, after: Health) {
+    pub fn alert_of_verdict(&mut self, key: &Key, before: Health, after: Health) {
         // A job stops and starts it, and tells itself what comes of that.
-        let Some(entry) = self.services.get(key).filter(|entry| !entry.machine.is_taken()) else {
+        let Some(entry) = self
+            .services
+            .get_mut(key)
+            .filter(|entry| !entry.machine.is_taken())
+        else {
             return;
         };
         let event = match (after, &entry.machine.recovery().stage) {
@@ -28,10 +32,16 @@ impl Agent {
             (Health::Failed, Stage::Waiting { .. }) => Event::WaitingOverdue,
             (Health::Failed, _) => Event::Failed,
             (Health::Unhealthy, _) if self.root.join(TARGETS).exists() => Event::Unhealthy,
-            (Health::Healthy | Health::Degraded, _) if before == Health::Failed => Event::Recovered,
+            // Also when somebody has started it in between.
+            (Health::Healthy | Health::Degraded, _) if before == Health::Failed || entry.alarmed => {
+                Event::Recovered
+            }
             _ => return,
         };
-        self.alert(entry, event);
+        entry.alarmed = event != Event::Recovered && (entry.alarmed || after == Health::Failed);
+        if let Some(entry) = self.services.get(key) {
+            self.alert(entry, event);
+        }
     }
 
     /// A step of the ladder has been taken.

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use dagger_agent::adapter::bus::{Owner, ServiceView};
-use dagger_agent::adapter::systemd::News;
+use dagger_agent::adapter::systemd::{Change, News};
 use dagger_agent::adapter::{clock, image, media, probe, well};
 use dagger_agent::domain::health::Health;
 use dagger_agent::domain::job::Task;
@@ -39,6 +39,7 @@ impl Agent {
                 let Some(key) = self.units.get(&name).cloned() else {
                     return Ok(());
                 };
+                let change = self.settled(&name, change).await;
                 let Some(unit) = self
                     .services
                     .get_mut(&key)
@@ -191,6 +192,19 @@ impl Agent {
         }
         self.end_rounds(rounds);
         Ok(())
+    }
+
+    /// Before 254 systemd says `failed` in the same words on the way to a restart as at the end, and the rest a moment later:
+    /// what it still says when it is asked is so.
+    async fn settled(&self, name: &str, mut change: Change) -> Change {
+        if change.sub_state.as_deref() != Some("failed") {
+            return change;
+        }
+        let asked = self.systemd.units(&[name]).await.unwrap_or_default();
+        if let Some((_, now)) = asked.into_iter().next() {
+            (change.active_state, change.sub_state, change.job) = (now.active_state, now.sub_state, now.job);
+        }
+        change
     }
 
     /// One step of a service's machine, and everything that follows from it.

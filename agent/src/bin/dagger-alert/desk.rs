@@ -101,7 +101,8 @@ impl<'a> Desk<'a> {
     /// Tells all that is new. An alert that is written meanwhile is told as well: systemd starts no second instance.
     pub async fn serve(mut self) -> Result<(), Vec<String>> {
         let begin = clock::boottime();
-        let mut own = self.own_alert();
+        // The agent lives, and knows more than that the unit was failed for a moment: where it does not come back, it says so.
+        let mut own = if self.is_new()? { None } else { self.own_alert() };
         loop {
             let age = clock::boottime().saturating_sub(begin);
             let (alert, time) = if let Some(written) = self.fresh()? {
@@ -112,12 +113,6 @@ impl<'a> Desk<'a> {
             } else {
                 break;
             };
-            if own
-                .as_ref()
-                .is_some_and(|own| own.event.class() == alert.event.class())
-            {
-                own = None;
-            }
             if age > LAST_ROUND {
                 self.failures.push(format!(
                     "{}: no time was left to tell: {}",

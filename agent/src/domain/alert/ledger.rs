@@ -18,10 +18,10 @@ pub struct Ledger {
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Told {
-    /// The class that was told last.
+    /// The event that was told last, by its word.
     last: String,
-    /// By class.
-    classes: BTreeMap<String, Entry>,
+    /// By event.
+    events: BTreeMap<String, Entry>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +30,14 @@ struct Entry {
     at: Option<Duration>,
     /// How many were held back since.
     held_back: u32,
+}
+
+impl Told {
+    /// When one of these was told last.
+    fn newest(&self, events: &[Event]) -> Option<Duration> {
+        let entries = events.iter().filter_map(|event| self.events.get(event.word()));
+        entries.filter_map(|entry| entry.at).max()
+    }
 }
 
 /// What to do with an event.
@@ -45,23 +53,31 @@ pub enum Verdict {
 }
 
 impl Ledger {
-    /// Whether `target` is to hear of `event` at `now` (CLOCK_BOOTTIME): at most one of a class within `interval`.
+    /// Whether `target` is to hear of `event` at `now` (CLOCK_BOOTTIME): at most one of a kind within `interval`.
     ///
-    /// With one exception, so that the last thing people heard is never better than the truth: bad news is told when
-    /// the target was last told that all is well. As that is held back like the rest, a service that comes and goes
-    /// gives three messages and then silence.
+    /// With one exception, so that the last thing people heard is the truth: what turns it round is told. Bad news is told
+    /// when the target was last told that all is well; that a service answers again, when it was last told that the service
+    /// was given up. As a recovery after anything else is held back like the rest, a service that comes and goes gives three
+    /// messages and then silence; one that is given up has taken the whole ladder for it.
     pub fn judge(&self, target: &str, event: Event, interval: Duration, now: Duration) -> Verdict {
-        let told = self.targets.get(target);
-        let Some(entry) = told.and_then(|told| told.classes.get(event.class())) else {
+        let Some(told) = self.targets.get(target) else {
             return Verdict::Tell { held_back: 0 };
         };
-        let all_is_well = Event::Recovered.class();
-        let better = event.class() != all_is_well && told.is_some_and(|told| told.last == all_is_well);
-        let over = entry.at.is_none_or(|at| now.saturating_sub(at) >= interval);
-        if over || better || event == Event::Test {
-            Verdict::Tell {
-                held_back: entry.held_back,
-            }
+        let last = Event::from_word(&told.last);
+        let entry = told.events.get(event.word());
+        let turns = match event {
+            Event::Recovered => last == Some(Event::GivenUp),
+            _ => last == Some(Event::Recovered),
+        };
+        let held_back = entry.map_or(0, |entry| entry.held_back);
+        // systemd's "failed" is no news to whoever knows that the agent has given up.
+        let known = match event {
+            Event::Failed => told.newest(&[Event::Failed, Event::GivenUp]),
+            _ => told.newest(&[event]),
+        };
+        let over = known.is_none_or(|at| now.saturating_sub(at) >= interval);
+        if over || turns || event == Event::Test {
+            Verdict::Tell { held_back }
         } else {
             Verdict::HoldBack
         }
@@ -70,18 +86,18 @@ impl Ledger {
     /// The target was told. One that could not be told is not noted: the next event is tried again.
     pub fn told(&mut self, target: &str, event: Event, now: Duration) {
         let told = self.targets.entry(target.to_owned()).or_default();
-        event.class().clone_into(&mut told.last);
+        event.word().clone_into(&mut told.last);
         let entry = Entry {
             at: Some(now),
             held_back: 0,
         };
-        told.classes.insert(event.class().to_owned(), entry);
+        told.events.insert(event.word().to_owned(), entry);
     }
 
     /// The event was held back.
     pub fn held_back(&mut self, target: &str, event: Event) {
         let told = self.targets.entry(target.to_owned()).or_default();
-        let entry = told.classes.entry(event.class().to_owned()).or_default();
+        let entry = told.events.entry(event.word().to_owned()).or_default();
         entry.held_back = entry.held_back.saturating_add(1);
     }
 }
@@ -128,13 +144,38 @@ mod tests {
         );
     }
 
+    /// What is told of two or three events that follow each other closely.
     #[test]
-    fn the_agents_word_and_systemds_for_the_same_are_one() {
-        let events = [(0, Event::GivenUp), (1, Event::Failed), (2, Event::MediaLost)];
-        assert_eq!(
-            heard(&mut Ledger::default(), &events),
-            [(0, Event::GivenUp, 0), (2, Event::MediaLost, 0)]
-        );
+    fn what_is_news_after_what() {
+        use Event::{Failed, GivenUp, MediaLost, Recovered, Unhealthy};
+        for (events, told) in [
+            // The agent's word after systemd's says more; systemd's after the agent's says nothing.
+            (vec![Failed, GivenUp], vec![Failed, GivenUp]),
+            (vec![GivenUp, Failed], vec![GivenUp]),
+            (vec![GivenUp, MediaLost], vec![GivenUp, MediaLost]),
+            // Somebody who was woken hears that it is over, each time.
+            (
+                vec![Failed, Recovered, GivenUp, Recovered],
+                vec![Failed, Recovered, GivenUp, Recovered],
+            ),
+            (
+                vec![GivenUp, Recovered, GivenUp, Recovered],
+                vec![GivenUp, Recovered, GivenUp, Recovered],
+            ),
+            (vec![GivenUp, Failed, Recovered], vec![GivenUp, Recovered]),
+            // Bad news after good news is news, whatever kind it is.
+            (vec![GivenUp, Recovered, Failed], vec![GivenUp, Recovered, Failed]),
+            (
+                vec![Unhealthy, Recovered, Unhealthy, Recovered],
+                vec![Unhealthy, Recovered, Unhealthy],
+            ),
+            (vec![GivenUp, GivenUp], vec![GivenUp]),
+        ] {
+            let timed: Vec<_> = (0..).zip(events.iter().copied()).collect();
+            let heard = heard(&mut Ledger::default(), &timed);
+            let heard: Vec<_> = heard.into_iter().map(|(_, event, _)| event).collect();
+            assert_eq!(heard, told, "{events:?}");
+        }
     }
 
     #[test]
