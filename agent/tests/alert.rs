@@ -497,3 +497,21 @@ fn without_a_configuration_nothing_happens_and_a_test_arrives_everywhere() {
         "{mail}"
     );
 }
+
+#[test]
+fn somebody_who_asks_what_it_is_hears_it() {
+    for (program, name) in [
+        (env!("CARGO_BIN_EXE_dagger-alert"), "dagger-alert"),
+        (env!("CARGO_BIN_EXE_dagger-gate"), "dagger-gate"),
+        (env!("CARGO_BIN_EXE_dagger-job"), "dagger-job"),
+        (env!("CARGO_BIN_EXE_dagger-well"), "dagger-well"),
+        (env!("CARGO_BIN_EXE_dagger-agent"), "dagger-agent"),
+    ] {
+        for word in ["--help", "-h", "--version", "-V"] {
+            let output = Command::new(program).arg(word).output().unwrap();
+            let said = String::from_utf8(output.stdout).unwrap();
+            assert_eq!(output.status.code(), Some(0), "{name} {word}: {said}");
+            assert!(said.contains(name), "{name} {word}: {said}");
+        }
+    }
+}

@@ -20,7 +20,9 @@ use dagger_suite::names::{Root, ServiceName, exit};
 
 use desk::Desk;
 
-const USAGE: &str = "usage: dagger-alert [--lasts] SERVICE, or dagger-alert --check";
+const USAGE: &str = "\
+usage: dagger-alert [--lasts] SERVICE, or dagger-alert --check
+SERVICE: tells what happened to it, as dagger-alert@SERVICE.service does; --check: reads /etc/dagger/alert.toml";
 
 fn main() -> ExitCode {
     let words: Vec<_> = std::env::args_os().skip(1).collect();
@@ -28,11 +30,18 @@ fn main() -> ExitCode {
     let root = Root::from_env();
     let root = std::fs::canonicalize(root.join("/")).map_or(root, Root::new);
     ExitCode::from(match words.as_slice() {
+        ["--help" | "-h"] => say(USAGE),
+        ["--version" | "-V"] => say(concat!("dagger-alert ", env!("CARGO_PKG_VERSION"))),
         ["--check"] => check(&root),
         ["--lasts", word] => with(word, |service| lasts(&root, service)),
         [word] => with(word, |service| tell(&root, service)),
         _ => usage("one argument is needed"),
     })
+}
+
+fn say(text: &str) -> u8 {
+    println!("{text}");
+    exit::GOOD
 }
 
 fn usage(problem: &str) -> u8 {

@@ -42,7 +42,17 @@ impl Stop {
 }
 
 fn main() -> ExitCode {
-    let result = words().and_then(run);
+    let result = words().and_then(|words| match words.first().map(String::as_str) {
+        Some("--help" | "-h") => {
+            println!("{}", args::USAGE);
+            Ok(())
+        }
+        Some("--version" | "-V") => {
+            println!("dagger-gate {}", env!("CARGO_PKG_VERSION"));
+            Ok(())
+        }
+        _ => run(words),
+    });
     let (code, sentences) = match result {
         Ok(()) => return ExitCode::from(exit::GOOD),
         Err(Stop::Usage(text)) => (exit::USAGE, vec![text]),
