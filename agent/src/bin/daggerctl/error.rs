@@ -34,6 +34,13 @@ impl fmt::Display for Error {
         match self {
             Self::NoAgent(why) => {
                 let unit = AGENT_UNIT.trim_end_matches(".service");
+                // systemd's words where it would start the agent for a call (org.freedesktop.systemd1.UnitMasked).
+                if why.ends_with("is masked") {
+                    return write!(
+                        f,
+                        "the agent cannot be reached ({why}); `systemctl unmask {unit}` and then `systemctl start {unit}` brings it back"
+                    );
+                }
                 write!(
                     f,
                     "the agent cannot be reached ({why}); `systemctl status {unit}` says why, `systemctl start {unit}` starts it"
@@ -64,6 +71,13 @@ mod tests {
         ];
         assert_eq!(all.iter().map(Error::exit).collect::<Vec<_>>(), [1, 2, 4, 5]);
         assert!(all.iter().all(|error| error.to_string().contains('x')));
-        assert!(all[3].to_string().contains("systemctl start monitoring"));
+        assert!(all[3].to_string().contains("systemctl status monitoring"));
+    }
+
+    #[test]
+    fn a_masked_agent_is_not_started_but_unmasked() {
+        let said = Error::NoAgent("Unit dagger-agent.service is masked".into()).to_string();
+        assert!(said.contains("`systemctl unmask monitoring`"), "{said}");
+        assert!(!said.contains("systemctl status"), "{said}");
     }
 }
