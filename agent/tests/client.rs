@@ -199,6 +199,61 @@ fn without_a_bus_there_is_one_clear_sentence() {
 }
 
 #[test]
+fn a_stop_of_the_suite_waits_for_its_services() {
+    let world = World::new("stop");
+    world.put("etc/dagger/dagger.toml", SIX);
+    world.script(
+        "systemctl",
+        "case $1 in show) echo 'dagger-pull@sonarr.service dagger-sonarr.service dagger-gone.service' ;; *) echo \"$@\" ;; esac",
+    );
+    let (code, out, _) = run(&mut world.client(&["stop"]));
+    assert_eq!(
+        (code, out.as_str()),
+        (
+            0,
+            "stop dagger.target dagger-sonarr.service dagger-gone.service\n"
+        )
+    );
+}
+
+/// systemd skips the container's unit then, and systemctl calls that a success.
+#[test]
+fn what_the_native_unit_owns_is_not_started_in_silence() {
+    let world = World::new("native-start");
+    let toml = SIX.replace(
+        "[services.sonarr]\n",
+        "[services.sonarr]\nnative = \"sonarr.service\"\n",
+    );
+    world.put("etc/dagger/dagger.toml", &toml);
+    world.put(
+        "usr/lib/systemd/system/sonarr.service",
+        "[Service]\nExecStart=/bin/true\n",
+    );
+    world.program("systemctl", 0);
+    for verb in ["start", "stop", "restart"] {
+        let (code, out, err) = run(&mut world.client(&[verb, "sonarr"]));
+        assert_eq!((code, out.as_str()), (1, ""), "{err}");
+        for words in [
+            "sonarr belongs to its native unit sonarr.service".to_owned(),
+            format!("`systemctl {verb} sonarr.service`"),
+            "`nixarr-migrate migrate sonarr`".to_owned(),
+        ] {
+            assert!(err.contains(&words), "{err}");
+        }
+    }
+    // The others are started all the same.
+    let (code, out, _) = run(&mut world.client(&["start", "sonarr", "radarr"]));
+    assert_eq!(
+        (code, out.replace('\n', " ").as_str()),
+        (1, "systemctl start dagger-radarr.service ")
+    );
+    world.put("var/lib/dagger/owner/sonarr", "");
+    let (code, out, err) = run(&mut world.client(&["start", "sonarr"]));
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(out.contains("dagger-sonarr.service"), "{out}");
+}
+
+#[test]
 fn units_are_systemctls_and_logs_are_journalctls() {
     let world = World::new("words");
     world.put("etc/dagger/dagger.toml", SIX);
@@ -209,7 +264,7 @@ fn units_are_systemctls_and_logs_are_journalctls() {
         said(&["start", "sonarr", "radarr"]),
         "systemctl start dagger-sonarr.service dagger-radarr.service "
     );
-    assert_eq!(said(&["stop"]), "systemctl stop dagger.target ");
+    assert_eq!(said(&["start"]), "systemctl start dagger.target ");
     assert_eq!(
         said(&["logs", "sonarr", "-fn5"]),
         "journalctl -u dagger-sonarr.service -u dagger-pull@sonarr.service -n 5 -f "

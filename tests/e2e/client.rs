@@ -120,10 +120,19 @@ fn verbs(ground: &Ground) -> Result<()> {
         machine.unit("dagger-sonarr.service", "MainPID")? != main,
         "not restarted"
     );
+    // One takes its time, and the command is over when it is.
+    machine.fault("jellyfin", "slow-stop 5s")?;
     machine.ok("daggerctl stop")?;
-    machine.wait_for("no container", MINUTE, |m| {
-        Ok(m.ok("podman ps -q")?.is_empty().then_some(()))
-    })?;
+    for service in SIX {
+        let state = machine.unit(&format!("dagger-{service}.service"), "ActiveState")?;
+        ensure!(
+            state == "inactive" || state == "failed",
+            "{service} is {state} after the stop"
+        );
+    }
+    let left = machine.ok("podman ps -q")?;
+    ensure!(left.is_empty(), "containers are left: {left}");
+    machine.fault("jellyfin", "")?;
     machine.ok("daggerctl start")?;
     machine.wait_six()
 }

@@ -263,7 +263,7 @@ impl Changes {
 }
 
 /// The service that a unit of the suite stands for; none for the suite's own helpers.
-fn service_of(unit: &str) -> Option<ServiceName> {
+pub fn service_of(unit: &str) -> Option<ServiceName> {
     ServiceName::parse(unit.strip_prefix("dagger-")?.strip_suffix(".service")?).ok()
 }
 

@@ -55,7 +55,7 @@ use clap::Parser as _;
 use dagger_agent::cli::migrate::{JobCommand, JobStatusArgs, MigrateCommand};
 use dagger_agent::cli::{Command, ConfigCommand, Daggerctl, LogsArgs, Migrate, MigrationStatus, Summary};
 use dagger_agent::domain::job::Task;
-use dagger_suite::names::Root;
+use dagger_suite::names::{Root, exit};
 
 use crate::error::Error;
 use crate::job::{commands, list};
@@ -150,12 +150,30 @@ async fn job_command(command: JobCommand, screen: Screen) -> Result<u8, Error> {
 }
 
 fn units(verb: &str, words: &[String]) -> Result<u8, Error> {
-    let services = if words.is_empty() {
-        Vec::new()
-    } else {
-        Suite::read(Root::from_env()).names(words)?
+    if words.is_empty() {
+        return run::run_systemctl(verb, &[]);
+    }
+    let suite = Suite::read(Root::from_env());
+    let services = suite.names(words)?;
+    // Without this systemctl would skip their units, and call that a success.
+    let (natives, ours): (Vec<_>, Vec<_>) = services
+        .into_iter()
+        .map(|service| (suite.natively_owned(&service), service))
+        .partition(|(native, _)| native.is_some());
+    for (native, service) in &natives {
+        let native = native.unwrap_or_default();
+        warn("daggerctl", &run::not_ours(verb, service, native));
+    }
+    let ours: Vec<_> = ours.into_iter().map(|(_, service)| service).collect();
+    let code = match ours.as_slice() {
+        [] => exit::GOOD,
+        ours => run::run_systemctl(verb, ours)?,
     };
-    run::run_systemctl(verb, &services)
+    Ok(if natives.is_empty() || code != exit::GOOD {
+        code
+    } else {
+        exit::FAILED
+    })
 }
 
 fn logs(args: &LogsArgs) -> Result<u8, Error> {

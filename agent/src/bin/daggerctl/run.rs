@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use dagger_agent::cli::LogsArgs;
 use dagger_suite::names::{AGENT_UNIT, ServiceName, TARGET, exit};
 
+use crate::bus::service_of;
 use crate::error::Error;
 use crate::screen::{echo, warn};
 
@@ -28,14 +29,48 @@ pub fn journalctl(args: &LogsArgs, service: Option<&ServiceName>) -> Vec<String>
     words
 }
 
-/// Words for systemctl; no service means the whole suite.
-pub fn systemctl(verb: &str, services: &[ServiceName]) -> Vec<String> {
+/// Words for systemctl; no service means the whole suite, whose `parts` are those of the target.
+///
+/// A stop of the target is over before the services have stopped, which it only takes with it (`PartOf=`): they are named, so
+/// that systemctl waits for them. A start and a restart of it are over when its services are (`After=`).
+pub fn systemctl(verb: &str, services: &[ServiceName], parts: &[ServiceName]) -> Vec<String> {
     let mut words = vec![verb.to_owned()];
     match services {
-        [] => words.push(TARGET.into()),
+        [] => {
+            words.push(TARGET.into());
+            if verb == "stop" {
+                words.extend(parts.iter().map(ServiceName::unit));
+            }
+        }
         services => words.extend(services.iter().map(ServiceName::unit)),
     }
     words
+}
+
+/// The services among the units that systemctl shows as the target's parts.
+fn parts(shown: &str) -> Vec<ServiceName> {
+    shown.split_ascii_whitespace().filter_map(service_of).collect()
+}
+
+/// The services that end with the target, those included that are not in the configuration any more. None when systemd cannot
+/// be asked: then it refuses what is asked of it as well.
+fn parts_of_target() -> Vec<ServiceName> {
+    let shown = Command::new("systemctl")
+        .args(["show", "--property=ConsistsOf", "--value", "--", TARGET])
+        .stderr(Stdio::null())
+        .output();
+    shown.map_or_else(
+        |_| Vec::new(),
+        |shown| parts(&String::from_utf8_lossy(&shown.stdout)),
+    )
+}
+
+/// What is said of a service that its native unit owns, whatever is asked of its container.
+pub fn not_ours(verb: &str, service: &ServiceName, native: &str) -> String {
+    format!(
+        "{service} belongs to its native unit {native}: `systemctl {verb} {native}` does that there, \
+         `nixarr-migrate migrate {service}` moves it into its container (`nixarr-migrate plan {service}` says what that would do)"
+    )
 }
 
 /// Becomes another program. Returns only when that did not work.
@@ -46,14 +81,23 @@ pub fn become_program(program: &str, words: &[String]) -> Error {
 /// Runs systemctl and waits for it. Its exit codes are its own (5 is "not installed" there); ours are 0, 4 for a refusal,
 /// and 1.
 pub fn run_systemctl(verb: &str, services: &[ServiceName]) -> Result<u8, Error> {
-    if verb != "stop" && std::io::stderr().is_terminal() {
+    if std::io::stderr().is_terminal() {
         warn(
             "daggerctl",
-            "waiting until it answers; Ctrl-C ends the waiting, not the start",
+            if verb == "stop" {
+                "waiting until it has stopped; Ctrl-C ends the waiting, not the stop"
+            } else {
+                "waiting until it answers; Ctrl-C ends the waiting, not the start"
+            },
         );
     }
+    let parts = if verb == "stop" && services.is_empty() {
+        parts_of_target()
+    } else {
+        Vec::new()
+    };
     let mut systemctl = Command::new("systemctl")
-        .args(systemctl(verb, services))
+        .args(systemctl(verb, services, &parts))
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|error| cannot_run("systemctl", &error))?;
@@ -133,12 +177,28 @@ mod tests {
     }
 
     #[test]
-    fn no_service_means_the_target() {
-        assert_eq!(systemctl("stop", &[]), ["stop", "dagger.target"]);
+    fn no_service_means_the_target_and_a_stop_waits_for_its_parts() {
         let both = [name("sonarr"), name("radarr")];
         assert_eq!(
-            systemctl("restart", &both),
+            systemctl("stop", &[], &both),
+            [
+                "stop",
+                "dagger.target",
+                "dagger-sonarr.service",
+                "dagger-radarr.service"
+            ]
+        );
+        assert_eq!(systemctl("start", &[], &both), ["start", "dagger.target"]);
+        assert_eq!(
+            systemctl("restart", &both, &[]),
             ["restart", "dagger-sonarr.service", "dagger-radarr.service"]
         );
+    }
+
+    #[test]
+    fn only_services_are_parts() {
+        let shown = "dagger-pull@sonarr.service dagger-sonarr.service dagger-gone.service x.service\n";
+        assert_eq!(parts(shown), [name("sonarr"), name("gone")]);
+        assert_eq!(parts("\n"), []);
     }
 }

@@ -78,6 +78,12 @@ impl Suite {
             .map(|(unit, _)| unit.as_str())
     }
 
+    /// The native unit that owns a service's data: the container's unit does not start then, which systemd calls a success.
+    pub fn natively_owned(&self, service: &ServiceName) -> Option<&str> {
+        let native = self.native_unit(service.as_str());
+        native.filter(|_| self.owner(service.as_str(), false) == Owner::Native)
+    }
+
     /// Takes names from the command line. An unknown one is refused, unless the configuration could not be read.
     pub fn names(&self, words: &[String]) -> Result<Vec<ServiceName>, Error> {
         words
