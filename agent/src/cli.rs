@@ -39,8 +39,8 @@ pub struct Daggerctl {
 /// What `daggerctl` can do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Show every service: owner, state, health, latency, port, memory and version
-    Status(StatusArgs),
+    /// Show every service, or the named ones: owner, state, health, latency, port, memory and version
+    Status(StatusOfArgs),
     /// Say whether all services, or the named ones, are healthy; exit status 3 when not
     Health(HealthArgs),
     /// Ask the applications now, instead of waiting for the agent's next round
@@ -85,6 +85,17 @@ pub struct StatusArgs {
     /// Stay, and show it anew whenever something changes
     #[arg(long, short)]
     pub watch: bool,
+}
+
+/// What `status` is asked about, and how it is shown.
+#[derive(Debug, Clone, Default, Args)]
+pub struct StatusOfArgs {
+    /// Services to show; all without any
+    #[arg(value_name = "SERVICE")]
+    pub services: Vec<String>,
+    /// How.
+    #[command(flatten)]
+    pub form: StatusArgs,
 }
 
 /// Options of `health` and `check`.

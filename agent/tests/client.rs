@@ -199,6 +199,41 @@ fn without_a_bus_there_is_one_clear_sentence() {
 }
 
 #[test]
+fn status_of_one_is_that_one_alone() {
+    let Some(world) = World::with_bus("status-one") else {
+        return;
+    };
+    world.put(
+        "etc/dagger/dagger.toml",
+        &format!("{SIX}[services.jellyfin]\nprot = 1\n"),
+    );
+    world.agent(
+        vec![
+            service("sonarr", Health::Healthy),
+            service("radarr", Health::Unhealthy),
+        ],
+        &["f:1:2: bad"],
+    );
+    let (code, out, _) = run(&mut world.client(&["status", "sonarr"]));
+    assert_eq!((code, out.lines().count()), (0, 2), "{out}");
+    assert!(out.contains("\nsonarr "), "{out}");
+    let (_, out, _) = run(&mut world.client(&["status", "sonarr", "--json"]));
+    let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(json["services"].as_array().unwrap().len(), 1);
+    assert_eq!(json["health"], "healthy");
+    let (code, out, err) = run(&mut world.client(&["status", "radar"]));
+    assert_eq!((code, out.as_str()), (2, ""));
+    assert!(err.contains("did you mean `radarr`?"), "{err}");
+    // It is there, and cannot run.
+    let (code, _, err) = run(&mut world.client(&["status", "jellyfin"]));
+    assert_eq!(code, 1, "{err}");
+    assert!(
+        err.contains("jellyfin cannot start: ") && err.contains("prot"),
+        "{err}"
+    );
+}
+
+#[test]
 fn a_stop_of_the_suite_waits_for_its_services() {
     let world = World::new("stop");
     world.put("etc/dagger/dagger.toml", SIX);

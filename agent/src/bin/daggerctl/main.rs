@@ -53,7 +53,9 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use dagger_agent::cli::migrate::{JobCommand, JobStatusArgs, MigrateCommand};
-use dagger_agent::cli::{Command, ConfigCommand, Daggerctl, LogsArgs, Migrate, MigrationStatus, Summary};
+use dagger_agent::cli::{
+    Command, ConfigCommand, Daggerctl, LogsArgs, Migrate, MigrationStatus, StatusOfArgs, Summary,
+};
 use dagger_agent::domain::job::Task;
 use dagger_suite::names::{Root, exit};
 
@@ -103,8 +105,14 @@ fn block_on(command: impl Future<Output = Result<u8, Error>>) -> Result<u8, Erro
 
 fn daggerctl(line: Daggerctl) -> Result<u8, Error> {
     let screen = Screen::of_process();
-    match line.command.unwrap_or(Command::Status(line.status)) {
-        Command::Status(args) => block_on(status::status(&args, screen)),
+    let nothing_said = || {
+        Command::Status(StatusOfArgs {
+            services: Vec::new(),
+            form: line.status,
+        })
+    };
+    match line.command.unwrap_or_else(nothing_said) {
+        Command::Status(args) => block_on(status::status(&args.services, &args.form, screen)),
         Command::Health(args) => block_on(status::health(&args, screen)),
         Command::Check(args) => block_on(status::check(&args, screen)),
         Command::Why(args) => block_on(why::why(&args, screen)),

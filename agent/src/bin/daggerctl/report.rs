@@ -72,6 +72,13 @@ impl Report {
         }
     }
 
+    /// Leaves out all other services.
+    pub fn only(&mut self, names: &[String]) {
+        self.services.retain(|service| names.contains(&service.view.name));
+        self.health = Health::worst(self.services.iter().map(|service| service.view.health));
+        self.configuration_errors.clear();
+    }
+
     /// Names of all services.
     pub fn names(&self) -> impl Iterator<Item = &str> + Clone {
         self.services.iter().map(|service| service.view.name.as_str())

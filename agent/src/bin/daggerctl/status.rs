@@ -63,6 +63,24 @@ pub async fn report(bus: &Bus) -> Result<(Report, Option<Error>), Error> {
     }
 }
 
+/// The same of these services alone; all without any.
+async fn report_of(bus: &Bus, services: &[String]) -> Result<(Report, Option<Error>), Error> {
+    let (mut report, reason) = report(bus).await?;
+    for word in services {
+        if let Err(error) = known(word, report.names()) {
+            let suite = Suite::read(Root::from_env());
+            let mistake = suite.mistake(word);
+            return Err(mistake.map_or(error, |mistake| {
+                Error::Failed(format!("{word} cannot start: {}", crate::text::clean(mistake)))
+            }));
+        }
+    }
+    if !services.is_empty() {
+        report.only(services);
+    }
+    Ok((report, reason))
+}
+
 /// Ends a command that worked with what systemd knows: the sentence goes beside the output, the code says it too.
 pub fn without_agent(program: &str, reason: Option<Error>, code: u8) -> u8 {
     reason.map_or(code, |reason| {
@@ -75,12 +93,12 @@ pub fn without_agent(program: &str, reason: Option<Error>, code: u8) -> u8 {
 }
 
 /// `daggerctl status`.
-pub async fn status(args: &StatusArgs, screen: Screen) -> Result<u8, Error> {
+pub async fn status(services: &[String], args: &StatusArgs, screen: Screen) -> Result<u8, Error> {
     let bus = Bus::connect().await?;
     if args.watch {
-        return watch(&bus, args.json, screen).await;
+        return watch(&bus, services, args.json, screen).await;
     }
-    let (report, reason) = report(&bus).await?;
+    let (report, reason) = report_of(&bus, services).await?;
     if args.json {
         print_json(&report)?;
     } else {
@@ -91,12 +109,12 @@ pub async fn status(args: &StatusArgs, screen: Screen) -> Result<u8, Error> {
 
 /// Shows the status anew at every change, until the reader or the bus goes away. On a terminal each takes the place of the
 /// last; elsewhere each is a block of its own, or one line of JSON, and only what differs is written.
-async fn watch(bus: &Bus, json: bool, screen: Screen) -> Result<u8, Error> {
+async fn watch(bus: &Bus, services: &[String], json: bool, screen: Screen) -> Result<u8, Error> {
     // Before the first report, so that no change falls between the two.
     let mut changes = bus.changes().await?;
     let mut last = String::new();
     loop {
-        let (report, reason) = report(bus).await?;
+        let (report, reason) = report_of(bus, services).await?;
         let mut text = if json {
             let line = serde_json::to_string(&report);
             line.map_err(|error| Error::Failed(format!("cannot make JSON: {error}")))? + "\n"

@@ -84,6 +84,13 @@ impl Suite {
         native.filter(|_| self.owner(service.as_str(), false) == Owner::Native)
     }
 
+    /// Why a service that is configured cannot run.
+    pub fn mistake(&self, name: &str) -> Option<&str> {
+        let mut services = self.services.iter();
+        let configured = services.find(|service| service.name.as_str() == name)?;
+        configured.mistakes.first().map(String::as_str)
+    }
+
     /// Takes names from the command line. An unknown one is refused, unless the configuration could not be read.
     pub fn names(&self, words: &[String]) -> Result<Vec<ServiceName>, Error> {
         words
