@@ -77,6 +77,7 @@ impl Report {
         self.services.retain(|service| names.contains(&service.view.name));
         self.health = Health::worst(self.services.iter().map(|service| service.view.health));
         self.configuration_errors.clear();
+        self.unwatched.clear();
     }
 
     /// Names of all services.

@@ -140,7 +140,7 @@ pub fn notes(report: &Report, now: u64, colour: bool) -> String {
         let detail = if view.health_detail.is_empty() {
             "no reason given"
         } else {
-            &view.health_detail
+            without(view.health, &view.health_detail)
         };
         let _ = writeln!(
             text,
@@ -192,11 +192,17 @@ pub fn verdicts<'a>(services: impl Iterator<Item = (&'a str, Health, &'a str)>, 
             vec![
                 Cell::left(name, Tone::Plain),
                 Cell::left(health.word(), tone(health)),
-                Cell::left(detail, Tone::Plain),
+                Cell::left(without(health, detail), Tone::Plain),
             ]
         })
         .collect();
     table(&rows, colour)
+}
+
+/// The reason for a verdict without the verdict's own word, which stands before it: `starting: starting: HTTP 503`.
+fn without(health: Health, detail: &str) -> &str {
+    let rest = detail.strip_prefix(health.word());
+    rest.and_then(|rest| rest.strip_prefix(": ")).unwrap_or(detail)
 }
 
 /// The few lines of `dagger-nixarr-summary`. `now` is in microseconds of CLOCK_REALTIME.
@@ -230,6 +236,18 @@ mod tests {
 
     use super::*;
     use crate::report::unknown;
+
+    #[test]
+    fn no_verdict_is_said_twice() {
+        let line = |detail| verdicts([("sonarr", Health::Starting, detail)].into_iter(), false);
+        assert_eq!(line("starting: HTTP 503"), "sonarr  starting  HTTP 503\n");
+        assert_eq!(line("being started"), "sonarr  starting  being started\n");
+        assert_eq!(line("startingly: x"), "sonarr  starting  startingly: x\n");
+        let mut report = sample();
+        report.services[0].view.health_detail = "unhealthy: no answer".into();
+        let notes = notes(&report, 0, false);
+        assert!(notes.contains("radarr: unhealthy: no answer ("), "{notes}");
+    }
 
     fn sample() -> Report {
         let mut sonarr = unknown("sonarr", "dagger-sonarr.service".into());
