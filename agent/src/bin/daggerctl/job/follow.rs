@@ -34,7 +34,9 @@ pub async fn follow(running: &mut Running, screen: Screen, quiet: bool) -> Resul
     loop {
         tokio::select! {
             view = running.next() => {
-                last = view?;
+                let view = view?;
+                display.passed(&show::between(&last, &view))?;
+                last = view;
                 display.show(&last)?;
                 if last.is_over() {
                     display.close()?;
@@ -95,6 +97,18 @@ impl Display {
             print(&format!("{stage}\n"))?;
         }
         self.stage = stage;
+        Ok(())
+    }
+
+    /// Says what was over before it could be shown.
+    fn passed(&mut self, stages: &[String]) -> Result<(), Error> {
+        if self.quiet {
+            return Ok(());
+        }
+        for stage in stages {
+            self.close()?;
+            print(&format!("{stage}\n"))?;
+        }
         Ok(())
     }
 

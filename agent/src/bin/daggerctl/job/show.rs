@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dagger_agent::adapter::bus::JobView;
 use dagger_agent::adapter::bus::job_view::UNKNOWN;
-use dagger_agent::domain::transaction::Step;
+use dagger_agent::domain::transaction::{Data, Options, Step, Verb, Way, steps};
 
 use crate::text::{bytes, clean, span};
 
@@ -67,6 +67,46 @@ pub fn stage(view: &JobView) -> String {
         String::new()
     };
     format!("{place}{}", clean(&step))
+}
+
+/// The steps that a job has taken between two looks at it, each as [`stage`] has it: one that has little to do is over before
+/// anybody is told of it.
+pub fn between(before: &JobView, now: &JobView) -> Vec<String> {
+    let ahead = before.number == now.number && before.state == "running" && now.state == "running";
+    let Some(verb) = Verb::ALL.into_iter().find(|verb| verb.word() == now.verb) else {
+        return Vec::new();
+    };
+    let whole = [Data::Keep, Data::Restore].into_iter().find_map(|data| {
+        let options = Options {
+            data,
+            ..Options::default()
+        };
+        let mut taken = steps(verb, &options);
+        taken.retain(|step| step.acts(Way::Forward));
+        let same = u32::try_from(taken.len()) == Ok(now.steps) && is_at(&taken, now) && is_at(&taken, before);
+        same.then_some(taken)
+    });
+    let numbered = (1..).zip(whole.filter(|_| ahead).unwrap_or_default());
+    numbered
+        .filter(|(place, _)| (before.place + 1..now.place).contains(place))
+        .map(|(place, step)| {
+            let view = JobView {
+                step: step.word().into(),
+                place,
+                ..now.clone()
+            };
+            stage(&view)
+        })
+        .collect()
+}
+
+/// Whether the job is where this list has its step.
+fn is_at(list: &[Step], view: &JobView) -> bool {
+    let place = usize::try_from(view.place).unwrap_or_default();
+    match view.step() {
+        Some(step) => list.get(place.wrapping_sub(1)) == Some(&step),
+        None => view.step.is_empty(),
+    }
 }
 
 /// How far it is within that: ` (512 MiB of 1.9 GiB, 12031 of 40000 files), about 12 s left`; may be empty.
@@ -170,6 +210,34 @@ mod tests {
             ..at("", "queued")
         };
         assert_eq!(stage(&queued), "it is about to begin");
+    }
+
+    #[test]
+    fn what_was_over_before_anybody_looked_is_told_too() {
+        let view = |step: &str, place, steps| JobView {
+            place,
+            steps,
+            ..at(step, "running")
+        };
+        assert_eq!(
+            between(&view("refresh", 4, 9), &view("start", 8, 9)),
+            [
+                "[5/9] check: the databases are looked through",
+                "[6/9] adjust: settings are changed",
+                "[7/9] flip: it changes hands",
+            ]
+        );
+        let none: [String; 0] = [];
+        assert_eq!(between(&view("refresh", 4, 9), &view("check", 5, 9)), none);
+        assert_eq!(between(&view("", 0, 9), &view("pull", 1, 9)), none);
+        // Of another version, or of the whole suite, whose steps are services.
+        assert_eq!(between(&view("refresh", 3, 8), &view("start", 7, 8)), none);
+        assert_eq!(between(&view("sonarr", 1, 9), &view("bazarr", 4, 9)), none);
+        let back = JobView {
+            state: "undoing".into(),
+            ..view("start", 8, 9)
+        };
+        assert_eq!(between(&view("refresh", 4, 9), &back), none);
     }
 
     #[test]
