@@ -345,12 +345,13 @@ type Row = (
 #[interface(name = "org.freedesktop.systemd1.Manager")]
 impl Systemd {
     fn list_units_by_patterns(&self, states: Vec<String>, patterns: Vec<String>) -> Vec<Row> {
-        assert_eq!((states.len(), patterns), (0, vec!["dagger-*.service".to_owned()]));
+        assert_eq!(patterns, ["dagger-*.service"]);
         let none = || zbus::OwnedObjectPath::try_from("/").unwrap();
         let text = str::to_owned;
         self.0
             .iter()
             .filter(|(unit, ..)| unit.starts_with("dagger-"))
+            .filter(|(_, active, _)| states.is_empty() || states.iter().any(|state| state == active))
             .map(|(unit, active, sub)| {
                 let path = zbus::OwnedObjectPath::try_from(systemd_path(unit)).unwrap();
                 (
