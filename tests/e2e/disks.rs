@@ -126,7 +126,11 @@ fn broken(ground: &Ground) -> Result<()> {
             let container = end(&told, "result") == "done";
             ensure!(runs(&machine)? == (!container, container), "{}", context());
             // Whether SQLite has anything to remove beside its database is the application's doing.
-            ensure!(met || container && path == STATE, "nothing failed at {}", context());
+            ensure!(
+                met || container && path == STATE,
+                "nothing failed at {}",
+                context()
+            );
             ensure!(container || said.contains(advice), "{}", context());
             if container {
                 machine.ok("systemctl start dagger-rollback@sonarr.service")?;
