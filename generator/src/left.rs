@@ -42,12 +42,10 @@ fn running(root: &Root) -> Vec<ServiceName> {
     let Ok(entries) = fs::read_dir(root.join(GROUPS).join(SLICE)) else {
         return Vec::new();
     };
-    let names = entries.flatten().filter_map(|entry| {
-        let unit = entry.file_name().into_string().ok()?;
-        let name = unit.strip_prefix("dagger-")?.strip_suffix(".service")?;
-        ServiceName::parse(name).ok()
-    });
-    names.collect()
+    entries
+        .flatten()
+        .filter_map(|entry| ServiceName::of_unit(entry.file_name().to_str()?))
+        .collect()
 }
 
 fn reason(loaded: &Loaded, name: &ServiceName) -> String {

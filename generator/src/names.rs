@@ -144,6 +144,11 @@ impl ServiceName {
         ["dagger-", &self.0, ".service"].concat()
     }
 
+    /// The service that a unit of the suite stands for; none for the suite's own helpers, and for anybody else's.
+    pub fn of_unit(unit: &str) -> Option<Self> {
+        Self::parse(unit.strip_prefix("dagger-")?.strip_suffix(".service")?).ok()
+    }
+
     /// The oneshot that fetches the service's image: `dagger-pull@<service>.service`.
     pub fn pull_unit(&self) -> String {
         ["dagger-pull@", &self.0, ".service"].concat()
@@ -276,6 +281,20 @@ mod tests {
         ] {
             let error = ServiceName::parse(name).unwrap_err();
             assert!(error.contains(says), "{name}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_suites_helpers_are_not_services() {
+        let name = |unit| ServiceName::of_unit(unit).map(|name| name.to_string());
+        assert_eq!(name("dagger-sonarr-4k.service").as_deref(), Some("sonarr-4k"));
+        for unit in [
+            "dagger-pull@sonarr.service",
+            "dagger-agent.service",
+            "dagger-config-error.service",
+            "x.service",
+        ] {
+            assert_eq!(name(unit), None, "{unit}");
         }
     }
 

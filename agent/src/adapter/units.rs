@@ -194,12 +194,22 @@ impl Units {
         self.look(unit).await.map_err(|source| bus(unit, source))
     }
 
-    async fn look(&self, unit: &str) -> zbus::Result<Standing> {
+    /// How often systemd has started a service again by itself; none where that cannot be had.
+    pub async fn restarts(&self, unit: &str) -> Option<u32> {
+        let proxy = self.properties(unit).await.ok()?;
+        let interface = InterfaceName::from_static_str("org.freedesktop.systemd1.Service").ok()?;
+        u32::try_from(proxy.get(interface, "NRestarts").await.ok()?).ok()
+    }
+
+    async fn properties(&self, unit: &str) -> zbus::Result<PropertiesProxy<'static>> {
         let proxy = PropertiesProxy::builder(&self.connection)
             .destination(NAME)
-            .path(object_path(unit))
-            .build()
-            .await?;
+            .path(object_path(unit));
+        proxy.build().await
+    }
+
+    async fn look(&self, unit: &str) -> zbus::Result<Standing> {
+        let proxy = self.properties(unit).await?;
         let interface = InterfaceName::from_static_str("org.freedesktop.systemd1.Unit")?;
         let mut all = proxy.get_all(interface).await?;
         let mut text = |name: &str| {

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dagger_agent::adapter::bus::ServiceProxy;
-use dagger_agent::adapter::systemd;
 use dagger_agent::adapter::tree;
 use dagger_agent::adapter::units::{Standing, UnitError, Units};
 use dagger_agent::domain::transaction::Failure;
@@ -15,8 +14,6 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use zbus::Connection;
-use zbus::fdo::PropertiesProxy;
-use zbus::names::InterfaceName;
 
 /// An answer of the agent is waited for so long: it may be busy, or gone.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -152,17 +149,7 @@ impl Bus {
 
     /// How often systemd has started a service again by itself; 0 where that cannot be had.
     pub fn restarts(&self, unit: &str) -> u32 {
-        let ask = async {
-            let proxy = PropertiesProxy::builder(self.connection())
-                .destination(systemd::NAME)
-                .path(systemd::object_path(unit))
-                .build()
-                .await
-                .ok()?;
-            let interface = InterfaceName::from_static_str("org.freedesktop.systemd1.Service").ok()?;
-            u32::try_from(proxy.get(interface, "NRestarts").await.ok()?).ok()
-        };
-        self.wait(ask).unwrap_or_default()
+        self.wait(self.units.restarts(unit)).unwrap_or_default()
     }
 
     /// Waits, unless somebody wants it to stop; whether all of the time went by.

@@ -10,7 +10,7 @@ use dagger_agent::domain::plan::cost::wanted;
 use dagger_agent::domain::plan::hands::Hands;
 use dagger_agent::domain::plan::{self, Plan};
 use dagger_agent::domain::transaction::{
-    Moment, Options, Progress, RunAs, Side, Transaction, Verb, Way, resume, run, steps,
+    Moment, Options, Progress, RunAs, Side, Transaction, Verb, forward, resume, run, steps,
 };
 use dagger_suite::names::{Root, ServiceName};
 
@@ -270,8 +270,7 @@ fn untaken(store: &Store, service: &ServiceName, id: &str) -> Result<String, Str
 }
 
 fn count(steps: &[dagger_agent::domain::transaction::Step]) -> u32 {
-    let acting = steps.iter().filter(|step| step.acts(Way::Forward)).count();
-    u32::try_from(acting).unwrap_or(u32::MAX)
+    u32::try_from(forward(steps).count()).unwrap_or(u32::MAX)
 }
 
 /// Whether there may be a shadow, and has to be.

@@ -8,7 +8,7 @@ use dagger_agent::domain::job::Amount;
 use dagger_agent::domain::library::Counts;
 use dagger_agent::domain::plan::hands::Hands;
 use dagger_agent::domain::snapshot::Label;
-use dagger_agent::domain::transaction::{Progress, RunAs, Side, Step, Transaction, Way};
+use dagger_agent::domain::transaction::{Progress, RunAs, Side, Step, Transaction, forward};
 use dagger_suite::names::ServiceName;
 use serde::{Deserialize, Serialize};
 
@@ -123,11 +123,7 @@ impl Story {
     /// How long it takes, as far as the plan knows.
     pub fn forecast(&self, steps: &[Step]) -> Forecast {
         Forecast {
-            steps: steps
-                .iter()
-                .copied()
-                .filter(|step| step.acts(Way::Forward))
-                .collect(),
+            steps: forward(steps).collect(),
             costs: self.costs.clone(),
         }
     }

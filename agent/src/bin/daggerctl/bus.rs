@@ -80,11 +80,10 @@ impl Bus {
         }
         // systemd's own failure would only hide what the agent has said.
         let running = self.listed(&["active", "reloading"]).await.unwrap_or_default();
-        let strange = running.into_iter().map(|(name, _)| name.to_string());
-        let strange: Vec<String> = strange
+        let running = running.into_iter().map(|(name, _)| name.to_string());
+        report.unwatched = running
             .filter(|name| report.names().all(|known| known != name))
             .collect();
-        report.unwatched = strange;
         Ok(report)
     }
 
@@ -163,7 +162,7 @@ impl Bus {
             .map_err(|error: zbus::Error| Error::Failed(format!("systemd cannot be asked: {error}")))?;
         let units = listed.into_iter().map(|(unit, ..)| unit);
         let mut services: Vec<_> = units
-            .filter_map(|unit| Some((service_of(&unit)?, unit)))
+            .filter_map(|unit| Some((ServiceName::of_unit(&unit)?, unit)))
             .collect();
         services.sort_unstable();
         Ok(services)
@@ -262,11 +261,6 @@ impl Changes {
     }
 }
 
-/// The service that a unit of the suite stands for; none for the suite's own helpers.
-pub fn service_of(unit: &str) -> Option<ServiceName> {
-    ServiceName::parse(unit.strip_prefix("dagger-")?.strip_suffix(".service")?).ok()
-}
-
 /// What an error of one of the agent's methods means: its own errors speak for themselves.
 pub fn of_agent(error: BusError) -> Error {
     match error {
@@ -307,20 +301,6 @@ pub fn of_bus(error: zbus::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_suites_helpers_are_not_services() {
-        let name = |unit| service_of(unit).map(|name| name.to_string());
-        assert_eq!(name("dagger-sonarr-4k.service").as_deref(), Some("sonarr-4k"));
-        for unit in [
-            "dagger-pull@sonarr.service",
-            "dagger-agent.service",
-            "dagger-config-error.service",
-            "x.service",
-        ] {
-            assert_eq!(name(unit), None, "{unit}");
-        }
-    }
 
     #[test]
     fn a_refusal_is_not_an_agent_that_cannot_be_reached() {

@@ -10,7 +10,6 @@ use std::process::{Command, Stdio};
 use dagger_agent::cli::LogsArgs;
 use dagger_suite::names::{AGENT_UNIT, ServiceName, TARGET, exit};
 
-use crate::bus::service_of;
 use crate::error::Error;
 use crate::screen::{echo, warn};
 
@@ -49,7 +48,10 @@ pub fn systemctl(verb: &str, services: &[ServiceName], parts: &[ServiceName]) ->
 
 /// The services among the units that systemctl shows as the target's parts.
 fn parts(shown: &str) -> Vec<ServiceName> {
-    shown.split_ascii_whitespace().filter_map(service_of).collect()
+    shown
+        .split_ascii_whitespace()
+        .filter_map(ServiceName::of_unit)
+        .collect()
 }
 
 /// The services that end with the target, those included that are not in the configuration any more. None when systemd cannot

@@ -34,5 +34,5 @@ pub mod engine;
 pub use engine::{Failure, Ledger, Moment, News, Outcome, World, resume, run};
 pub use progress::{Decision, Progress, recover};
 pub use record::{Damage, Ending, Record};
-pub use step::{Step, Way, steps};
+pub use step::{Step, Way, forward, steps};
 pub use verb::{Data, Options, RunAs, Side, Transaction, Verb};

@@ -166,6 +166,11 @@ pub fn steps(verb: Verb, options: &Options) -> Vec<Step> {
     steps
 }
 
+/// Those of a list in which there is anything to do on the way forward: what people see counted.
+pub fn forward(steps: &[Step]) -> impl Iterator<Item = Step> {
+    steps.iter().copied().filter(|step| step.acts(Way::Forward))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use dagger_agent::adapter::bus::JobView;
 use dagger_agent::adapter::bus::job_view::UNKNOWN;
-use dagger_agent::domain::transaction::{Data, Options, Step, Verb, Way, steps};
+use dagger_agent::domain::transaction::{Data, Options, Step, Verb, forward, steps};
 
 use crate::text::{bytes, clean, span};
 
@@ -73,7 +73,8 @@ pub fn stage(view: &JobView) -> String {
 /// anybody is told of it.
 pub fn between(before: &JobView, now: &JobView) -> Vec<String> {
     let ahead = before.number == now.number && before.state == "running" && now.state == "running";
-    let Some(verb) = Verb::ALL.into_iter().find(|verb| verb.word() == now.verb) else {
+    let verb = Verb::ALL.into_iter().find(|verb| verb.word() == now.verb);
+    let Some(verb) = verb.filter(|_| ahead) else {
         return Vec::new();
     };
     let whole = [Data::Keep, Data::Restore].into_iter().find_map(|data| {
@@ -81,13 +82,12 @@ pub fn between(before: &JobView, now: &JobView) -> Vec<String> {
             data,
             ..Options::default()
         };
-        let mut taken = steps(verb, &options);
-        taken.retain(|step| step.acts(Way::Forward));
+        let taken: Vec<Step> = forward(&steps(verb, &options)).collect();
         let same = u32::try_from(taken.len()) == Ok(now.steps) && is_at(&taken, now) && is_at(&taken, before);
         same.then_some(taken)
     });
-    let numbered = (1..).zip(whole.filter(|_| ahead).unwrap_or_default());
-    numbered
+    (1..)
+        .zip(whole.unwrap_or_default())
         .filter(|(place, _)| (before.place + 1..now.place).contains(place))
         .map(|(place, step)| {
             let view = JobView {
