@@ -39,7 +39,7 @@ impl Agent {
                 let Some(key) = self.units.get(&name).cloned() else {
                     return Ok(());
                 };
-                let change = self.settled(&name, change).await;
+                let change = self.settled(&name, change);
                 let Some(unit) = self
                     .services
                     .get_mut(&key)
@@ -196,15 +196,17 @@ impl Agent {
 
     /// Before 254 systemd says `failed` in the same words on the way to a restart as at the end, and the rest a moment later:
     /// what it still says when it is asked is so.
-    async fn settled(&self, name: &str, mut change: Change) -> Change {
-        if change.sub_state.as_deref() != Some("failed") {
+    fn settled(&self, name: &str, change: Change) -> Change {
+        if change.asked || change.sub_state.as_deref() != Some("failed") {
             return change;
         }
-        let asked = self.systemd.units(&[name]).await.unwrap_or_default();
-        if let Some((_, now)) = asked.into_iter().next() {
-            (change.active_state, change.sub_state, change.job) = (now.active_state, now.sub_state, now.job);
+        self.systemd.ask(vec![name.to_owned()], self.news.clone());
+        Change {
+            active_state: None,
+            sub_state: None,
+            job: None,
+            ..change
         }
-        change
     }
 
     /// One step of a service's machine, and everything that follows from it.
