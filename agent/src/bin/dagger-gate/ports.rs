@@ -23,6 +23,63 @@ const NOBODY_PATIENCE: Duration = Duration::from_millis(200);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// Who stands in the way, as far as waiting for them goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Who {
+    /// Whoever it was is gone when it is looked for: it has ended in this very moment, or cannot be seen.
+    Nobody,
+    /// Our own previous container, or what is left of it.
+    Own,
+    /// Somebody else, who will not go for waiting.
+    Other,
+}
+
+fn who(holders: &[Holder], own: impl Fn(&Holder) -> bool) -> Who {
+    let nameless = |holder: &Holder| holder.unit.is_none() && holder.process.is_none();
+    if !holders.iter().all(|holder| own(holder) || nameless(holder)) {
+        Who::Other
+    } else if holders.iter().any(own) {
+        Who::Own
+    } else {
+        Who::Nobody
+    }
+}
+
+/// How long is waited, which depends on whom for.
+#[derive(Debug)]
+struct Patience {
+    begin: Instant,
+    /// Since when it is the same one.
+    since: Instant,
+    who: Option<Who>,
+}
+
+impl Patience {
+    fn since(begin: Instant) -> Self {
+        Self {
+            begin,
+            since: begin,
+            who: None,
+        }
+    }
+
+    /// Whether it is over when these are still there now. A change of who it is begins anew: our own container has ended, and
+    /// its socket is there for a moment longer. All of it together has an end.
+    fn is_over(&mut self, who: Who, now: Instant) -> bool {
+        if self.who.is_some_and(|before| before != who) {
+            self.since = now;
+        }
+        self.who = Some(who);
+        let limit = match who {
+            Who::Nobody => NOBODY_PATIENCE,
+            Who::Own => OWN_PATIENCE,
+            Who::Other => return true,
+        };
+        now.duration_since(self.since) >= limit
+            || now.duration_since(self.begin) >= OWN_PATIENCE + NOBODY_PATIENCE
+    }
+}
+
 /// The value of `--claim`: `tcp:8989`.
 pub fn parse(claim: &str) -> Result<Port, String> {
     let bad = || format!("{claim:?} is not tcp:PORT or udp:PORT");
@@ -60,7 +117,7 @@ pub fn check(root: &Root, service: &ServiceName, claims: &[Port], namespace: Opt
         let begin = Instant::now();
         Ok(claims
             .iter()
-            .filter_map(|port| wait(root, service, *port, begin))
+            .filter_map(|port| wait(root, service, *port, Patience::since(begin)))
             .collect::<Vec<Refused>>())
     });
     match (looked, namespace) {
@@ -91,7 +148,7 @@ pub fn check(root: &Root, service: &ServiceName, claims: &[Port], namespace: Opt
     }
 }
 
-fn wait(root: &Root, service: &ServiceName, port: Port, begin: Instant) -> Option<Refused> {
+fn wait(root: &Root, service: &ServiceName, port: Port, mut patience: Patience) -> Option<Refused> {
     loop {
         match sockets::free(port) {
             Ok(true) => return None,
@@ -110,14 +167,8 @@ fn wait(root: &Root, service: &ServiceName, port: Port, begin: Instant) -> Optio
         };
         // Not knowing the holder is no reason to call the port free.
         let holders = sockets::met(port, |holder| !own(holder)).unwrap_or_default();
-        let patience = if holders.is_empty() {
-            NOBODY_PATIENCE
-        } else if holders.iter().all(own) {
-            OWN_PATIENCE
-        } else {
-            Duration::ZERO
-        };
-        if begin.elapsed() >= patience {
+        let who = who(&holders, own);
+        if patience.is_over(who, Instant::now()) {
             return Some(refused(root, service, port, holders.into_iter().min_by_key(own)));
         }
         std::thread::sleep(PAUSE);
@@ -170,6 +221,7 @@ fn listed(table: &str) -> Vec<Listens> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dagger_agent::adapter::sockets::cgroup::unit_of;
 
     #[test]
     fn claims_are_read() {
@@ -197,5 +249,58 @@ mod tests {
         assert_eq!(units, ["ssh.socket", "other.socket", "d.socket"]);
         let unit = socket_unit::of(&known, Protocol::Tcp, "[::]:22".parse().unwrap());
         assert_eq!(unit, Some("ssh.socket"));
+    }
+
+    fn listener(unit: Option<&str>) -> Holder {
+        Holder {
+            address: "127.0.0.1:80".parse().unwrap(),
+            state: State::Listening,
+            v6only: None,
+            device: 0,
+            uid: 0,
+            inode: 1,
+            unit: unit.map(|name| unit_of(&format!("/system.slice/{name}")).unwrap()),
+            process: None,
+        }
+    }
+
+    #[test]
+    fn one_who_ended_while_he_was_looked_at_is_no_stranger() {
+        let own = |holder: &Holder| {
+            holder
+                .unit
+                .as_ref()
+                .is_some_and(|unit| unit.name == "own.service")
+        };
+        let whose =
+            |units: &[Option<&str>]| who(&units.iter().copied().map(listener).collect::<Vec<_>>(), own);
+        assert_eq!(whose(&[]), Who::Nobody);
+        assert_eq!(whose(&[None]), Who::Nobody);
+        assert_eq!(whose(&[None, Some("own.service")]), Who::Own);
+        assert_eq!(
+            whose(&[None, Some("own.service"), Some("other.service")]),
+            Who::Other
+        );
+    }
+
+    #[test]
+    fn patience_begins_anew_when_our_own_has_ended_and_has_an_end() {
+        let begin = Instant::now();
+        let at = |millis| begin + Duration::from_millis(millis);
+        let mut patience = Patience::since(begin);
+        assert!(!patience.is_over(Who::Own, at(1900)));
+        assert!(!patience.is_over(Who::Nobody, at(1910)), "its socket is going");
+        assert!(!patience.is_over(Who::Nobody, at(2100)));
+        assert!(patience.is_over(Who::Nobody, at(2110)));
+        let mut patience = Patience::since(begin);
+        assert!(!patience.is_over(Who::Nobody, at(190)));
+        assert!(patience.is_over(Who::Nobody, at(200)));
+        assert!(patience.is_over(Who::Other, at(201)));
+        let mut patience = Patience::since(begin);
+        for millis in (0..2200).step_by(100) {
+            let who = [Who::Own, Who::Nobody][millis as usize / 100 % 2];
+            assert!(!patience.is_over(who, at(millis)), "{millis}");
+        }
+        assert!(patience.is_over(Who::Own, at(2200)), "however often it changes");
     }
 }
