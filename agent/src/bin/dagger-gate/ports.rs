@@ -297,8 +297,8 @@ mod tests {
         assert!(patience.is_over(Who::Nobody, at(200)));
         assert!(patience.is_over(Who::Other, at(201)));
         let mut patience = Patience::since(begin);
-        for millis in (0..2200).step_by(100) {
-            let who = [Who::Own, Who::Nobody][millis as usize / 100 % 2];
+        let turns = [Who::Own, Who::Nobody].into_iter().cycle();
+        for (millis, who) in (0..2200).step_by(100).zip(turns) {
             assert!(!patience.is_over(who, at(millis)), "{millis}");
         }
         assert!(patience.is_over(Who::Own, at(2200)), "however often it changes");
