@@ -229,16 +229,23 @@ fn never_well(ground: &Ground) -> Result<()> {
     )
 }
 
+/// Begins when the service has stopped, before anybody is told that it has. It has the file open for a moment of each turn,
+/// so that nobody who looks for a second owner sees one.
+const WRITER: &str = "[Service]\nExecStopPost=+/usr/bin/systemd-run -q --unit=writer --service-type=exec \
+     /bin/sh -c 'while :; do echo x >>$STATE/notes; sleep 0.02; done'\n";
+
 fn written_to(ground: &Ground) -> Result<()> {
-    let machine = boot(native(ground, "written-to", QUICK)?)?;
+    let spec = native(ground, "written-to", QUICK)?.file(
+        "/etc/systemd/system/sonarr.service.d/writer.conf",
+        &WRITER.replace("$STATE", STATE),
+    );
+    let machine = boot(spec)?;
     let before = rows(&machine)?;
     machine.ok(&format!(
         "cp /dev/null {STATE}/notes && chown sonarr:media {STATE}/notes"
     ))?;
-    // No unit of its own has it open when it is looked at: it comes and goes.
-    machine.ok(&format!("systemd-run -q --unit=writer sh -c 'until grep -qs step.:.stop /run/dagger/job/sonarr.progress; do :; done; while :; do echo x >>{STATE}/notes; done'"))?;
     let pid = held(&machine, "migrate", false)?;
-    machine.disturb(pid, &["syncfs:delay_enter=200000"])?;
+    machine.disturb(pid, &["syncfs:delay_enter=500000"])?;
     over(&machine, "migrate")?;
     machine.ok("systemctl stop writer")?;
     as_before(

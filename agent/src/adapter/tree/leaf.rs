@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, FileType, Mode as Bits, OFlags};
 use rustix::io::Errno;
 
+use super::again::Again;
 use super::content::Failure;
 use super::entries::{Item, Leaf};
 use super::error::TreeError;
@@ -341,6 +342,8 @@ impl<'a> Walk<'a> {
                 .report
                 .changed
                 .note(&folder.place.path(self.from, Some(name)));
+        } else if matches!(self.mode, Mode::Refresh(_)) {
+            found.again.push(Again::new(&folder.place, name, after.stamp));
         }
         Leaf {
             stamp: look.stamp,

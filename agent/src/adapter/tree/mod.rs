@@ -58,6 +58,8 @@ mod listing;
 
 mod leaf;
 
+mod again;
+
 mod links;
 
 mod check;
@@ -239,7 +241,8 @@ pub fn copy(
 /// Brings a copy in line with its source: what changed is copied again, what has gone is removed.
 ///
 /// `manifest` is the list that [`copy`] or this gave for this copy; a file whose size, times, owner, mode and number are as
-/// they were is not opened. After an error the copy is of no use, and so is its list.
+/// they were is not opened. What was copied anew is looked at once more when all is on disk, so that one who goes on writing
+/// to it is told of ([`Report::changed`]). After an error the copy is of no use, and so is its list.
 pub fn refresh(
     from: &Tree,
     to: &Tree,

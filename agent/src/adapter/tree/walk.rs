@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::fs::Mode as Bits;
 use rustix::io::Errno;
 
+use super::again::{self, Again};
 use super::content::Means;
 use super::entries::{Entries, Item, Leaf};
 use super::error::{Shown, TreeError};
@@ -106,6 +107,8 @@ pub(super) struct Found<'a> {
     folders: Vec<Arc<Folder<'a>>>,
     pub groups: HashMap<((u32, u32), u64), Vec<Member<'a>>>,
     pub report: Report,
+    /// What was copied anew into a copy that is brought up to date, and held still as long as that took.
+    pub again: Vec<Again>,
 }
 
 impl Found<'_> {
@@ -184,17 +187,19 @@ impl<'a> Walk<'a> {
         })?;
         self.link_all()?;
         self.finish_all()?;
-        let to = self.to;
+        let (from, to) = (self.from, self.to);
         std::thread::scope(|scope| {
             let whole = scope.spawn(|| self.done());
             rustix::fs::syncfs(to.top()).map_err(TreeError::io("write out", to.path()))?;
-            Ok(whole
+            let (manifest, mut report, again) = whole
                 .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            again::look(from, again, &mut report);
+            Ok((manifest, report))
         })
     }
 
-    fn done(self) -> (Manifest, Report) {
+    fn done(self) -> (Manifest, Report, Vec<Again>) {
         let found = self.found.into_inner().unwrap_or_else(PoisonError::into_inner);
         let count = self.numbers.into_inner().try_into().unwrap_or(usize::MAX);
         let mut directories = vec![manifest::Directory::default(); count];
@@ -216,7 +221,7 @@ impl<'a> Walk<'a> {
             left_out: self.left_out,
             directories,
         };
-        (manifest, found.report)
+        (manifest, found.report, found.again)
     }
 
     pub fn threads(&self) -> usize {
@@ -235,6 +240,7 @@ impl<'a> Walk<'a> {
         found.listings.extend(part.listings);
         found.folders.extend(part.folders);
         found.report.add(part.report);
+        found.again.extend(part.again);
         for (key, members) in part.groups {
             found.groups.entry(key).or_default().extend(members);
         }

@@ -4,6 +4,7 @@ use super::round::wait_until_old;
 use super::*;
 use crate::domain::plan::facts::Who;
 use rustix::fs::{CWD, RenameFlags};
+use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 const SECRET: &str = "root's own words";
@@ -287,6 +288,39 @@ fn what_is_written_while_it_is_copied_is_told_of_and_copied_again() {
     let (_, report) = refresh(&tree(&from), &tree(&to), &manifest, &options, &progress).unwrap();
     assert_eq!((report.made, report.kept, report.changed.count), (1, 1, 0));
     assert_same(&from, &to, "refreshed");
+}
+
+/// One small file among many is copied in a moment, in which its writer is hardly ever at work.
+#[test]
+fn who_goes_on_writing_after_a_file_was_copied_again_is_told_of() {
+    let scratch = Scratch::new("goes-on");
+    let (from, to) = (scratch.dir("from"), scratch.dir("to"));
+    let fill = |byte: &[u8]| {
+        for number in 0..2000 {
+            write(&from.join(number.to_string()), byte);
+        }
+    };
+    fill(b"old");
+    write(&from.join("log"), b"");
+    wait_until_old();
+    let (options, progress) = (Options::default(), Progress::default());
+    let (manifest, _) = copy(&tree(&from), &tree(&to), &options, &progress).unwrap();
+    fill(b"new");
+    write(&from.join("log"), b"first");
+    let log = fs::OpenOptions::new()
+        .append(true)
+        .open(from.join("log"))
+        .unwrap();
+    let mut report = Report::default();
+    under(
+        || {
+            (&log).write_all(b"more").unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        },
+        || (_, report) = refresh(&tree(&from), &tree(&to), &manifest, &options, &progress).unwrap(),
+    );
+    assert_eq!((report.made, report.changed.count), (2001, 1), "{report:?}");
+    assert!(report.changed.first[0].to_string().ends_with("/log"));
 }
 
 /// Somebody else's file gets a name in the tree just before it would change hands. Whoever may write to a file may give it
