@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::place::Place;
 use super::stamp::{Look, Stamp};
-use super::{Report, Tree};
+use super::{Noted, Tree};
 
 /// An entry that was copied, and what it was when that was over.
 #[derive(Debug)]
@@ -27,8 +27,9 @@ impl Again {
     }
 }
 
-/// Notes those that are not what they were. What cannot be looked at is not what it was.
-pub(super) fn look(tree: &Tree, entries: Vec<Again>, report: &mut Report) {
+/// Those that are not what they were. What cannot be looked at is not what it was.
+pub(super) fn look(tree: &Tree, entries: Vec<Again>) -> Noted {
+    let mut changed = Noted::default();
     let mut last: Option<(Arc<Place>, Option<OwnedFd>)> = None;
     for Again { place, name, stamp } in entries {
         let dir = match last.take() {
@@ -37,8 +38,9 @@ pub(super) fn look(tree: &Tree, entries: Vec<Again>, report: &mut Report) {
         };
         let now = dir.as_ref().and_then(|dir| Look::at(dir, &name).ok());
         if now.is_none_or(|now| now.stamp != stamp) {
-            report.changed.note(&place.path(tree, Some(&name)));
+            changed.note(&place.path(tree, Some(&name)));
         }
         last = Some((place, dir));
     }
+    changed
 }

@@ -187,19 +187,21 @@ impl<'a> Walk<'a> {
         })?;
         self.link_all()?;
         self.finish_all()?;
+        let again = self.take_again();
         let (from, to) = (self.from, self.to);
         std::thread::scope(|scope| {
             let whole = scope.spawn(|| self.done());
             rustix::fs::syncfs(to.top()).map_err(TreeError::io("write out", to.path()))?;
-            let (manifest, mut report, again) = whole
+            let changed = again::look(from, again);
+            let (manifest, mut report) = whole
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            again::look(from, again, &mut report);
+            report.changed.add(changed);
             Ok((manifest, report))
         })
     }
 
-    fn done(self) -> (Manifest, Report, Vec<Again>) {
+    fn done(self) -> (Manifest, Report) {
         let found = self.found.into_inner().unwrap_or_else(PoisonError::into_inner);
         let count = self.numbers.into_inner().try_into().unwrap_or(usize::MAX);
         let mut directories = vec![manifest::Directory::default(); count];
@@ -221,7 +223,7 @@ impl<'a> Walk<'a> {
             left_out: self.left_out,
             directories,
         };
-        (manifest, found.report, found.again)
+        (manifest, found.report)
     }
 
     pub fn threads(&self) -> usize {
@@ -232,6 +234,11 @@ impl<'a> Walk<'a> {
     pub fn take_groups(&self) -> Vec<Vec<Member<'a>>> {
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut found.groups).into_values().collect()
+    }
+
+    fn take_again(&self) -> Vec<Again> {
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut found.again)
     }
 
     pub fn keep(&self, part: Found<'a>) {
