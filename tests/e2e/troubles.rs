@@ -237,7 +237,7 @@ const WRITER: &str = "[Service]\nExecStopPost=+/usr/bin/systemd-run -q --unit=wr
 fn written_to(ground: &Ground) -> Result<()> {
     let spec = native(ground, "written-to", QUICK)?.file(
         "/etc/systemd/system/sonarr.service.d/writer.conf",
-        &WRITER.replace("$STATE", STATE),
+        WRITER.replace("$STATE", STATE),
     );
     let machine = boot(spec)?;
     let before = rows(&machine)?;
