@@ -49,34 +49,30 @@ fn who(holders: &[Holder], own: impl Fn(&Holder) -> bool) -> Who {
 #[derive(Debug)]
 struct Patience {
     begin: Instant,
-    /// Since when it is the same one.
-    since: Instant,
-    who: Option<Who>,
+    /// Who it was at the last look, and since when.
+    last: Option<(Who, Instant)>,
 }
 
 impl Patience {
     fn since(begin: Instant) -> Self {
-        Self {
-            begin,
-            since: begin,
-            who: None,
-        }
+        Self { begin, last: None }
     }
 
-    /// Whether it is over when these are still there now. A change of who it is begins anew: our own container has ended, and
-    /// its socket is there for a moment longer. All of it together has an end.
+    /// Whether it is over when these are there now. The first look, and a change of who it is, begin anew: our own container
+    /// has ended, perhaps while another port was waited for, and its socket is there for a moment longer. All of it together
+    /// has an end.
     fn is_over(&mut self, who: Who, now: Instant) -> bool {
-        if self.who.is_some_and(|before| before != who) {
-            self.since = now;
-        }
-        self.who = Some(who);
+        let since = self
+            .last
+            .filter(|(before, _)| *before == who)
+            .map_or(now, |(_, since)| since);
+        self.last = Some((who, since));
         let limit = match who {
             Who::Nobody => NOBODY_PATIENCE,
             Who::Own => OWN_PATIENCE,
             Who::Other => return true,
         };
-        now.duration_since(self.since) >= limit
-            || now.duration_since(self.begin) >= OWN_PATIENCE + NOBODY_PATIENCE
+        now.duration_since(since) >= limit || now.duration_since(self.begin) >= OWN_PATIENCE + NOBODY_PATIENCE
     }
 }
 
@@ -293,6 +289,12 @@ mod tests {
         assert!(!patience.is_over(Who::Nobody, at(2100)));
         assert!(patience.is_over(Who::Nobody, at(2110)));
         let mut patience = Patience::since(begin);
+        assert!(
+            !patience.is_over(Who::Nobody, at(500)),
+            "another port took so long"
+        );
+        let mut patience = Patience::since(begin);
+        assert!(!patience.is_over(Who::Nobody, at(0)));
         assert!(!patience.is_over(Who::Nobody, at(190)));
         assert!(patience.is_over(Who::Nobody, at(200)));
         assert!(patience.is_over(Who::Other, at(201)));
