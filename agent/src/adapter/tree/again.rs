@@ -34,7 +34,7 @@ pub(super) fn look(tree: &Tree, entries: Vec<Again>) -> Noted {
     for Again { place, name, stamp } in entries {
         let dir = match last.take() {
             Some((before, dir)) if Arc::ptr_eq(&before, &place) => dir,
-            _ => place.open(tree).ok(),
+            _ => place.hold(tree).ok(),
         };
         let now = dir.as_ref().and_then(|dir| Look::at(dir, &name).ok());
         if now.is_none_or(|now| now.stamp != stamp) {

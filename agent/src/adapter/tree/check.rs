@@ -98,7 +98,7 @@ pub fn seal(
         let directory = usize::try_from(number)
             .ok()
             .and_then(|at| manifest.directories.get_mut(at));
-        let item = directory.and_then(|directory| directory.entries.item_mut(index));
+        let item = directory.and_then(|directory| Arc::make_mut(&mut directory.entries).item_mut(index));
         if let Some(Item::Leaf(leaf)) = item {
             leaf.hash = Some(hash);
         }

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::encoding::{MAGIC, PART_MAX, PIECE, STAMP};
 use super::entries::{Entries, Item, Leaf};
@@ -171,7 +172,7 @@ fn directory(reader: &mut Reader<'_>) -> Result<(Directory, u32), &'static str> 
     let directory = Directory {
         stamp,
         settled,
-        entries: Entries::default(),
+        entries: Arc::default(),
     };
     Ok((directory, reader.u32()?))
 }
@@ -228,10 +229,11 @@ impl<R: Read> In<R> {
         let (mut directory, count) = self.part(directory)?;
         let count = self.possible(count)?;
         // Each takes four bytes at the least, so that a wrong count costs little.
-        directory.entries = Entries::with_capacity(count.min(ENTRIES_MAX));
+        let mut entries = Entries::with_capacity(count.min(ENTRIES_MAX));
         for _ in 0..count {
-            self.part(|reader| reader.entry(&mut directory.entries))?;
+            self.part(|reader| reader.entry(&mut entries))?;
         }
+        directory.entries = Arc::new(entries);
         Ok(directory)
     }
 
@@ -333,7 +335,7 @@ mod tests {
                 Directory {
                     stamp: Some(stamp(Kind::Directory, 0)),
                     settled: true,
-                    entries,
+                    entries: Arc::new(entries),
                 },
                 Directory {
                     stamp: Some(stamp(Kind::Directory, 9)),
@@ -392,12 +394,15 @@ mod tests {
             .next()
             .map(|(_, item)| *item);
         for number in 0..20 {
-            let mut directory = Directory::default();
+            let mut entries = Entries::default();
             for name in 0..2000 {
                 let name = format!("{name:04}{}", "x".repeat((name * 7 + number) % 251));
-                directory.entries.push(name.as_bytes(), leaf.unwrap());
+                entries.push(name.as_bytes(), leaf.unwrap());
             }
-            manifest.directories.push(directory);
+            manifest.directories.push(Directory {
+                entries: Arc::new(entries),
+                ..Directory::default()
+            });
         }
         let bytes = encode(&manifest);
         assert!(bytes.len() > 8 * PIECE);

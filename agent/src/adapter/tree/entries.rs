@@ -1,6 +1,7 @@
 //! Names with what they are, in one piece of memory: a list of a hundred thousand files is read, walked and written without
 //! a hundred thousand allocations.
 
+use std::collections::BTreeSet;
 use std::ffi::CStr;
 
 use super::stamp::Stamp;
@@ -85,6 +86,17 @@ impl Entries {
             .binary_search_by(|(at, _)| name(&self.names, *at).cmp(wanted))
             .ok()?;
         self.items.get(at).map(|(_, item)| item)
+    }
+
+    /// All but those of these places.
+    pub fn without(&self, removed: &BTreeSet<usize>) -> Self {
+        let mut rest = Self::with_capacity(self.len().saturating_sub(removed.len()));
+        for (index, (name, item)) in self.iter().enumerate() {
+            if !removed.contains(&index) {
+                rest.push(name.to_bytes(), *item);
+            }
+        }
+        rest
     }
 
     /// Of this place in the list.

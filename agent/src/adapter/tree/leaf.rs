@@ -11,11 +11,12 @@ use super::again::Again;
 use super::content::Failure;
 use super::entries::{Item, Leaf};
 use super::error::TreeError;
+use super::found::Found;
 use super::links::Member;
 use super::remove::{remove, spare_name};
 use super::sides::Sides;
 use super::stamp::{Kind, Look};
-use super::walk::{Entry, Folder, Found, Mode, Walk};
+use super::walk::{Entry, Folder, Mode, Walk};
 use super::{attributes, place};
 
 /// A file as it was copied.
@@ -42,7 +43,7 @@ impl<'a> Walk<'a> {
             {
                 group(folder, entry, source, Some(leaf), found);
             } else {
-                self.same(folder, entry, leaf, found);
+                found.keep(folder, entry, Item::Leaf(leaf));
             }
             return Ok(None);
         }
@@ -69,7 +70,7 @@ impl<'a> Walk<'a> {
         match (look.stamp.kind, same) {
             (Kind::Directory, _) => return Ok(Some(Kind::Directory)),
             (Kind::File, same) if look.links > 1 => group(folder, entry, look, same, found),
-            (_, Some(leaf)) => self.same(folder, entry, leaf, found),
+            (_, Some(leaf)) => found.keep(folder, entry, Item::Leaf(leaf)),
             (Kind::File, None) => return self.file(folder, sides, entry, Some(&look), found),
             (Kind::Symlink | Kind::Fifo, None) => self.unopened(folder, sides, entry, &look, found)?,
             (Kind::Socket | Kind::Device, None) => {
@@ -126,12 +127,6 @@ impl<'a> Walk<'a> {
         }
     }
 
-    pub fn same(&self, folder: &Folder<'a>, entry: &Entry<'a>, leaf: Leaf, found: &mut Found<'a>) {
-        found.report.kept += 1;
-        self.progress.add_files(1);
-        found.record(folder, &entry.name, Item::Leaf(leaf));
-    }
-
     /// What a copy that is brought up to date has under a name that the source has no longer.
     fn drop_known(
         &self,
@@ -143,7 +138,7 @@ impl<'a> Walk<'a> {
         if matches!(self.mode, Mode::Refresh(_)) && entry.known.is_some() {
             let path = folder.place.path(self.to, Some(&entry.name));
             remove(sides.to()?, &entry.name, &path, self.progress)?;
-            found.report.removed += 1;
+            found.remove(folder, entry);
             folder.touch();
         }
         Ok(())
@@ -167,7 +162,7 @@ impl<'a> Walk<'a> {
             return Ok(None);
         }
         let made = self.make_file(folder, sides, entry, &file, &now, found)?;
-        found.record(folder, &entry.name, Item::Leaf(made.leaf));
+        found.record(folder, entry, Item::Leaf(made.leaf));
         Ok(None)
     }
 
@@ -321,7 +316,7 @@ impl<'a> Walk<'a> {
         let after = Look::at(&sides.from, &entry.name).unwrap_or(Look { links: 0, ..*look });
         let mut leaf = self.made(folder, &entry.name, look, &after, found);
         leaf.settled &= after.links > 0;
-        found.record(folder, &entry.name, Item::Leaf(leaf));
+        found.record(folder, entry, Item::Leaf(leaf));
         Ok(())
     }
 
@@ -417,6 +412,7 @@ fn group<'a>(
         folder: Arc::clone(folder),
         name: entry.name.clone(),
         known: entry.known,
+        index: entry.index,
         look,
         same,
     });

@@ -9,9 +9,10 @@ use rustix::fs::AtFlags;
 
 use super::entries::{Item, Leaf};
 use super::error::TreeError;
+use super::found::Found;
 use super::queue::Queue;
 use super::stamp::Look;
-use super::walk::{Entry, Folder, Found, Walk};
+use super::walk::{Entry, Folder, Walk};
 use crate::domain::plan::facts::Who;
 
 /// One of the names.
@@ -19,6 +20,7 @@ pub(super) struct Member<'a> {
     pub folder: Arc<Folder<'a>>,
     pub name: Cow<'a, CStr>,
     pub known: Option<&'a Item>,
+    pub index: Option<usize>,
     pub look: Look,
     /// What the target has under this name is as it should be.
     pub same: Option<Leaf>,
@@ -30,6 +32,7 @@ impl<'a> Member<'a> {
             name: self.name.clone(),
             hint: None,
             known: self.known,
+            index: self.index,
         }
     }
 }
@@ -69,7 +72,7 @@ impl<'a> Walk<'a> {
         if members.iter().all(|member| member.same.is_some()) {
             for member in members {
                 if let Some(leaf) = member.same {
-                    self.same(&member.folder, &member.entry(), leaf, found);
+                    found.keep(&member.folder, &member.entry(), Item::Leaf(leaf));
                 }
             }
             return Ok(());
@@ -86,7 +89,7 @@ impl<'a> Walk<'a> {
             return members.iter().try_for_each(|member| self.unlist(member, found));
         };
         let made = self.make_file(&first.folder, &sides, &first.entry(), &file, &look, found)?;
-        found.record(&first.folder, &first.name, Item::Leaf(made.leaf));
+        found.record(&first.folder, &first.entry(), Item::Leaf(made.leaf));
         for member in members.iter().skip(1) {
             let Some(sides) = self.open(&member.folder, found)? else {
                 self.unlist(member, found)?;
@@ -106,18 +109,13 @@ impl<'a> Walk<'a> {
             };
             // Another file by now, or written to in between.
             leaf.settled &= member.look.stamp == look.stamp;
-            found.record(&member.folder, &member.name, Item::Leaf(leaf));
+            found.record(&member.folder, &member.entry(), Item::Leaf(leaf));
         }
         Ok(())
     }
 
     /// What the copy has under this name goes: the new list does not have it.
     fn unlist(&self, member: &Member<'a>, found: &mut Found<'a>) -> Result<(), TreeError> {
-        let names: &[&CStr] = if member.known.is_some() {
-            &[&member.name]
-        } else {
-            &[]
-        };
-        self.forget(&member.folder, names, found)
+        self.forget(&member.folder, &[member.entry()], found)
     }
 }

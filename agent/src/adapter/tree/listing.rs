@@ -7,28 +7,35 @@ use rustix::io::Errno;
 
 use super::entries::Item;
 use super::error::TreeError;
+use super::found::Found;
+use super::manifest::Directory;
 use super::place;
 use super::remove::remove;
 use super::sides::Sides;
 use super::stamp::{Kind, Look};
-use super::walk::{Entry, Folder, Found, Mode, Walk};
+use super::walk::{Entry, Folder, Mode, Walk};
 
 impl<'a> Walk<'a> {
-    /// The names of a directory in which none was made or removed since the list was written.
-    pub fn as_listed(&self, folder: &Folder<'a>, source: &Look) -> Option<Vec<Entry<'a>>> {
+    /// What the list has of a directory in which no name was made or removed since it was written.
+    pub fn as_listed(&self, folder: &Folder<'a>, source: &Look) -> Option<&'a Directory> {
         let Mode::Refresh(manifest) = self.mode else {
             return None;
         };
-        let known = folder
+        folder
             .known
             .filter(|known| known.settled && known.stamp == Some(source.stamp))
-            .filter(|_| manifest.left_out == self.left_out)?;
-        let entry = |(name, item): (&'a CStr, &'a Item)| Entry {
+            .filter(|_| manifest.left_out == self.left_out)
+    }
+
+    /// The names that the list has of it.
+    pub fn listed(known: &'a Directory) -> Vec<Entry<'a>> {
+        let entry = |(index, (name, item)): (usize, (&'a CStr, &'a Item))| Entry {
             name: Cow::Borrowed(name),
             hint: matches!(item, Item::Directory(_)).then_some(Kind::Directory),
             known: Some(item),
+            index: Some(index),
         };
-        Some(known.entries.iter().map(entry).collect())
+        known.entries.iter().enumerate().map(entry).collect()
     }
 
     /// The names of a directory, and whether the target's is as it should be; what else the target has is removed.
@@ -40,7 +47,9 @@ impl<'a> Walk<'a> {
         found: &mut Found<'a>,
     ) -> Result<(Vec<Entry<'a>>, bool), TreeError> {
         let path = || folder.place.path(self.from, None);
-        let names = place::list(&sides.from).map_err(|errno| TreeError::io("list", &path())(errno))?;
+        let names = place::reopened(&sides.from)
+            .and_then(place::list)
+            .map_err(|errno| TreeError::io("list", &path())(errno))?;
         let mut entries: Vec<Entry<'a>> = names
             .into_iter()
             .filter(|(name, _)| !folder.exclude.has(name.to_bytes()))
@@ -48,6 +57,7 @@ impl<'a> Walk<'a> {
                 known: folder.known.and_then(|known| known.entries.find(&name)),
                 hint: Kind::hinted(hint),
                 name: Cow::Owned(name.into_c_string()),
+                index: None,
             })
             .collect();
         entries.sort_unstable_by(|a, b| a.name.cmp(&b.name));

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::entries::{Entries, Item, Leaf};
 use super::stamp::{Kind, Stamp};
@@ -24,7 +25,7 @@ pub(super) struct Directory {
     /// removed while it was listed or shortly before.
     pub settled: bool,
     /// In the order of their names.
-    pub entries: Entries,
+    pub entries: Arc<Entries>,
 }
 
 impl Manifest {

@@ -54,6 +54,8 @@ mod changes;
 
 mod walk;
 
+mod found;
+
 mod listing;
 
 mod leaf;

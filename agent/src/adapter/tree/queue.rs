@@ -15,6 +15,8 @@ pub struct Queue<T> {
 struct State<T> {
     tasks: Vec<T>,
     working: usize,
+    /// How many wait for news: telling nobody is a system call all the same.
+    waiting: usize,
     failed: Option<TreeError>,
 }
 
@@ -29,6 +31,7 @@ impl<T: Send> Queue<T> {
             state: Mutex::new(State {
                 tasks,
                 working: 0,
+                waiting: 0,
                 failed: None,
             }),
             news: Condvar::new(),
@@ -47,8 +50,11 @@ impl<T: Send> Queue<T> {
 
     /// Adds a task.
     pub fn push(&self, task: T) {
-        self.lock().tasks.push(task);
-        self.news.notify_one();
+        let mut state = self.lock();
+        state.tasks.push(task);
+        if state.waiting > 0 {
+            self.news.notify_one();
+        }
     }
 
     fn serve(&self, work: &impl Fn(&Self, T) -> Result<(), TreeError>) {
@@ -78,7 +84,9 @@ impl<T: Send> Queue<T> {
             if state.working == 0 {
                 return None;
             }
+            state.waiting += 1;
             state = self.news.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.waiting -= 1;
         }
     }
 
@@ -92,8 +100,11 @@ struct AtWork<'a, T: Send>(&'a Queue<T>);
 
 impl<T: Send> Drop for AtWork<'_, T> {
     fn drop(&mut self) {
-        self.0.lock().working -= 1;
-        self.0.news.notify_all();
+        let mut state = self.0.lock();
+        state.working -= 1;
+        if state.waiting > 0 {
+            self.0.news.notify_all();
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! The walk through a tree: a task a directory, then the files with several names, then what directories themselves carry.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::ffi::CStr;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,22 +10,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rustix::fs::Mode as Bits;
 use rustix::io::Errno;
 
-use super::again::{self, Again};
+use super::again;
 use super::content::Means;
-use super::entries::{Entries, Item, Leaf};
+use super::entries::{Item, Leaf};
 use super::error::{Shown, TreeError};
 use super::exclude::Exclude;
+use super::found::{Found, Listing};
 use super::links::Member;
 use super::manifest::{self, Manifest};
 use super::place::{DEPTH_MAX, Place, Tree};
 use super::queue::Queue;
 use super::remove::remove;
 use super::sides::Sides;
-use super::stamp::{Kind, Look, Moment, Stamp};
+use super::stamp::{Kind, Look, Moment};
 use super::{Options, Progress, Report, attributes};
 
 /// Entries of one directory that are one task.
-const BATCH: usize = 256;
+pub(super) const BATCH: usize = 256;
 
 /// What is known of the target before the walk.
 #[derive(Debug, Clone, Copy)]
@@ -77,6 +78,8 @@ pub(super) struct Entry<'a> {
     pub name: Cow<'a, CStr>,
     pub hint: Option<Kind>,
     pub known: Option<&'a Item>,
+    /// Its place in the list that is there, when that has all names of the directory and no others.
+    pub index: Option<usize>,
 }
 
 impl<'a> Entry<'a> {
@@ -85,42 +88,6 @@ impl<'a> Entry<'a> {
         match self.known {
             Some(Item::Leaf(leaf)) => Some(leaf),
             _ => None,
-        }
-    }
-}
-
-/// A directory of the source as it was when it was listed.
-struct Listing {
-    number: u32,
-    stamp: Stamp,
-    /// What was made or removed later gives it another stamp.
-    settled: bool,
-    /// How many names it had.
-    names: usize,
-}
-
-/// What tasks find out.
-#[derive(Default)]
-pub(super) struct Found<'a> {
-    entries: Vec<(u32, Entries)>,
-    listings: Vec<Listing>,
-    folders: Vec<Arc<Folder<'a>>>,
-    pub groups: HashMap<((u32, u32), u64), Vec<Member<'a>>>,
-    pub report: Report,
-    /// What was copied anew into a copy that is brought up to date, and held still as long as that took.
-    pub again: Vec<Again>,
-}
-
-impl Found<'_> {
-    pub fn record(&mut self, folder: &Folder<'_>, name: &CStr, item: Item) {
-        match self.entries.last_mut() {
-            Some((number, entries)) if *number == folder.number => entries.push(name.to_bytes(), item),
-            _ => {
-                let mut entries =
-                    Entries::with_capacity(folder.known.map_or(0, |known| known.entries.len()).min(BATCH));
-                entries.push(name.to_bytes(), item);
-                self.entries.push((folder.number, entries));
-            }
         }
     }
 }
@@ -176,9 +143,7 @@ impl<'a> Walk<'a> {
                     if let Some(sides) = self.open(&folder, &mut found)? {
                         self.entries(queue, &folder, &sides, entries, &mut found)?;
                     } else {
-                        let known = entries.iter().filter(|entry| entry.known.is_some());
-                        let names: Vec<&CStr> = known.map(|entry| &*entry.name).collect();
-                        self.forget(&folder, &names, &mut found)?;
+                        self.forget(&folder, &entries, &mut found)?;
                     }
                 }
             }
@@ -204,26 +169,7 @@ impl<'a> Walk<'a> {
     fn done(self) -> (Manifest, Report) {
         let found = self.found.into_inner().unwrap_or_else(PoisonError::into_inner);
         let count = self.numbers.into_inner().try_into().unwrap_or(usize::MAX);
-        let mut directories = vec![manifest::Directory::default(); count];
-        for (number, entries) in found.entries {
-            if let Some(directory) = at(&mut directories, number) {
-                directory.entries.append(entries);
-            }
-        }
-        for listing in found.listings {
-            if let Some(directory) = at(&mut directories, listing.number) {
-                directory.stamp = Some(listing.stamp);
-                directory.settled = listing.settled && directory.entries.len() == listing.names;
-            }
-        }
-        for directory in &mut directories {
-            directory.entries.sort();
-        }
-        let manifest = Manifest {
-            left_out: self.left_out,
-            directories,
-        };
-        (manifest, found.report)
+        found.done(count, self.left_out)
     }
 
     pub fn threads(&self) -> usize {
@@ -236,21 +182,18 @@ impl<'a> Walk<'a> {
         std::mem::take(&mut found.groups).into_values().collect()
     }
 
-    fn take_again(&self) -> Vec<Again> {
+    fn take_again(&self) -> Vec<again::Again> {
         let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::take(&mut found.again)
     }
 
     pub fn keep(&self, part: Found<'a>) {
-        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        found.entries.extend(part.entries);
-        found.listings.extend(part.listings);
-        found.folders.extend(part.folders);
-        found.report.add(part.report);
-        found.again.extend(part.again);
-        for (key, members) in part.groups {
-            found.groups.entry(key).or_default().extend(members);
-        }
+        // Not one by one: all threads count in one place.
+        self.progress.add_files(part.report.kept);
+        self.found
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .add(part);
     }
 
     /// A directory on both sides; none when there is nothing to do in it.
@@ -266,7 +209,7 @@ impl<'a> Walk<'a> {
                 Err(other) => return Err(TreeError::io("open", &folder.place.path(self.to, None))(other)),
             },
         };
-        match folder.place.open(self.from) {
+        match self.reach(folder) {
             Ok(from) => {
                 let sides = Sides::new(from, &folder.place, self.to);
                 return Ok(Some(match to {
@@ -284,22 +227,31 @@ impl<'a> Walk<'a> {
         Ok(None)
     }
 
+    fn reach(&self, folder: &Folder<'a>) -> rustix::io::Result<OwnedFd> {
+        match self.mode {
+            Mode::Refresh(_) => folder.place.hold(self.from),
+            Mode::Fresh | Mode::Restore(_) => folder.place.open(self.from),
+        }
+    }
+
     /// Removes what a copy that is brought up to date has in a directory that the source has no longer: a list never says
     /// less than what is there.
     pub fn forget(
         &self,
         folder: &Folder<'a>,
-        names: &[&CStr],
+        entries: &[Entry<'a>],
         found: &mut Found<'a>,
     ) -> Result<(), TreeError> {
-        let (Mode::Refresh(_), false) = (self.mode, names.is_empty()) else {
+        let mut known = entries.iter().filter(|entry| entry.known.is_some()).peekable();
+        if !matches!(self.mode, Mode::Refresh(_)) || known.peek().is_none() {
             return Ok(());
-        };
+        }
         let to = folder.place.open(self.to);
         let to = to.map_err(|errno| TreeError::io("open", &folder.place.path(self.to, None))(errno))?;
-        for name in names {
-            remove(&to, name, &folder.place.path(self.to, Some(name)), self.progress)?;
-            found.report.removed += 1;
+        for entry in known {
+            let path = folder.place.path(self.to, Some(&entry.name));
+            remove(&to, &entry.name, &path, self.progress)?;
+            found.remove(folder, entry);
         }
         folder.touch();
         Ok(())
@@ -313,26 +265,28 @@ impl<'a> Walk<'a> {
     ) -> Result<(), TreeError> {
         self.progress.check()?;
         let Some(sides) = self.open(folder, found)? else {
-            let known = folder.known.into_iter().flat_map(|known| known.entries.iter());
-            let names: Vec<&CStr> = known.map(|(name, _)| name).collect();
-            return self.forget(folder, &names, found);
+            let known = folder.known.map(Self::listed).unwrap_or_default();
+            return self.forget(folder, &known, found);
         };
         let path = || folder.place.path(self.from, None);
         let source = Look::of(&sides.from).map_err(|errno| TreeError::io("look at", &path())(errno))?;
-        let (mut entries, same) = match self.as_listed(folder, &source) {
-            Some(entries) => (entries, true),
-            None => self.list(folder, &sides, &source, found)?,
+        let (mut entries, same, base) = if let Some(known) = self.as_listed(folder, &source) {
+            (Self::listed(known), true, Some(&known.entries))
+        } else {
+            let (entries, same) = self.list(folder, &sides, &source, found)?;
+            (entries, same, None)
         };
         if !same {
             folder.touch();
         }
-        found.listings.push(Listing {
+        let listing = Listing {
             number: folder.number,
             stamp: source.stamp,
             settled: source.stamp.changed.is_old(self.began),
             names: entries.len(),
-        });
-        found.folders.push(Arc::clone(folder));
+            base,
+        };
+        found.list(folder, listing);
         while entries.len() > BATCH {
             let batch = entries.split_off(entries.len() - BATCH);
             queue.push(Task::Entries(Arc::clone(folder), batch));
@@ -399,7 +353,7 @@ impl<'a> Walk<'a> {
             new = true;
         }
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-        found.record(folder, &entry.name, Item::Directory(number));
+        found.record(folder, entry, Item::Directory(number));
         queue.push(Task::Folder(Arc::new(Folder {
             place,
             number,
@@ -441,16 +395,13 @@ impl<'a> Walk<'a> {
     fn finish(&self, folder: &Folder<'a>, sides: &Sides<'a>, found: &mut Found<'a>) -> Result<(), TreeError> {
         let path = || folder.place.path(self.to, None);
         let look = Look::of(&sides.from).map_err(|errno| TreeError::io("look at", &path())(errno))?;
-        let kept = attributes::give(&sides.from, sides.to()?, &look, None)
+        let from =
+            super::place::reopened(&sides.from).map_err(|errno| TreeError::io("open", &path())(errno))?;
+        let kept = attributes::give(&from, sides.to()?, &look, None)
             .map_err(|errno| TreeError::io("set owner, mode and times of", &path())(errno))?;
         if !kept {
             found.report.unkept.note(&path());
         }
         Ok(())
     }
-}
-
-/// The directory of this number.
-fn at(directories: &mut [manifest::Directory], number: u32) -> Option<&mut manifest::Directory> {
-    directories.get_mut(usize::try_from(number).ok()?)
 }
