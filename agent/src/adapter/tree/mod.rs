@@ -132,7 +132,8 @@ pub struct Options {
     pub leave_out: Vec<PathBuf>,
     /// Blocks are shared where the file system can.
     pub share: bool,
-    /// Threads that work on it; 0 is as many as there are processors, four at most.
+    /// Threads that work on it; 0 is twice as many as there are processors, four at most: now and then each of them waits for
+    /// the file system.
     pub threads: usize,
 }
 
@@ -151,6 +152,7 @@ impl Options {
         match self.threads {
             0 => std::thread::available_parallelism()
                 .map_or(1, NonZero::get)
+                .saturating_mul(2)
                 .min(4),
             some => some,
         }
