@@ -11,6 +11,7 @@ use super::encoding::{MAGIC, PART_MAX, PIECE, STAMP};
 use super::entries::{Entries, Item, Leaf};
 use super::error::{Shown, TreeError};
 use super::manifest::{Directory, Manifest};
+use super::pieces::{self, Emptier, Filler};
 use super::place;
 use super::stamp::{Kind, Moment, Stamp};
 use crate::adapter::disk::{self, DiskError};
@@ -177,22 +178,21 @@ fn directory(reader: &mut Reader<'_>) -> Result<(Directory, u32), &'static str> 
     Ok((directory, reader.u32()?))
 }
 
-/// What is read, with its checksum.
-struct In<R> {
-    from: R,
-    /// Bytes before the checksum that were not read yet.
+/// What is read.
+struct In {
+    from: Emptier,
+    /// Bytes before the checksum that did not arrive yet.
     left: u64,
     piece: Vec<u8>,
     /// Where in the piece the next part begins.
     at: usize,
-    sum: blake3::Hasher,
 }
 
-impl<R: Read> In<R> {
+impl In {
     /// One part.
     fn part<T>(&mut self, read: impl FnOnce(&mut Reader<'_>) -> Result<T, &'static str>) -> Result<T, Fault> {
         if self.piece.len() - self.at < PART_MAX && self.left > 0 {
-            self.refill().map_err(Fault::Io)?;
+            self.refill();
         }
         let mut reader = Reader(self.piece.get(self.at..).unwrap_or_default());
         let value = read(&mut reader)?;
@@ -200,15 +200,18 @@ impl<R: Read> In<R> {
         Ok(value)
     }
 
-    fn refill(&mut self) -> io::Result<()> {
+    fn refill(&mut self) {
         self.piece.drain(..self.at);
         self.at = 0;
-        let (old, most) = (self.piece.len(), self.left.min(PIECE as u64));
-        let read = self.from.by_ref().take(most).read_to_end(&mut self.piece)?;
-        self.sum.update(self.piece.get(old..).unwrap_or_default());
-        // A file that is shorter than it was has no more to come.
-        self.left = if (read as u64) < most { 0 } else { self.left - most };
-        Ok(())
+        match self.from.take() {
+            Some(piece) => {
+                self.left = self.left.saturating_sub(piece.len() as u64);
+                self.piece.extend_from_slice(&piece);
+                self.from.give(piece);
+            }
+            // A file that is shorter than it was has no more to come.
+            None => self.left = 0,
+        }
     }
 
     /// A number of parts. Each takes a byte at the least: no count makes us ask for more memory than the file is large.
@@ -237,53 +240,84 @@ impl<R: Read> In<R> {
         Ok(directory)
     }
 
-    /// Nothing is left but the right checksum.
-    fn end(mut self) -> Result<(), Fault> {
-        let mut sum = [0; SUM];
-        if self.left > 0 || self.at < self.piece.len() {
+    fn all(mut self) -> Result<Manifest, Fault> {
+        self.part(|reader| match reader.take(MAGIC.len()) {
+            Ok(MAGIC) => Ok(()),
+            _ => Err("another version wrote it"),
+        })?;
+        let mut left_out = Vec::new();
+        for _ in 0..self.count()? {
+            left_out.push(self.part(|reader| {
+                let length = usize::try_from(reader.u32()?).map_err(|_| BROKEN)?;
+                Ok(PathBuf::from(OsStr::from_bytes(reader.take(length)?)))
+            })?);
+        }
+        let mut directories = Vec::new();
+        for _ in 0..self.count()? {
+            directories.push(self.directory()?);
+        }
+        if directories.is_empty() || self.left > 0 || self.at < self.piece.len() {
             return Err(BROKEN.into());
         }
-        match self.from.read_exact(&mut sum) {
-            Ok(()) if self.sum.finalize() == sum => Ok(()),
-            Ok(()) => Err(BROKEN.into()),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Err(BROKEN.into()),
-            Err(error) => Err(Fault::Io(error)),
-        }
+        Ok(Manifest {
+            left_out,
+            directories,
+        })
     }
 }
 
-/// So many bytes.
-fn decode(from: impl Read, length: u64) -> Result<Manifest, Fault> {
-    let mut all = In {
-        from,
-        left: length.checked_sub(SUM as u64).ok_or(BROKEN)?,
-        piece: Vec::with_capacity(PIECE + PART_MAX),
-        at: 0,
-        sum: blake3::Hasher::new(),
-    };
-    all.part(|reader| match reader.take(MAGIC.len()) {
-        Ok(MAGIC) => Ok(()),
-        _ => Err("another version wrote it"),
-    })?;
-    let mut left_out = Vec::new();
-    for _ in 0..all.count()? {
-        left_out.push(all.part(|reader| {
-            let length = usize::try_from(reader.u32()?).map_err(|_| BROKEN)?;
-            Ok(PathBuf::from(OsStr::from_bytes(reader.take(length)?)))
-        })?);
-    }
-    let mut directories = Vec::new();
-    for _ in 0..all.count()? {
-        directories.push(all.directory()?);
-    }
-    all.end()?;
-    if directories.is_empty() {
-        return Err(BROKEN.into());
-    }
-    Ok(Manifest {
-        left_out,
-        directories,
+/// So many bytes. One thread reads them and sums them up, another one makes a list of them; it is one when both say so.
+fn decode(from: impl Read + Send, length: u64) -> Result<Manifest, Fault> {
+    let left = length.checked_sub(SUM as u64).ok_or(BROKEN)?;
+    let (filler, emptier) = pieces::pair(PIECE);
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(move || read(from, left, &filler));
+        let all = In {
+            from: emptier,
+            left,
+            piece: Vec::with_capacity(PIECE + PART_MAX),
+            at: 0,
+        };
+        let manifest = all.all();
+        let right = reader
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        match right {
+            Err(error) => Err(Fault::Io(error)),
+            Ok(true) => manifest,
+            Ok(false) => manifest.and(Err(BROKEN.into())),
+        }
     })
+}
+
+/// Reads all; says whether the right checksum is at the end.
+fn read(mut from: impl Read, mut left: u64, pieces: &Filler) -> io::Result<bool> {
+    let mut sum = blake3::Hasher::new();
+    while left > 0 {
+        let Some(mut piece) = pieces.take() else {
+            return Ok(false);
+        };
+        let length = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
+        piece.resize(length, 0);
+        let whole = read_exact(&mut from, &mut piece)?;
+        sum.update(&piece);
+        pieces.give(piece);
+        if !whole {
+            return Ok(false);
+        }
+        left -= length as u64;
+    }
+    let mut end = [0; SUM];
+    Ok(read_exact(&mut from, &mut end)? && sum.finalize() == end)
+}
+
+/// Whether there was as much as that.
+fn read_exact(mut from: impl Read, to: &mut [u8]) -> io::Result<bool> {
+    match from.read_exact(to) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(test)]

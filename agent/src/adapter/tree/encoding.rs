@@ -26,6 +26,7 @@ use std::path::Path;
 use super::entries::Item;
 use super::error::TreeError;
 use super::manifest::{Directory, Manifest};
+use super::pieces::{self, Emptier, Filler};
 use super::stamp::{Kind, Stamp};
 use crate::adapter::disk::{self, Over};
 
@@ -46,57 +47,68 @@ impl Manifest {
     }
 }
 
-/// Writes it all.
-pub(super) fn encode(manifest: &Manifest, to: impl Write) -> io::Result<()> {
-    let mut out = Out {
-        to,
-        piece: Vec::with_capacity(PIECE + PART_MAX),
-        sum: blake3::Hasher::new(),
-    };
-    out.piece.extend_from_slice(MAGIC);
-    put_count(&mut out.piece, manifest.left_out.len());
-    for path in &manifest.left_out {
-        put_count(&mut out.piece, path.as_os_str().len());
-        out.piece.extend_from_slice(path.as_os_str().as_bytes());
-    }
-    put_count(&mut out.piece, manifest.directories.len());
-    for directory in &manifest.directories {
-        put_directory(&mut out.piece, directory);
-        for (name, item) in directory.entries.iter() {
-            put_entry(&mut out.piece, name, item);
-            out.full()?;
-        }
-        out.full()?;
-    }
-    out.end()
+/// Writes it all. One thread puts it together, another one sums it up and writes it.
+pub(super) fn encode(manifest: &Manifest, to: impl Write + Send) -> io::Result<()> {
+    let (filler, emptier) = pieces::pair(PIECE + PART_MAX);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(move || write(&emptier, to));
+        let out = Out {
+            to: filler,
+            piece: Vec::with_capacity(PIECE + PART_MAX),
+        };
+        // When the writer has gone already, it says why.
+        let _ = out.all(manifest);
+        writer
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
-/// What is written, with its checksum.
-struct Out<W> {
-    to: W,
+fn write(pieces: &Emptier, mut to: impl Write) -> io::Result<()> {
+    let mut sum = blake3::Hasher::new();
+    while let Some(piece) = pieces.take() {
+        sum.update(&piece);
+        to.write_all(&piece)?;
+        pieces.give(piece);
+    }
+    to.write_all(sum.finalize().as_bytes())
+}
+
+/// What is put together; every step is none when nobody takes it any more.
+struct Out {
+    to: Filler,
     piece: Vec<u8>,
-    sum: blake3::Hasher,
 }
 
-impl<W: Write> Out<W> {
-    /// Writes what there is, when it is enough.
-    fn full(&mut self) -> io::Result<()> {
-        if self.piece.len() < PIECE {
-            return Ok(());
+impl Out {
+    fn all(mut self, manifest: &Manifest) -> Option<()> {
+        self.piece.extend_from_slice(MAGIC);
+        put_count(&mut self.piece, manifest.left_out.len());
+        for path in &manifest.left_out {
+            put_count(&mut self.piece, path.as_os_str().len());
+            self.piece.extend_from_slice(path.as_os_str().as_bytes());
         }
-        self.flush()
+        put_count(&mut self.piece, manifest.directories.len());
+        for directory in &manifest.directories {
+            put_directory(&mut self.piece, directory);
+            for (name, item) in directory.entries.iter() {
+                put_entry(&mut self.piece, name, item);
+                self.full()?;
+            }
+            self.full()?;
+        }
+        self.to.give(self.piece);
+        Some(())
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        self.sum.update(&self.piece);
-        self.to.write_all(&self.piece)?;
-        self.piece.clear();
-        Ok(())
-    }
-
-    fn end(mut self) -> io::Result<()> {
-        self.flush()?;
-        self.to.write_all(self.sum.finalize().as_bytes())
+    /// Hands over what there is, when it is enough.
+    fn full(&mut self) -> Option<()> {
+        if self.piece.len() >= PIECE {
+            let mut next = self.to.take()?;
+            next.clear();
+            self.to.give(std::mem::replace(&mut self.piece, next));
+        }
+        Some(())
     }
 }
 

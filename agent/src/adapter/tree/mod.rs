@@ -10,7 +10,8 @@
 //! listing what is in one: what is new, what is as it was, what has gone
 //! leaf    one file, link or pipe        content     its bytes        attributes  owner, mode, ACLs, times
 //! links   files with several names      manifest    the list beside the copy     entries  its names
-//! encoding, decoding  that list in a file
+//! encoding, decoding  that list in a file           pieces      of it, between two threads
+//! found   what a walk finds out, and the new list   again       a second look at what was copied anew
 //! sides   a directory on both sides     check       checksums
 //! owner   what one user has, given to another              changes     what became of a tree
 //! ```
@@ -33,6 +34,8 @@ pub mod exclude;
 mod entries;
 
 pub mod manifest;
+
+mod pieces;
 
 mod encoding;
 
