@@ -3,11 +3,13 @@
 
 use std::ffi::{CStr, CString};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use super::error::TreeError;
 use super::place::Place;
+use super::queue::Queue;
 use super::stamp::{Look, Stamp};
-use super::{Noted, Tree};
+use super::{Noted, Progress, Tree};
 
 /// An entry that was copied, and what it was when that was over.
 #[derive(Debug)]
@@ -27,8 +29,31 @@ impl Again {
     }
 }
 
+/// So many are one task.
+const BATCH: usize = 128;
+
 /// Those that are not what they were. What cannot be looked at is not what it was.
-pub(super) fn look(tree: &Tree, entries: Vec<Again>) -> Noted {
+pub(super) fn look(
+    tree: &Tree,
+    mut entries: Vec<Again>,
+    threads: usize,
+    progress: &Progress,
+) -> Result<Noted, TreeError> {
+    let mut tasks = Vec::with_capacity(entries.len().div_ceil(BATCH));
+    while !entries.is_empty() {
+        tasks.push(entries.split_off(entries.len().saturating_sub(BATCH)));
+    }
+    let changed = Mutex::new(Noted::default());
+    Queue::run(tasks, threads, |_, entries| {
+        progress.check()?;
+        let part = look_at(tree, entries);
+        changed.lock().unwrap_or_else(PoisonError::into_inner).add(part);
+        Ok(())
+    })?;
+    Ok(changed.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn look_at(tree: &Tree, entries: Vec<Again>) -> Noted {
     let mut changed = Noted::default();
     let mut last: Option<(Arc<Place>, Option<OwnedFd>)> = None;
     for Again { place, name, stamp } in entries {

@@ -153,11 +153,11 @@ impl<'a> Walk<'a> {
         self.link_all()?;
         self.finish_all()?;
         let again = self.take_again();
-        let (from, to) = (self.from, self.to);
+        let (from, to, threads, progress) = (self.from, self.to, self.threads, self.progress);
         std::thread::scope(|scope| {
             let whole = scope.spawn(|| self.done());
             rustix::fs::syncfs(to.top()).map_err(TreeError::io("write out", to.path()))?;
-            let changed = again::look(from, again);
+            let changed = again::look(from, again, threads, progress)?;
             let (manifest, mut report) = whole
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
