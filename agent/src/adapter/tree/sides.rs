@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::error::TreeError;
 use super::place::{Place, Tree};
 
-/// A directory on both sides. The target's is opened once something is done in it: in most of a copy that is brought up to
-/// date there is nothing to do.
+/// A directory on both sides. Of a copy that is brought up to date both are held only ([`Place::hold`]), and the target's only
+/// once something is done in it: in most of them there is nothing to do.
 pub(super) struct Sides<'a> {
     /// The source's.
     pub from: OwnedFd,
@@ -43,7 +43,7 @@ impl<'a> Sides<'a> {
         }
         let to = self
             .place
-            .open(self.tree)
+            .hold(self.tree)
             .map_err(|errno| TreeError::io("open", &self.place.path(self.tree, None))(errno))?;
         Ok(self.to.get_or_init(|| to))
     }

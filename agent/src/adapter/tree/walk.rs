@@ -18,7 +18,7 @@ use super::exclude::Exclude;
 use super::found::{Found, Listing};
 use super::links::Member;
 use super::manifest::{self, Manifest};
-use super::place::{DEPTH_MAX, Place, Tree};
+use super::place::{self, DEPTH_MAX, Place, Tree};
 use super::queue::Queue;
 use super::remove::remove;
 use super::sides::Sides;
@@ -395,9 +395,11 @@ impl<'a> Walk<'a> {
     fn finish(&self, folder: &Folder<'a>, sides: &Sides<'a>, found: &mut Found<'a>) -> Result<(), TreeError> {
         let path = || folder.place.path(self.to, None);
         let look = Look::of(&sides.from).map_err(|errno| TreeError::io("look at", &path())(errno))?;
-        let from =
-            super::place::reopened(&sides.from).map_err(|errno| TreeError::io("open", &path())(errno))?;
-        let kept = attributes::give(&from, sides.to()?, &look, None)
+        // Attributes are those of something that is open (open(2), O_PATH).
+        let open =
+            |dir: &OwnedFd| place::reopened(dir).map_err(|errno| TreeError::io("open", &path())(errno));
+        let (from, to) = (open(&sides.from)?, open(sides.to()?)?);
+        let kept = attributes::give(from, to, &look, None)
             .map_err(|errno| TreeError::io("set owner, mode and times of", &path())(errno))?;
         if !kept {
             found.report.unkept.note(&path());
