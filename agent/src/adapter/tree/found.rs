@@ -166,3 +166,87 @@ fn apply(directories: &mut [Directory], edits: Vec<Edit>) {
 fn at(directories: &mut [Directory], number: u32) -> Option<&mut Directory> {
     directories.get_mut(usize::try_from(number).ok()?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapter::tree::stamp::{Kind, Moment};
+
+    fn numbers(entries: &Entries) -> Vec<(&str, u32)> {
+        let number = |item: &Item| match item {
+            Item::Directory(number) => *number,
+            Item::Leaf(_) => 0,
+        };
+        entries
+            .iter()
+            .map(|(name, item)| (name.to_str().unwrap(), number(item)))
+            .collect()
+    }
+
+    #[test]
+    fn an_old_list_is_taken_over_but_for_what_was_found() {
+        let time = Moment {
+            seconds: 1,
+            nanoseconds: 0,
+        };
+        let stamp = Stamp {
+            kind: Kind::Directory,
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+            inode: 1,
+            size: 0,
+            modified: time,
+            changed: time,
+        };
+        let mut old = Entries::default();
+        for (name, number) in [(b"a", 1), (b"b", 2), (b"c", 3), (b"d", 4)] {
+            old.push(name, Item::Directory(number));
+        }
+        let old = Arc::new(old);
+        let listing = |number, names, base| Listing {
+            number,
+            stamp,
+            settled: true,
+            names,
+            base,
+        };
+        let edit = |directory, index, item| Edit {
+            directory,
+            index,
+            item,
+        };
+        let mut found = Found {
+            listings: vec![listing(0, 4, Some(&old)), listing(1, 4, Some(&old))],
+            edits: vec![
+                edit(1, 0, None),
+                edit(1, 3, Some(Item::Directory(9))),
+                // Nothing of the kind is there.
+                edit(1, 4, Some(Item::Directory(5))),
+                edit(7, 0, None),
+            ],
+            ..Found::default()
+        };
+        let mut new = Entries::default();
+        new.push(b"z", Item::Directory(1));
+        new.push(b"y", Item::Directory(2));
+        found.add(Found {
+            listings: vec![listing(2, 2, None)],
+            entries: vec![(2, new)],
+            edits: vec![edit(1, 2, None)],
+            ..Found::default()
+        });
+        let (manifest, _) = found.done(3, Vec::new());
+        let lists: Vec<_> = manifest
+            .directories
+            .iter()
+            .map(|directory| (numbers(&directory.entries), directory.settled))
+            .collect();
+        let same = vec![("a", 1), ("b", 2), ("c", 3), ("d", 4)];
+        assert_eq!(lists[0], (same.clone(), true));
+        // Two names less than there were: the next time the directory is listed again.
+        assert_eq!(lists[1], (vec![("b", 2), ("d", 9)], false));
+        assert_eq!(lists[2], (vec![("y", 2), ("z", 1)], true));
+        assert_eq!(numbers(&old), same);
+    }
+}
