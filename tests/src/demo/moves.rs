@@ -19,8 +19,11 @@ state = "/var/lib/transmission-daemon/.config/transmission-daemon"
 volumes = [{ source = "/etc/transmission-daemon" }]
 "#;
 const TORRENTS: &str = "transmission-daemon.service";
-/// Asks the applications themselves; the key is read where Sonarr keeps it, and shown to nobody.
+/// What Sonarr says of itself; the key is read where Sonarr keeps it, and shown to nobody.
 const SONARR: &str = r#"curl -s -H @- http://localhost:8989/api/v3/system/status <<<"X-Api-Key: $(sed -n 's/.*<ApiKey>\(.*\)<.ApiKey>.*/\1/p' /var/lib/nixarr/sonarr/config.xml)" | grep -oE '"(appName|version|isDocker|migrationVersion)":[^,]*'"#;
+
+/// What it says of its library.
+const SERIES: &str = r#"curl -s -H @- http://localhost:8989/api/v3/series <<<"X-Api-Key: $(sed -n 's/.*<ApiKey>\(.*\)<.ApiKey>.*/\1/p' /var/lib/nixarr/sonarr/config.xml)""#;
 
 /// Runs it.
 pub fn run() -> Result<()> {
@@ -31,26 +34,27 @@ pub fn run() -> Result<()> {
     let spec = native::native_with(&ground, "moves", TOML, &["transmission-daemon"])?;
     let mut machine = progress::during("booting", || native::boot(spec))?;
     seed(&machine)?;
-    look(&machine, "standin verify /var/lib/nixarr/sonarr")?;
+    let all = look(&machine, "standin verify /var/lib/nixarr/sonarr")?;
     show(&machine, "cat /etc/dagger/dagger.toml; nixarr-migrate status")?;
     heading("What a migration would do");
     show(&machine, "nixarr-migrate plan sonarr")?;
     heading("Sonarr moves");
     show(&machine, "nixarr-migrate migrate sonarr --yes")?;
-    look(&machine, "standin verify /var/lib/nixarr/sonarr")?;
+    same(&machine, &all, "standin verify /var/lib/nixarr/sonarr")?;
     heading("Transmission is to follow, and in the middle of it the power goes");
     cut(&mut machine)?;
     show(
         &machine,
         "journalctl -b -u dagger-recover -u dagger-resume -o cat --no-pager; nixarr-migrate status",
     )?;
-    look(&machine, "standin verify /var/lib/nixarr/sonarr")?;
-    heading("What is not moved yet, and then all of it back");
+    same(&machine, &all, "standin verify /var/lib/nixarr/sonarr")?;
+    heading("Whatever the power cut has left undone, and then all of it back");
     show(&machine, "nixarr-migrate migrate all --yes")?;
-    look(&machine, "nixarr-migrate status")?;
+    same(&machine, &all, "nixarr-migrate status")?;
     show(&machine, "nixarr-migrate rollback all --yes")?;
-    look(
+    same(
         &machine,
+        &all,
         "standin verify /var/lib/nixarr/sonarr; nixarr-migrate snapshots",
     )?;
     ensure!(
@@ -67,18 +71,33 @@ fn seed(machine: &Machine) -> Result<()> {
     native::add_torrent(machine, "/media")
 }
 
+/// What there is by the applications' own words: all series, and all torrents.
+type Words = (String, String);
+
 /// The applications' own answers, and one thing more.
-fn look(machine: &Machine, more: &str) -> Result<()> {
+fn look(machine: &Machine, more: &str) -> Result<Words> {
     show(machine, SONARR)?;
+    show(machine, &format!("{SERIES} | grep -c '\"path\"'"))?;
     said("transmission: torrent-get");
-    println!("    {}", native::torrents(machine)?.trim());
-    show(machine, more)
+    let torrents = native::torrents(machine)?;
+    println!("    {}", torrents.trim());
+    show(machine, more)?;
+    Ok((machine.ok(SERIES)?, torrents))
+}
+
+/// The same, with nothing missing and nothing new.
+fn same(machine: &Machine, all: &Words, more: &str) -> Result<()> {
+    let now = look(machine, more)?;
+    ensure!(
+        now == *all,
+        "not what there was before: {now:?} instead of {all:?}"
+    );
+    Ok(())
 }
 
 /// Pulls the plug when the native side has been stopped.
 fn cut(machine: &mut Machine) -> Result<()> {
-    said("nixarr-migrate migrate transmission --yes --detach");
-    machine.ok("systemctl start --no-block dagger-migrate@transmission.service")?;
+    show(machine, "nixarr-migrate migrate transmission --yes --detach")?;
     machine.wait_for("the stop", LIMIT, |machine| {
         let log = "/var/lib/dagger/transactions/transmission/log";
         let stopped = machine

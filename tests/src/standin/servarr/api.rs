@@ -158,6 +158,7 @@ impl Api {
             ("GET", "/api", _) => object(200, &json!({ "current": self.application.api, "deprecated": [] })),
             ("GET", _, "/health") => object(200, &self.health()),
             ("GET", _, "/system/status") => object(200, &self.status()),
+            ("GET", _, local) if local.strip_prefix('/') == Some(self.application.resource) => self.library(),
             ("POST", _, "/system/shutdown") => self.leave(End::Asked, &json!({ "shuttingDown": true })),
             ("POST", _, "/system/restart") => self.leave(End::Restart, &json!({ "restarting": true })),
             (_, _, "/health" | "/system/status") | (_, "/ping", _) => {
@@ -240,6 +241,25 @@ impl Api {
             "packageUpdateMechanism": "docker",
             "branch": "main",
         })
+    }
+
+    /// All that is in the library.
+    fn library(&self) -> Response {
+        let rows = self.store.with(|connection| {
+            let library = self.application.library;
+            let mut rows = connection.prepare(&format!(
+                "SELECT \"Id\", \"Title\", \"Path\" FROM \"{library}\" ORDER BY 1"
+            ))?;
+            rows.query_map([], |row| {
+                let (id, title, path): (i64, String, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+                Ok(json!({ "id": id, "title": title, "path": path }))
+            })?
+            .collect::<Result<Vec<_>, _>>()
+        });
+        match rows {
+            Ok(rows) => object(200, &Value::Array(rows)),
+            Err(error) => object(500, &json!({ "message": error.to_string() })),
+        }
     }
 
     fn leave(&self, end: End, body: &Value) -> Response {

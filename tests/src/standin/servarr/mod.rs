@@ -38,6 +38,8 @@ pub struct Application {
     pub schema: u32,
     /// What the library table is called.
     pub library: &'static str,
+    /// What the API calls what is in it.
+    pub resource: &'static str,
     /// Whether `Basic` is rewritten to `Forms` (Radarr 6, Prowlarr 2).
     pub basic_becomes_forms: bool,
 }
@@ -51,6 +53,7 @@ pub const FAMILY: [Application; 6] = [
         version: "4.0.19.2979",
         schema: 217,
         library: "Series",
+        resource: "series",
         basic_becomes_forms: false,
     },
     Application {
@@ -60,6 +63,7 @@ pub const FAMILY: [Application; 6] = [
         version: "6.0.3.0",
         schema: 242,
         library: "Movies",
+        resource: "movie",
         basic_becomes_forms: true,
     },
     Application {
@@ -69,6 +73,7 @@ pub const FAMILY: [Application; 6] = [
         version: "2.3.6.0",
         schema: 43,
         library: "Indexers",
+        resource: "indexer",
         basic_becomes_forms: true,
     },
     Application {
@@ -78,6 +83,7 @@ pub const FAMILY: [Application; 6] = [
         version: "3.0.0.0",
         schema: 80,
         library: "Artists",
+        resource: "artist",
         basic_becomes_forms: false,
     },
     Application {
@@ -87,6 +93,7 @@ pub const FAMILY: [Application; 6] = [
         version: "0.4.18.0",
         schema: 40,
         library: "Authors",
+        resource: "author",
         basic_becomes_forms: false,
     },
     Application {
@@ -96,6 +103,7 @@ pub const FAMILY: [Application; 6] = [
         version: "2.0.0.0",
         schema: 200,
         library: "Series",
+        resource: "series",
         basic_becomes_forms: false,
     },
 ];
