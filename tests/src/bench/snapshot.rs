@@ -39,9 +39,9 @@ const fn row(name: &'static str, what: &'static str, limit: f64) -> Row {
 }
 
 /// Covers of series: so many directories of so many files, of 64 bytes to 8 KiB.
-const DIRECTORIES: usize = 2500;
+const DIRECTORIES: usize = 5000;
 const COVERS: usize = 40;
-/// Databases: mostly holes, so that twenty gigabytes fit into memory.
+/// Databases: mostly holes, so that twenty gigabytes in two hundred thousand files fit into memory.
 const DATABASES: usize = 4;
 const DATABASE_SIZE: u64 = 5 << 30;
 /// So many of each, each side in turn.
