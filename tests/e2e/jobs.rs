@@ -150,13 +150,18 @@ fn doors(ground: &Ground) -> Result<()> {
             "setpriv --reuid {user} --regid nogroup --init-groups busctl --timeout=60 call {BUS} {ROOT} {MANAGER} {verb} {more}"
         ))
     };
-    for (verb, arguments) in [
+    let verbs = [
         ("Plan", "s sonarr"),
         ("Migrate", "'sa{sv}' sonarr 0"),
         ("Rollback", "'sa{sv}' sonarr 0"),
         ("Resume", "s sonarr"),
+        ("Shadow", "s sonarr"),
+        ("Promote", "s sonarr"),
+        ("Discard", "s sonarr"),
+        ("Rehearse", "s sonarr"),
         ("MigrateAll", ""),
-    ] {
+    ];
+    for (verb, arguments) in verbs {
         let refused = call("nobody", verb, arguments)?;
         ensure!(
             !refused.good() && refused.all().contains("not authorized"),
@@ -166,7 +171,7 @@ fn doors(ground: &Ground) -> Result<()> {
     }
     machine.wait_for("lines about the denials", MINUTE, |machine| {
         let lines = machine.ok("journalctl -o cat -t dagger-agent MESSAGE_ID=816df87055a2457886c6fbcdae43275f | grep -c sonarr || true")?;
-        Ok((lines.trim() == "5").then_some(()))
+        Ok((lines.trim() == verbs.len().to_string()).then_some(()))
     })?;
     machine.ok("! test -e /run/dagger/job/sonarr.request && ! test -e /run/dagger/job/sonarr.progress")?;
     // A flood of them is turned away, and others are served meanwhile.
