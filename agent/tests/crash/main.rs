@@ -59,7 +59,7 @@ fn transaction(scene: Scene) -> Transaction {
         verb: scene.verb,
         options: Options {
             data: scene.data,
-            snapshot: None,
+            ..Options::default()
         },
         run_as: Some(RunAs { uid: 274, gid: 169 }),
         plan: Value::Null,

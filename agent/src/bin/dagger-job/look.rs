@@ -8,7 +8,7 @@ use dagger_agent::adapter::facts::{self, Subject};
 use dagger_agent::adapter::snapshot::SNAPSHOT_DIR;
 use dagger_agent::adapter::{image, settings};
 use dagger_agent::domain::job::Amount;
-use dagger_agent::domain::plan::cost::{Kind, is_kept, kept};
+use dagger_agent::domain::plan::cost::{is_kept, kept};
 use dagger_agent::domain::plan::facts::{Facts, Image};
 use dagger_agent::domain::plan::{self, Plan};
 use dagger_agent::domain::snapshot::Label;
@@ -198,25 +198,16 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// How long the plan's steps take, by the transaction's own. A shadow's are as long as those that they stand for.
+/// How long the plan's steps take. A shadow's are as long as those that they stand for.
 fn costs(plan: &Plan) -> Vec<(Step, u64)> {
-    let steps = |kind: Kind| -> &[Step] {
-        match kind {
-            Kind::Pull => &[Step::Pull],
-            Kind::Snapshot => &[Step::Snapshot, Step::Clone],
-            Kind::Stop => &[Step::Stop],
-            Kind::CatchUp => &[Step::Refresh],
-            Kind::Databases => &[Step::Check],
-            Kind::Settings | Kind::Ownership => &[Step::Adjust],
-            Kind::Marker => &[Step::Flip],
-            Kind::Start => &[Step::Start, Step::StartShadow],
-            Kind::Probation => &[Step::Probation],
-            Kind::Preflight | Kind::Commit => &[],
-        }
+    let steps = |step: Step| match step {
+        Step::Snapshot => vec![step, Step::Clone],
+        Step::Start => vec![step, Step::StartShadow],
+        other => vec![other],
     };
     plan.steps
         .iter()
-        .flat_map(|it| steps(it.kind).iter().map(|step| (*step, it.cost.ms)))
+        .flat_map(|it| steps(it.kind).into_iter().map(|step| (step, it.cost.ms)))
         .collect()
 }
 

@@ -11,7 +11,7 @@ use dagger_agent::domain::plan::facts::{Facts, Schema};
 use dagger_agent::domain::plan::schema::{Knows, knows};
 use dagger_agent::domain::snapshot::Label;
 use dagger_agent::domain::transaction::record::Ending;
-use dagger_agent::domain::transaction::{Data, Options, Progress, Verb};
+use dagger_agent::domain::transaction::{Data, Progress, Verb};
 use dagger_suite::names::{Root, ServiceName};
 
 use crate::bus::Bus;
@@ -64,10 +64,7 @@ pub fn ready(
         label: label(&looked),
         ..looked.story()
     };
-    let options = Options {
-        data: request.data,
-        snapshot,
-    };
+    let options = story.options(request.data, snapshot);
     Ok(begin(service, Verb::Rollback, options, None, story))
 }
 

@@ -10,7 +10,7 @@ use dagger_agent::domain::plan::cost::wanted;
 use dagger_agent::domain::plan::hands::Hands;
 use dagger_agent::domain::plan::{self, Plan};
 use dagger_agent::domain::transaction::{
-    Moment, Options, Progress, RunAs, Side, Transaction, Verb, forward, resume, run, steps,
+    Data, Moment, Options, Progress, RunAs, Side, Transaction, Verb, forward, resume, run, steps,
 };
 use dagger_suite::names::{Root, ServiceName};
 
@@ -312,7 +312,8 @@ fn migration(root: &Root, verb: Verb, service: &ServiceName, bus: &Bus) -> Resul
     if matches!(verb, Verb::Shadow | Verb::Rehearse) {
         story.shadow = Some(rehearse::made(root, &looked, &story, verb)?);
     }
-    Ok(ready(service, verb, Options::default(), Some(run_as), story))
+    let options = story.options(Data::Keep, None);
+    Ok(ready(service, verb, options, Some(run_as), story))
 }
 
 /// A transaction with a name that is not taken yet.

@@ -8,7 +8,7 @@ use dagger_agent::domain::job::Amount;
 use dagger_agent::domain::library::Counts;
 use dagger_agent::domain::plan::hands::Hands;
 use dagger_agent::domain::snapshot::Label;
-use dagger_agent::domain::transaction::{Progress, RunAs, Side, Step, Transaction, forward};
+use dagger_agent::domain::transaction::{Data, Options, Progress, RunAs, Side, Step, Transaction, forward};
 use dagger_suite::names::ServiceName;
 use serde::{Deserialize, Serialize};
 
@@ -88,6 +88,15 @@ impl Story {
     /// The same, of one that is under way.
     pub fn told(progress: &Progress) -> Result<Self, String> {
         Self::of(progress.transaction())
+    }
+
+    /// What the transaction is asked for: a step in which there is nothing to do is none.
+    pub fn options(&self, data: Data, snapshot: Option<String>) -> Options {
+        Options {
+            data,
+            snapshot,
+            nothing_to_adjust: self.edits.is_empty() && self.gift.is_none(),
+        }
     }
 
     /// The unit of a side.

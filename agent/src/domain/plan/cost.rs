@@ -1,11 +1,11 @@
-//! The steps of a migration, what each reads and writes, what it costs, and how it is undone.
+//! What each step of a migration does on this machine: what it reads and writes, what it costs, and how it is undone.
 
-use dagger_suite::model::Service;
+use dagger_suite::model::{Pull, Service};
 use serde::{Deserialize, Serialize};
 
 use super::adjust::Adjustment;
-use super::bytes;
 use super::facts::{Facts, Pace, Place, Who};
+use crate::domain::transaction::{self, Options, Step as Kind, Verb, Way, forward};
 
 /// What stays free beside a copy.
 const SPARE: u64 = 256 << 20;
@@ -23,7 +23,7 @@ const SYNC_MS: u64 = 50;
 /// One step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
-    /// Which.
+    /// Which of the transaction's it is.
     pub kind: Kind,
     /// What it does, for people.
     pub does: String,
@@ -37,36 +37,6 @@ pub struct Step {
     pub undo: String,
     /// The service does not answer meanwhile.
     pub down: bool,
-}
-
-/// The steps by name, in their order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Kind {
-    /// Everything is looked at once more.
-    Preflight,
-    /// The image is fetched.
-    Pull,
-    /// The state is copied while the native unit runs.
-    Snapshot,
-    /// The native unit is stopped.
-    Stop,
-    /// What changed since is copied.
-    CatchUp,
-    /// The databases are closed and checked.
-    Databases,
-    /// Settings are changed.
-    Settings,
-    /// Files are given to the user that the configuration names.
-    Ownership,
-    /// The marker says that the container owns the data.
-    Marker,
-    /// The container is started.
-    Start,
-    /// It is watched.
-    Probation,
-    /// It is said to be done.
-    Commit,
 }
 
 /// What a step costs, as far as can be told before.
@@ -145,20 +115,14 @@ pub fn steps(service: &Service, facts: &Facts, changes: &[Adjustment]) -> Vec<St
             .map(|database| database.path.clone())
             .collect(),
     };
-    let mut steps = vec![story.preflight()];
-    if facts.image.is_none() {
-        steps.push(story.pull());
-    }
-    steps.extend([story.snapshot(), story.stop(), story.catch_up()]);
-    if !story.databases.is_empty() {
-        steps.push(story.check());
-    }
-    if !changes.is_empty() {
-        steps.push(settings(changes));
-    }
-    steps.extend(story.ownership());
-    steps.extend([story.marker(), story.start(), story.probation(), story.commit()]);
-    steps
+    let gift = gift(service, facts);
+    let options = Options {
+        nothing_to_adjust: changes.is_empty() && gift.is_none(),
+        ..Options::default()
+    };
+    forward(&transaction::steps(Verb::Migrate, &options))
+        .map(|kind| story.step(kind, changes, gift))
+        .collect()
 }
 
 /// How long the service is away.
@@ -178,16 +142,6 @@ pub fn downtime(service: &Service, facts: &Facts, steps: &[Step]) -> Downtime {
 
 /// A step that touches nothing, with its words.
 fn step(kind: Kind, does: impl Into<String>) -> Step {
-    let down = matches!(
-        kind,
-        Kind::Stop
-            | Kind::CatchUp
-            | Kind::Databases
-            | Kind::Settings
-            | Kind::Ownership
-            | Kind::Marker
-            | Kind::Start
-    );
     Step {
         kind,
         does: does.into(),
@@ -195,8 +149,16 @@ fn step(kind: Kind, does: impl Into<String>) -> Step {
         writes: Vec::new(),
         cost: Cost::default(),
         undo: "nothing to undo".into(),
-        down,
+        down: kind.holds(Way::Forward) || kind == Kind::Start,
     }
+}
+
+/// Who the state belongs to, and who it is given to: only where the service itself names another user than the data's, else
+/// nothing is given away (docker-plex#78).
+fn gift(service: &Service, facts: &Facts) -> Option<(Who, Who)> {
+    let from = owner(facts)?;
+    let to = wanted(service, from);
+    (from != to).then_some((from, to))
 }
 
 /// What the steps speak of.
@@ -213,28 +175,39 @@ impl Story<'_> {
         sum(self.facts.databases.iter().map(|database| database.bytes))
     }
 
-    fn preflight(&self) -> Step {
-        let read = self.database_bytes();
-        Step {
-            reads: self.places.clone(),
-            cost: Cost {
-                read,
-                ms: time(self.facts.pace, read, 0),
-                ..Cost::default()
-            },
-            ..step(
-                Kind::Preflight,
-                "look at everything once more, and take the library's counts",
-            )
+    /// A step as it is here.
+    fn step(&self, kind: Kind, changes: &[Adjustment], gift: Option<(Who, Who)>) -> Step {
+        match kind {
+            Kind::Pull => self.pull(),
+            Kind::Snapshot => self.snapshot(),
+            Kind::Stop => self.stop(),
+            Kind::Refresh => self.refresh(),
+            Kind::Check => self.check(),
+            Kind::Adjust => self.adjust(changes, gift),
+            Kind::Flip => self.flip(),
+            Kind::Start => self.start(),
+            Kind::Probation => self.probation(),
+            // No migration takes these on its way forward.
+            Kind::StopShadow
+            | Kind::DropShadow
+            | Kind::Clone
+            | Kind::StartShadow
+            | Kind::Restore
+            | Kind::PutBack
+            | Kind::SetAside => step(kind, kind.word()),
         }
     }
 
     fn pull(&self) -> Step {
+        let Service { image, pull, .. } = self.service;
+        if self.facts.image.is_some() && matches!(pull, Pull::Missing | Pull::Never) {
+            return step(Kind::Pull, format!("{image} is here, and is looked at once more"));
+        }
         Step {
             undo: "the image stays in podman's store".into(),
             ..step(
                 Kind::Pull,
-                format!("fetch {} while {} runs", self.service.image, self.native),
+                format!("{image} is fetched while {} runs", self.native),
             )
         }
     }
@@ -249,9 +222,9 @@ impl Story<'_> {
         }
         cost.ms = time(self.facts.pace, cost.read, cost.files);
         let how = if cost.written == 0 {
-            "sharing its blocks".to_owned()
+            ", and shares its blocks"
         } else {
-            format!("copying {}", bytes(cost.written))
+            ""
         };
         Step {
             reads: self.places.clone(),
@@ -260,7 +233,7 @@ impl Story<'_> {
             undo: "the snapshot is removed".into(),
             ..step(
                 Kind::Snapshot,
-                format!("snapshot the state while {} runs, {how}", self.native),
+                format!("the data is copied to a snapshot while {} runs{how}", self.native),
             )
         }
     }
@@ -273,11 +246,11 @@ impl Story<'_> {
                 ..Cost::default()
             },
             undo: format!("{} is started again", self.native),
-            ..step(Kind::Stop, format!("stop {}", self.native))
+            ..step(Kind::Stop, format!("{} stops", self.native))
         }
     }
 
-    fn catch_up(&self) -> Step {
+    fn refresh(&self) -> Step {
         let tree = sum(kept(self.facts).map(|place| place.bytes));
         let files = sum(kept(self.facts).map(|place| place.files)) / CHANGED;
         let shared = kept(self.facts).all(|place| shares(self.facts, place));
@@ -293,11 +266,14 @@ impl Story<'_> {
                 ms: time(self.facts.pace, copied, files),
             },
             undo: "the snapshot is removed".into(),
-            ..step(Kind::CatchUp, "bring the snapshot up to what changed since")
+            ..step(Kind::Refresh, "what has changed since goes into the snapshot")
         }
     }
 
     fn check(&self) -> Step {
+        if self.databases.is_empty() {
+            return step(Kind::Check, "there are no databases to look through");
+        }
         let read = self.database_bytes();
         Step {
             reads: self.databases.clone(),
@@ -310,37 +286,44 @@ impl Story<'_> {
             },
             undo: "the snapshot's databases are put back".into(),
             ..step(
-                Kind::Databases,
-                "write the databases' logs into them, and have SQLite check them",
+                Kind::Check,
+                "the databases' logs are written into them, and SQLite looks through them",
             )
         }
     }
 
-    /// Only where the service itself names another user than the data's: else nothing is given away (docker-plex#78).
-    fn ownership(&self) -> Option<Step> {
-        let owner = owner(self.facts)?;
-        let wanted = wanted(self.service, owner);
-        if wanted == owner {
-            return None;
+    fn adjust(&self, changes: &[Adjustment], gift: Option<(Who, Who)>) -> Step {
+        let mut all = step(Kind::Adjust, "");
+        let (mut does, mut undo) = (Vec::new(), Vec::new());
+        if !changes.is_empty() {
+            all.writes = changes.iter().map(|change| change.file.clone()).collect();
+            all.writes.sort();
+            all.writes.dedup();
+            all.cost.files = u64::try_from(all.writes.len()).unwrap_or(u64::MAX);
+            all.cost.ms = all.cost.files.saturating_mul(SYNC_MS);
+            let set: Vec<_> = changes.iter().map(set).collect();
+            does.push(set.join(", "));
+            undo.push("each value gets its old bytes back, unless the application has changed it meanwhile");
         }
-        let files = sum(kept(self.facts).map(|place| place.files));
-        Some(Step {
-            reads: self.places.clone(),
-            writes: self.places.clone(),
-            cost: Cost {
-                files,
-                ms: time(self.facts.pace, 0, files),
-                ..Cost::default()
-            },
-            undo: "every file gets its recorded owner back".into(),
-            ..step(
-                Kind::Ownership,
-                format!("give the state to {wanted}, as the configuration says; it belongs to {owner}"),
-            )
-        })
+        if let Some((from, to)) = gift {
+            let files = sum(kept(self.facts).map(|place| place.files));
+            all.writes.extend(self.places.iter().cloned());
+            all.cost.files = all.cost.files.saturating_add(files);
+            all.cost.ms = all.cost.ms.saturating_add(time(self.facts.pace, 0, files));
+            does.push(format!(
+                "the state is given to {to}, as the configuration says; it belongs to {from}"
+            ));
+            undo.push("every file gets its recorded owner back");
+        }
+        Step {
+            reads: all.writes.clone(),
+            does: does.join("; "),
+            undo: undo.join("; "),
+            ..all
+        }
     }
 
-    fn marker(&self) -> Step {
+    fn flip(&self) -> Step {
         let marker = self.service.name.owner_marker();
         Step {
             writes: vec![marker],
@@ -350,7 +333,7 @@ impl Story<'_> {
                 ..Cost::default()
             },
             undo: "the marker is removed".into(),
-            ..step(Kind::Marker, "write down that the container owns the data")
+            ..step(Kind::Flip, "it changes hands: the container owns the data")
         }
     }
 
@@ -362,7 +345,7 @@ impl Story<'_> {
                 ..Cost::default()
             },
             undo: format!("{} is stopped", self.service.name.unit()),
-            ..step(Kind::Start, format!("start {}", self.service.name.unit()))
+            ..step(Kind::Start, format!("{} starts", self.service.name.unit()))
         }
     }
 
@@ -376,41 +359,18 @@ impl Story<'_> {
                 "when it is not well, or something of the library is missing, everything above is undone and {} runs again",
                 self.native
             ),
-            ..step(Kind::Probation, "watch its health, and count its library again")
-        }
-    }
-
-    fn commit(&self) -> Step {
-        Step {
-            undo: format!("nixarr-migrate rollback {}", self.service.name),
-            ..step(Kind::Commit, "keep the snapshot, and call it done")
+            ..step(
+                Kind::Probation,
+                "it has to be well for a while, with everything in it that was there before",
+            )
         }
     }
 }
 
-fn settings(changes: &[Adjustment]) -> Step {
-    let mut writes: Vec<_> = changes.iter().map(|change| change.file.clone()).collect();
-    writes.sort();
-    writes.dedup();
-    let words: Vec<_> = changes
-        .iter()
-        .map(|change| {
-            let before = change.before.as_deref().unwrap_or("nothing");
-            format!("{} from {before} to {}", change.name(), change.after)
-        })
-        .collect();
-    let files = u64::try_from(writes.len()).unwrap_or(u64::MAX);
-    Step {
-        reads: writes.clone(),
-        writes,
-        cost: Cost {
-            files,
-            ms: files.saturating_mul(SYNC_MS),
-            ..Cost::default()
-        },
-        undo: "each value gets its old bytes back, unless the application has changed it meanwhile".into(),
-        ..step(Kind::Settings, format!("set {}", words.join(", ")))
-    }
+/// One change for people.
+fn set(change: &Adjustment) -> String {
+    let before = change.before.as_deref().unwrap_or("nothing");
+    format!("{} from {before} to {}", change.name(), change.after)
 }
 
 /// Who the container runs as on data of this owner: another only where the service itself names one.

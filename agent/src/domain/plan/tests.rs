@@ -3,10 +3,10 @@
 use dagger_suite::model::Service;
 use dagger_suite::names::Root;
 
-use super::cost::Kind;
 use super::facts::*;
 use super::finding::Code;
 use super::*;
+use crate::domain::transaction::{Options, Step as Kind, Verb, forward, steps};
 
 mod lessons;
 
@@ -157,11 +157,11 @@ fn people_read_steps_costs_and_the_way_back() {
     let text = plan(&service, &good(&service)).to_string();
     for line in [
         "sonarr: from sonarr.service to dagger-sonarr.service\n",
-        "snapshot the state while sonarr.service runs, copying 1.0 GiB [1.0 GiB, ",
-        "stop sonarr.service [2.0 s]  (down)\n",
+        " 2. snapshot: the data is copied to a snapshot while sonarr.service runs [1.0 GiB, ",
+        " 3. stop: sonarr.service stops [2.0 s]  (down)\n",
         "undone: sonarr.service is started again\n",
-        "undone: nixarr-migrate rollback sonarr\n",
-        "watch its health, and count its library again [30 s]\n",
+        "the way back: nixarr-migrate rollback sonarr\n",
+        " 8. probation: it has to be well for a while, with everything in it that was there before [30 s]\n",
         "down for about ",
     ] {
         assert!(text.contains(line), "{line:?} is not in:\n{text}");
@@ -206,13 +206,7 @@ fn only_stop_to_start_is_downtime() {
         .collect();
     assert_eq!(
         down,
-        [
-            Kind::Stop,
-            Kind::CatchUp,
-            Kind::Databases,
-            Kind::Marker,
-            Kind::Start
-        ]
+        [Kind::Stop, Kind::Refresh, Kind::Check, Kind::Flip, Kind::Start]
     );
     let snapshot = plan
         .steps
@@ -226,4 +220,41 @@ fn only_stop_to_start_is_downtime() {
     let first = plan.steps.iter().position(|step| step.down).unwrap();
     let last = plan.steps.iter().rposition(|step| step.down).unwrap();
     assert!(plan.steps[first..=last].iter().all(|step| step.down));
+}
+
+#[test]
+fn a_plan_tells_of_the_steps_that_the_job_counts() {
+    let service = sonarr();
+    let mut facts = good(&service);
+    let words = |facts: &Facts| -> Vec<&str> {
+        let plan = plan(&service, facts);
+        plan.steps.iter().map(|step| step.kind.word()).collect()
+    };
+    let most = [
+        "pull",
+        "snapshot",
+        "stop",
+        "refresh",
+        "check",
+        "flip",
+        "start",
+        "probation",
+    ];
+    assert_eq!(words(&facts), most);
+    facts.image = None;
+    facts.databases.clear();
+    assert_eq!(words(&facts), most, "whatever there is to do in them");
+    let bridged = self::service("sonarr", "network = \"bridge\"");
+    facts.settings.push(Setting {
+        file: "/s/config.xml".into(),
+        format: Format::Xml,
+        key: vec!["BindAddress".into()],
+        value: Some("127.0.0.1".into()),
+    });
+    let plan = plan(&bridged, &facts);
+    assert!(!plan.adjustments.is_empty());
+    let all = Options::default();
+    let counted: Vec<Kind> = forward(&steps(Verb::Migrate, &all)).collect();
+    let told: Vec<Kind> = plan.steps.iter().map(|step| step.kind).collect();
+    assert_eq!(told, counted);
 }

@@ -35,7 +35,8 @@ impl fmt::Display for Plan {
             let down = if step.down { "  (down)" } else { "" };
             writeln!(
                 f,
-                "{INDENT}{number:2}. {}{}{down}",
+                "{INDENT}{number:2}. {}: {}{}{down}",
+                step.kind.word(),
                 one_line(&step.does),
                 cost(step.cost.written, step.cost.ms)
             )?;
@@ -45,7 +46,8 @@ impl fmt::Display for Plan {
         if let Some(most) = self.downtime.at_most_ms {
             write!(f, ", at most {}", seconds(most))?;
         }
-        writeln!(f)
+        writeln!(f)?;
+        writeln!(f, "the way back: nixarr-migrate rollback {}", self.service)
     }
 }
 

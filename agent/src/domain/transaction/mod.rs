@@ -8,8 +8,8 @@
 //! # Forwards or back
 //!
 //! ```text
-//! migrate   pull snapshot | stop refresh check adjust flip | start probation   commit
-//! rollback       snapshot | stop refresh [restore] check adjust flip | start probation   commit
+//! migrate   pull snapshot | stop refresh check [adjust] flip | start probation   commit
+//! rollback       snapshot | stop refresh [restore] check [adjust] flip | start probation   commit
 //!           runs: old     | held: neither side may start     | runs: new
 //! ```
 //!

@@ -144,7 +144,7 @@ impl Step {
     }
 }
 
-/// The steps of a verb, in order.
+/// The steps of a verb, in order. A plan tells of these, a job takes these, and people see these counted ([`forward`]).
 pub fn steps(verb: Verb, options: &Options) -> Vec<Step> {
     use Step::{
         Adjust, Check, Clone, DropShadow, Flip, Probation, Pull, PutBack, Refresh, Restore, SetAside,
@@ -163,6 +163,7 @@ pub fn steps(verb: Verb, options: &Options) -> Vec<Step> {
         steps.push(Restore);
     }
     steps.extend(handover);
+    steps.retain(|step| *step != Adjust || !options.nothing_to_adjust);
     steps
 }
 
@@ -180,11 +181,14 @@ mod tests {
         let mut lists = Vec::new();
         for verb in Verb::ALL {
             for data in [Data::Keep, Data::Restore] {
-                let options = Options {
-                    data,
-                    ..Options::default()
-                };
-                lists.push((verb, steps(verb, &options)));
+                for nothing_to_adjust in [false, true] {
+                    let options = Options {
+                        data,
+                        nothing_to_adjust,
+                        ..Options::default()
+                    };
+                    lists.push((verb, steps(verb, &options)));
+                }
             }
         }
         lists

@@ -108,6 +108,9 @@ pub struct Options {
     pub data: Data,
     /// The snapshot that [`Data::Restore`] means, by the id of the transaction that made it.
     pub snapshot: Option<String>,
+    /// No setting has to be another for the new side, and no file another's: that step is left out. A log that does not say
+    /// so has it.
+    pub nothing_to_adjust: bool,
 }
 
 /// The user and group that the container's application runs as: what the owner marker says.
@@ -153,6 +156,13 @@ mod tests {
             assert_eq!(serde_json::to_value(verb).unwrap(), verb.word());
         }
         assert_eq!(Verb::from_word("Migrate"), None);
+    }
+
+    #[test]
+    fn a_log_that_does_not_say_so_has_the_step_that_adjusts() {
+        let older: Options = serde_json::from_str(r#"{"data":"keep","snapshot":null}"#).unwrap();
+        assert_eq!(older, Options::default());
+        assert!(!older.nothing_to_adjust);
     }
 
     #[test]

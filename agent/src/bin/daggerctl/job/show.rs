@@ -77,18 +77,35 @@ pub fn between(before: &JobView, now: &JobView) -> Vec<String> {
     let Some(verb) = verb.filter(|_| ahead) else {
         return Vec::new();
     };
-    let whole = [Data::Keep, Data::Restore].into_iter().find_map(|data| {
+    // What it was asked for is not told with a job: the lists that it may be taking are as long as its own, and have its
+    // steps where it was seen at them.
+    let passed = |taken: &[Step]| -> Vec<Step> {
+        let ahead = (1..).zip(taken.iter().copied());
+        let between = ahead.filter(|(place, _)| (before.place + 1..now.place).contains(place));
+        between.map(|(_, step)| step).collect()
+    };
+    let lists = [
+        (Data::Keep, true),
+        (Data::Keep, false),
+        (Data::Restore, true),
+        (Data::Restore, false),
+    ];
+    let mut found = lists.into_iter().filter_map(|(data, nothing_to_adjust)| {
         let options = Options {
             data,
+            nothing_to_adjust,
             ..Options::default()
         };
         let taken: Vec<Step> = forward(&steps(verb, &options)).collect();
         let same = u32::try_from(taken.len()) == Ok(now.steps) && is_at(&taken, now) && is_at(&taken, before);
-        same.then_some(taken)
+        same.then(|| passed(&taken))
     });
-    (1..)
-        .zip(whole.unwrap_or_default())
-        .filter(|(place, _)| (before.place + 1..now.place).contains(place))
+    let steps = found.next().unwrap_or_default();
+    if found.any(|others| others != steps) {
+        return Vec::new();
+    }
+    (before.place + 1..)
+        .zip(steps)
         .map(|(place, step)| {
             let view = JobView {
                 step: step.word().into(),
@@ -227,11 +244,29 @@ mod tests {
                 "[7/9] flip: it changes hands",
             ]
         );
+        assert_eq!(
+            between(&view("refresh", 4, 8), &view("start", 7, 8)),
+            [
+                "[5/8] check: the databases are looked through",
+                "[6/8] flip: it changes hands",
+            ],
+            "nothing was there to adjust"
+        );
         let none: [String; 0] = [];
         assert_eq!(between(&view("refresh", 4, 9), &view("check", 5, 9)), none);
         assert_eq!(between(&view("", 0, 9), &view("pull", 1, 9)), none);
         // Of another version, or of the whole suite, whose steps are services.
         assert_eq!(between(&view("refresh", 3, 8), &view("start", 7, 8)), none);
+        // The way back with the older snapshot and nothing to adjust, or with the data as it is, and settings.
+        let back = |step: &str, place| JobView {
+            verb: "rollback".into(),
+            ..view(step, place, 8)
+        };
+        assert_eq!(between(&back("refresh", 3), &back("flip", 6)), none);
+        assert_eq!(
+            between(&back("check", 5), &back("start", 7)),
+            ["[6/8] flip: it changes hands"],
+        );
         assert_eq!(between(&view("sonarr", 1, 9), &view("bazarr", 4, 9)), none);
         let back = JobView {
             state: "undoing".into(),

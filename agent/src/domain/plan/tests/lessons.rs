@@ -209,9 +209,8 @@ fn sonarr_5115_a_snapshot_comes_before_everything_else() {
     let plan = plan(&service, &good(&service));
     let at = |kind| plan.steps.iter().position(|step| step.kind == kind).unwrap();
     assert!(at(Kind::Snapshot) < at(Kind::Stop));
-    assert!(at(Kind::CatchUp) < at(Kind::Databases));
-    assert!(at(Kind::Databases) < at(Kind::Marker));
-    assert!(at(Kind::Start) < at(Kind::Commit));
+    assert!(at(Kind::Refresh) < at(Kind::Check));
+    assert!(at(Kind::Check) < at(Kind::Flip));
     assert!(plan.steps.iter().all(|step| !step.undo.is_empty()));
 }
 
@@ -251,17 +250,13 @@ fn docker_plex_78_nothing_is_chowned() {
     let facts = good(&service);
     let kinds = |plan: &Plan| plan.steps.iter().map(|step| step.kind).collect::<Vec<_>>();
     let unasked = plan(&service, &facts);
-    assert!(!kinds(&unasked).contains(&Kind::Ownership));
+    assert!(!kinds(&unasked).contains(&Kind::Adjust));
     let demanded = self::service("sonarr", "user = 1000");
     let plan = plan(&demanded, &facts);
-    let step = plan
-        .steps
-        .iter()
-        .find(|step| step.kind == Kind::Ownership)
-        .unwrap();
+    let step = plan.steps.iter().find(|step| step.kind == Kind::Adjust).unwrap();
     assert_eq!(
         step.does,
-        "give the state to 1000:169, as the configuration says; it belongs to 274:169"
+        "the state is given to 1000:169, as the configuration says; it belongs to 274:169"
     );
     assert_eq!(step.undo, "every file gets its recorded owner back");
 }

@@ -167,10 +167,6 @@ fn a_bridge_needs_all_addresses_and_says_so() {
         "it listens on 127.0.0.1 only now",
     );
     let plan = plan(&service, &facts);
-    let step = plan
-        .steps
-        .iter()
-        .find(|step| step.kind == Kind::Settings)
-        .unwrap();
-    assert_eq!(step.does, "set config.xml: BindAddress from 127.0.0.1 to *");
+    let step = plan.steps.iter().find(|step| step.kind == Kind::Adjust).unwrap();
+    assert_eq!(step.does, "config.xml: BindAddress from 127.0.0.1 to *");
 }

@@ -1,12 +1,15 @@
 use super::super::verb::{Options, Verb};
 use super::*;
 
-fn begun(verb: Verb) -> Transaction {
+fn begun(verb: Verb, nothing_to_adjust: bool) -> Transaction {
     Transaction {
         id: "1".into(),
         service: "sonarr".into(),
         verb,
-        options: Options::default(),
+        options: Options {
+            nothing_to_adjust,
+            ..Options::default()
+        },
         run_as: None,
         plan: Value::Null,
     }
@@ -14,7 +17,10 @@ fn begun(verb: Verb) -> Transaction {
 
 /// The records of a transaction that goes well until the step `fails`, and back from there.
 fn story(verb: Verb, fails: Option<Step>) -> Vec<Record> {
-    let transaction = begun(verb);
+    told(begun(verb, false), fails)
+}
+
+fn told(transaction: Transaction, fails: Option<Step>) -> Vec<Record> {
     let mut progress = Progress::new(transaction.clone());
     let mut records = vec![Record::Begin { transaction }];
     let mut tell = |progress: &mut Progress, record: Record| {
@@ -52,10 +58,13 @@ fn story(verb: Verb, fails: Option<Step>) -> Vec<Record> {
 fn stories() -> Vec<Vec<Record>> {
     let mut stories = Vec::new();
     for verb in Verb::ALL {
-        stories.push(story(verb, None));
-        for step in steps(verb, &Options::default()) {
-            if step.acts(Way::Forward) {
-                stories.push(story(verb, Some(step)));
+        for nothing_to_adjust in [false, true] {
+            let begun = begun(verb, nothing_to_adjust);
+            stories.push(told(begun.clone(), None));
+            for step in steps(verb, &begun.options) {
+                if step.acts(Way::Forward) {
+                    stories.push(told(begun.clone(), Some(step)));
+                }
             }
         }
     }
