@@ -50,6 +50,8 @@ pub struct Unit {
     pub main_pid: u32,
     /// How long the last start took, in microseconds; none where it is not known.
     pub start_us: Option<u64>,
+    /// How long the last stop took that somebody asked for; none where it is not known.
+    pub stop_us: Option<u64>,
     /// `TimeoutStopUSec`; none: without end.
     pub stop_limit_us: Option<u64>,
 }
@@ -77,8 +79,16 @@ pub async fn ask(connection: &Connection, name: &str) -> zbus::Result<Option<Uni
 type Properties = HashMap<String, OwnedVariant>;
 
 fn decode(name: &str, unit: &Properties, service: &Properties) -> Unit {
-    let began = number(unit, "InactiveExitTimestampMonotonic").unwrap_or(0);
-    let ready = number(unit, "ActiveEnterTimestampMonotonic").unwrap_or(0);
+    // Since the machine booted; 0: not yet.
+    let between = |from, to| {
+        let from = number(unit, from).filter(|from| *from > 0)?;
+        number(unit, to)?.checked_sub(from).filter(|time| *time > 0)
+    };
+    // A process that ended by itself, and that systemd started again, has not been stopped.
+    let fell = !matches!(
+        service.get("NRestarts").map(|value| &**value),
+        Some(Variant::U32(0))
+    );
     let environment = texts(service.get("Environment").map(|value| &**value));
     Unit {
         name: name.to_owned(),
@@ -103,7 +113,8 @@ fn decode(name: &str, unit: &Properties, service: &Properties) -> Unit {
             Some(Variant::U32(pid)) => *pid,
             _ => 0,
         },
-        start_us: (ready > began && began > 0).then(|| ready - began),
+        start_us: between("InactiveExitTimestampMonotonic", "ActiveEnterTimestampMonotonic"),
+        stop_us: between("ActiveExitTimestampMonotonic", "InactiveEnterTimestampMonotonic").filter(|_| !fell),
         // The largest number stands for "without end".
         stop_limit_us: number(service, "TimeoutStopUSec").filter(|limit| *limit != u64::MAX),
     }
@@ -223,7 +234,7 @@ impl Unit {
             argv: self.argv.clone(),
             environment,
             namespace: Some(self.namespace.clone()).filter(|path| !path.is_empty()),
-            start_ms: self.start_us.map(|us| us / 1000),
+            stop_ms: self.stop_us.map(|us| us / 1000),
             stop_limit_ms: self.stop_limit_us.map(|us| us / 1000),
             ..Native::default()
         };
@@ -328,6 +339,33 @@ mod tests {
         let places = native::directories("jellyfin", &native);
         assert_eq!(places[0], ("data".into(), "/var/lib/jellyfin".into()));
         assert_eq!(places[1], ("config".into(), "/etc/jellyfin".into()));
+    }
+
+    #[test]
+    fn a_start_and_a_stop_are_as_long_as_systemd_saw_them() {
+        let value = |number: u64| OwnedVariant::try_from(Variant::U64(number)).unwrap();
+        let times = |exit, active, left, dead, restarts: u32| {
+            let unit = [
+                ("InactiveExitTimestampMonotonic", exit),
+                ("ActiveEnterTimestampMonotonic", active),
+                ("ActiveExitTimestampMonotonic", left),
+                ("InactiveEnterTimestampMonotonic", dead),
+            ];
+            let unit = unit.map(|(name, at)| (name.to_owned(), value(at))).into();
+            let restarts = OwnedVariant::try_from(Variant::U32(restarts)).unwrap();
+            let unit = decode("x.service", &unit, &[("NRestarts".to_owned(), restarts)].into());
+            (unit.start_us, unit.stop_us)
+        };
+        assert_eq!(times(0, 0, 0, 0, 0), (None, None), "it has never run");
+        assert_eq!(times(100, 700, 0, 0, 0), (Some(600), None), "never stopped");
+        assert_eq!(
+            times(1000, 1500, 500, 900, 0),
+            (Some(500), Some(400)),
+            "stopped, and started again"
+        );
+        assert_eq!(times(1000, 700, 750, 900, 0), (None, Some(150)), "it is starting");
+        assert_eq!(times(100, 700, 950, 0, 0), (Some(600), None), "it is stopping");
+        assert_eq!(times(1000, 1500, 500, 900, 1), (Some(500), None), "it fell");
     }
 
     #[test]

@@ -46,6 +46,7 @@ pub fn look(root: &Root, name: &ServiceName, bus: &Bus, deep: bool) -> Result<Op
         return Ok(None);
     };
     let native = native(&service, bus)?;
+    let container = asked(&service.name.unit(), bus)?;
     let image = image::recorded(root, name)
         .map_err(|error| format!("what is known of its image cannot be read: {error}"))?
         .filter(|image| image.reference == service.image)
@@ -70,6 +71,7 @@ pub fn look(root: &Root, name: &ServiceName, bus: &Bus, deep: bool) -> Result<Op
         space: deep.then_some(space.as_path()),
     });
     facts.probation_ms = millis(probation);
+    facts.start_ms = container.and_then(|unit| unit.start_us).map(|us| us / 1000);
     Ok(Some(Looked {
         service,
         facts,
@@ -80,14 +82,17 @@ pub fn look(root: &Root, name: &ServiceName, bus: &Bus, deep: bool) -> Result<Op
 /// The first of the service's native units that systemd knows.
 fn native(service: &Service, bus: &Bus) -> Result<Option<Unit>, String> {
     for unit in &service.native {
-        let asked = bus.wait(unit::ask(bus.connection(), &unit.name));
-        if let Some(unit) =
-            asked.map_err(|error| format!("systemd does not tell of {}: {error}", unit.name))?
-        {
+        if let Some(unit) = asked(&unit.name, bus)? {
             return Ok(Some(unit));
         }
     }
     Ok(None)
+}
+
+/// What systemd says of a unit, where it has one of that name.
+fn asked(unit: &str, bus: &Bus) -> Result<Option<Unit>, String> {
+    bus.wait(unit::ask(bus.connection(), unit))
+        .map_err(|error| format!("systemd does not tell of {unit}: {error}"))
 }
 
 /// Now that the image is there: does anything stand in the way that was not known before?
@@ -198,7 +203,7 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// How long the plan's steps take. A shadow's are as long as those that they stand for.
+/// How long the plan's steps take, where that is known. A shadow's are as long as those that they stand for.
 fn costs(plan: &Plan) -> Vec<(Step, u64)> {
     let steps = |step: Step| match step {
         Step::Snapshot => vec![step, Step::Clone],
@@ -207,6 +212,7 @@ fn costs(plan: &Plan) -> Vec<(Step, u64)> {
     };
     plan.steps
         .iter()
+        .filter(|it| it.cost.ms > 0)
         .flat_map(|it| steps(it.kind).into_iter().map(|step| (step, it.cost.ms)))
         .collect()
 }

@@ -20,7 +20,7 @@ use crate::shadow;
 use crate::story::{Shadow, Story};
 use crate::world::Work;
 
-/// The steps of a migration, beside stop and start, in which its service is away.
+/// The steps of a migration, beside the start, in which its service is away.
 const AWAY: [Step; 5] = [Step::Stop, Step::Refresh, Step::Check, Step::Adjust, Step::Flip];
 
 /// So many paths of a kind are named in a sentence, and so many in the journal.
@@ -176,9 +176,14 @@ pub fn sentence(work: &Work<'_>, story: &Story) -> String {
     let took = |step: Step| work.took(step).unwrap_or_default();
     let planned = AWAY.into_iter().filter_map(|step| story.cost(step));
     let away = planned.sum::<u64>() + took(Step::StartShadow);
+    let stop = if story.ran && story.cost(Step::Stop).is_none() {
+        format!(" and for as long as {} takes to stop", story.native)
+    } else {
+        String::new()
+    };
     let mut said = format!(
         "the rehearsal of {service}'s migration went well, and nothing of it is left; the real one copies {} in {} files \
-         (here {}) while {} runs, and is away for about {}",
+         (here {}) while {} runs, and is away for about {}{stop}",
         bytes(size.bytes),
         size.files,
         seconds(took(Step::Clone)),

@@ -11,10 +11,6 @@ use crate::domain::transaction::{self, Options, Step as Kind, Verb, Way, forward
 const SPARE: u64 = 256 << 20;
 /// What a file system needs for the names and inodes of a tree whose blocks are shared, a file.
 const ENTRY: u64 = 1024;
-/// A unit that says nothing of its starts takes about so long, in milliseconds.
-const START_MS: u64 = 3000;
-/// A stop that nothing holds up.
-const STOP_MS: u64 = 2000;
 /// So much of a tree has changed between a snapshot and the stop: one part in so many.
 const CHANGED: u64 = 100;
 /// A file that is written, and the directory that is synced.
@@ -48,15 +44,19 @@ pub struct Cost {
     pub written: u64,
     /// Files that are touched.
     pub files: u64,
-    /// How long it takes, in milliseconds.
+    /// How long it takes, in milliseconds; 0: no time, or nobody knows.
     pub ms: u64,
 }
 
 /// How long the service does not answer, in milliseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Downtime {
-    /// As far as can be told.
-    pub likely_ms: u64,
+    /// What the job itself does meanwhile.
+    pub work_ms: u64,
+    /// What the native unit takes to stop, as it last took. None: nobody has seen it.
+    pub stop_ms: Option<u64>,
+    /// What the container takes to start, likewise.
+    pub start_ms: Option<u64>,
     /// The longest that the limits of both units allow, beside the work on the files. None: a limit is missing.
     pub at_most_ms: Option<u64>,
 }
@@ -128,15 +128,23 @@ pub fn steps(service: &Service, facts: &Facts, changes: &[Adjustment]) -> Vec<St
 /// How long the service is away.
 pub fn downtime(service: &Service, facts: &Facts, steps: &[Step]) -> Downtime {
     let down = steps.iter().filter(|step| step.down);
-    let work = sum(down
-        .clone()
-        .filter(|step| !matches!(step.kind, Kind::Stop | Kind::Start))
-        .map(|step| step.cost.ms));
+    let own = down.filter(|step| !matches!(step.kind, Kind::Stop | Kind::Start));
+    let work = sum(own.map(|step| step.cost.ms));
     let stop = facts.native.as_ref().and_then(|native| native.stop_limit_ms);
     let start = u64::try_from(service.start_budget.as_millis()).unwrap_or(u64::MAX);
     Downtime {
-        likely_ms: sum(down.map(|step| step.cost.ms)),
+        work_ms: work,
+        stop_ms: stopping(facts),
+        start_ms: facts.start_ms,
         at_most_ms: stop.map(|stop| stop.saturating_add(start).saturating_add(work)),
+    }
+}
+
+/// How long the native unit takes to stop.
+fn stopping(facts: &Facts) -> Option<u64> {
+    match &facts.native {
+        Some(native) if native.active => native.stop_ms,
+        _ => Some(0),
     }
 }
 
@@ -239,10 +247,9 @@ impl Story<'_> {
     }
 
     fn stop(&self) -> Step {
-        let running = self.facts.native.as_ref().is_some_and(|native| native.active);
         Step {
             cost: Cost {
-                ms: if running { STOP_MS } else { 0 },
+                ms: stopping(self.facts).unwrap_or(0),
                 ..Cost::default()
             },
             undo: format!("{} is started again", self.native),
@@ -338,10 +345,9 @@ impl Story<'_> {
     }
 
     fn start(&self) -> Step {
-        let native = self.facts.native.as_ref();
         Step {
             cost: Cost {
-                ms: native.and_then(|native| native.start_ms).unwrap_or(START_MS),
+                ms: self.facts.start_ms.unwrap_or(0),
                 ..Cost::default()
             },
             undo: format!("{} is stopped", self.service.name.unit()),

@@ -30,6 +30,9 @@ pub struct Facts {
     pub holders: Vec<Holder>,
     /// The container's image; none: it is not in podman's store yet.
     pub image: Option<Image>,
+    /// How long the container's unit last took to start, until the application answered, in milliseconds; none: it has not
+    /// started since the machine booted.
+    pub start_ms: Option<u64>,
     /// Device nodes that the native process has open (`/dev/dri/renderD128`).
     pub devices: Vec<String>,
     /// What the library holds now.
@@ -80,8 +83,8 @@ pub struct Native {
     pub environment: Vec<(String, String)>,
     /// `NetworkNamespacePath=`.
     pub namespace: Option<String>,
-    /// How long its last start took, in milliseconds.
-    pub start_ms: Option<u64>,
+    /// How long its last stop took, in milliseconds; none: nobody has stopped it since the machine booted.
+    pub stop_ms: Option<u64>,
     /// How long systemd gives it to stop (`TimeoutStopUSec`), in milliseconds; none: without end.
     pub stop_limit_ms: Option<u64>,
     /// Settings files that the unit itself writes anew at each start.

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
+use super::cost::Downtime;
 use super::{Plan, bytes};
 
 /// A finding or a step is indented by so much below its heading.
@@ -42,13 +43,40 @@ impl fmt::Display for Plan {
             )?;
             writeln!(f, "{INDENT}    undone: {}", one_line(&step.undo))?;
         }
-        write!(f, "down for about {}", seconds(self.downtime.likely_ms))?;
-        if let Some(most) = self.downtime.at_most_ms {
-            write!(f, ", at most {}", seconds(most))?;
-        }
-        writeln!(f)?;
+        writeln!(f, "{}", down(self))?;
         writeln!(f, "the way back: nixarr-migrate rollback {}", self.service)
     }
+}
+
+/// How long the service is away. What nobody has seen is named, not guessed.
+fn down(plan: &Plan) -> String {
+    let Downtime {
+        work_ms,
+        stop_ms,
+        start_ms,
+        at_most_ms,
+    } = plan.downtime;
+    let known = [work_ms, stop_ms.unwrap_or(0), start_ms.unwrap_or(0)];
+    let mut text = format!(
+        "down for about {}",
+        seconds(known.into_iter().fold(0, u64::saturating_add))
+    );
+    let native = plan.native.as_deref().unwrap_or("its native unit");
+    let unit = &plan.unit;
+    // Writing to a text cannot fail.
+    let _ = match (stop_ms, start_ms) {
+        (Some(_), Some(_)) => Ok(()),
+        (None, Some(_)) => write!(text, ", and for as long as {native} takes to stop"),
+        (Some(_), None) => write!(text, ", and for as long as {unit} takes to start"),
+        (None, None) => write!(
+            text,
+            ", and for as long as {native} takes to stop and {unit} to start"
+        ),
+    };
+    if let Some(most) = at_most_ms {
+        let _ = write!(text, "; at most {}", seconds(most));
+    }
+    text
 }
 
 /// Names in paths may hold anything: line feeds and escapes must not shape what a person reads.
@@ -70,7 +98,7 @@ fn cost(written: u64, ms: u64) -> String {
     if written > 0 {
         words.push(bytes(written));
     }
-    if ms > 0 {
+    if ms >= 50 {
         words.push(seconds(ms));
     }
     if words.is_empty() {
@@ -82,8 +110,9 @@ fn cost(written: u64, ms: u64) -> String {
 
 fn seconds(ms: u64) -> String {
     match ms {
-        0..10_000 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
-        10_000..120_000 => format!("{} s", ms / 1000),
+        0..50 => "less than 0.1 s".to_owned(),
+        50..9_950 => format!("{}.{} s", (ms + 50) / 1000, (ms + 50) % 1000 / 100),
+        9_950..120_000 => format!("{} s", (ms + 500) / 1000),
         _ => format!("{} min", ms / 60_000),
     }
 }
@@ -94,7 +123,9 @@ mod tests {
 
     #[test]
     fn times_are_short() {
-        assert_eq!(seconds(50), "0.0 s");
+        assert_eq!(seconds(49), "less than 0.1 s");
+        assert_eq!(seconds(50), "0.1 s");
+        assert_eq!(seconds(9_960), "10 s");
         assert_eq!(seconds(2300), "2.3 s");
         assert_eq!(seconds(45_000), "45 s");
         assert_eq!(seconds(600_000), "10 min");
