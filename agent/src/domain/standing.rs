@@ -221,21 +221,23 @@ pub(super) fn direct(name: &str, standing: &Standing) -> Option<Root> {
 /// What a look around found at the service, or systemd says of its end.
 fn at_it(name: &str, standing: &Standing, found: &Surroundings) -> Option<Root> {
     let seen = |fact: String| Some(Root::own(name, fact, true));
+    // About the newest start, whatever the runs before it were like.
+    if let Some(words) = &standing.refused {
+        return seen(format!("cannot start: {words}"));
+    }
     if let Some(place) = found.places.iter().max_by_key(|place| place.media) {
         return Some(Root::around(&Cause::Place(place.clone())));
+    }
+    // What has ended does not stand still any more.
+    if standing.ended_by_itself() {
+        let (fact, seen) = ended(standing, found);
+        return Some(Root::own(name, fact, seen));
     }
     if found.frozen {
         return seen(FROZEN.into());
     }
     if let Some(how) = found.stuck {
         return seen(stuck(how));
-    }
-    if let Some(words) = &standing.refused {
-        return seen(format!("cannot start: {words}"));
-    }
-    if standing.ended_by_itself() {
-        let (fact, seen) = ended(standing, found);
-        return Some(Root::own(name, fact, seen));
     }
     if found.oom_kills > 0 {
         let fact = format!(

@@ -1,7 +1,9 @@
 //! The cause of injected faults, and how it is told.
 
 use super::*;
-use crate::domain::surroundings::Trouble;
+use crate::domain::standing::Exit;
+use crate::domain::surroundings::{Surroundings, Trouble};
+use crate::domain::verdict::Phase;
 
 mod story;
 
@@ -121,6 +123,44 @@ fn the_evidence_says_what_fell_first() {
         told.evidence.iter().any(|line| line.ends_with("not the cause")),
         "{told:?}"
     );
+}
+
+/// The gate looks at each start anew, and what stood still has ended.
+#[test]
+fn what_a_run_was_like_does_not_outlive_it() {
+    let frozen = Surroundings {
+        frozen: true,
+        ..Surroundings::default()
+    };
+    let stuck = Surroundings {
+        stuck: Some("its processes are stopped (SIGSTOP)"),
+        ..Surroundings::default()
+    };
+    let full = place("/var/lib/nixarr/sonarr", false, Trouble::Full);
+    for (was, outlives) in [(frozen, false), (stuck, false), (full, true)] {
+        let ended = || {
+            let mut story = Story::up();
+            story
+                .falls(&silent())
+                .found(&was)
+                .ends("exit-code", Exit::Status(1));
+            story
+        };
+        let told = why(&ended().alone(), "sonarr");
+        assert_eq!(
+            told.sentence
+                .contains("sonarr ended by itself with exit status 1"),
+            !outlives,
+            "{}",
+            told.sentence
+        );
+        let taken = "TCP port 8989 is taken by old.service";
+        let told = why(&ended().unit(Phase::Failed, Some(taken)).alone(), "sonarr");
+        assert_eq!(
+            (told.sentence, told.certain),
+            (format!("sonarr cannot start: {taken}"), true)
+        );
+    }
 }
 
 #[test]
