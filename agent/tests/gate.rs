@@ -10,7 +10,7 @@
 mod gate_support;
 
 use std::net::{TcpListener, UdpSocket};
-use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt, symlink};
 use std::time::Duration;
 
 use gate_support::Machine;
@@ -213,7 +213,7 @@ fn nixflix_160_a_directory_that_the_user_cannot_enter_is_named() {
     let media = machine.root.join("above/fun");
     std::fs::create_dir_all(&media).unwrap();
     let mode = |path: &std::path::Path, mode| {
-        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
     };
     mode(&media, 0o754);
     let words = [
@@ -345,6 +345,55 @@ fn a_taken_port_fails_at_once_and_names_the_process() {
             .code,
         0
     );
+}
+
+/// podman alone would say that it has no such image, in words that lead nowhere.
+#[test]
+fn an_image_that_could_not_be_fetched_is_why_the_service_does_not_start() {
+    let machine = Machine::new("no-image");
+    let bin = machine.root.join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    let program = |name: &str, text: &str| {
+        let path = bin.join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+        path.display().to_string()
+    };
+    program("systemctl", "");
+    let podman = program(
+        "podman",
+        "echo 'Error: reading manifest: manifest unknown' >&2; exit 125",
+    );
+    let path = format!("{}:/usr/bin:/bin", bin.display());
+    let podman = format!("--podman={podman}");
+    let image = || {
+        let words = [
+            "image",
+            "--service=sonarr",
+            "--image=example.org/sonarr:1",
+            &podman,
+        ];
+        machine.run_with(&words, &[("PATH", &path)])
+    };
+    let pre = || machine.run(&["pre", "--service=sonarr", "--owner=568:568", &podman]);
+    assert_eq!(pre().code, 0, "nobody has tried");
+    assert_eq!(image().code, 1);
+    let done = pre();
+    let why = "cannot fetch the image example.org/sonarr:1 of sonarr: reading manifest: manifest unknown: check the name";
+    assert!(
+        done.code == 1 && done.told.contains(&format!("STATUS={why}")),
+        "{} {}",
+        done.said,
+        done.told
+    );
+    program(
+        "podman",
+        r#"echo '[{"Id": "1", "Digest": "", "Labels": {}, "Created": ""}]'"#,
+    );
+    let fetched = image();
+    assert_eq!(fetched.code, 0, "{}", fetched.said);
+    let done = pre();
+    assert_eq!(done.code, 0, "it is here now: {}", done.said);
 }
 
 #[test]

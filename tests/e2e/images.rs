@@ -33,10 +33,16 @@ fn missing(ground: &Ground) -> Result<()> {
         "the image is not named:\n{text}"
     );
     ensure!(machine.health("readarr") != "healthy", "healthy without an image");
-    let detail = machine.bus_property("readarr", "HealthDetail")?;
+    let why = machine.wait_for("the reason", Duration::from_secs(30), |m| {
+        let why = m.sh("daggerctl why readarr")?.stdout;
+        Ok(why
+            .contains("readarr cannot start: cannot fetch the image")
+            .then_some(why))
+    });
+    let why = why.with_context(|| machine.account_of("readarr"))?;
     ensure!(
-        detail.as_str().is_some_and(|detail| !detail.is_empty()),
-        "no detail"
+        why.contains("lscr.io/linuxserver/readarr") && why.contains("check the name and the network"),
+        "{why}"
     );
     ensure!(machine.health("sonarr") == "healthy", "sonarr suffers");
     Ok(())

@@ -7,11 +7,12 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime};
 
+use dagger_agent::adapter::disk::{self, Over};
 use dagger_agent::adapter::image::{self, Image};
 use dagger_agent::adapter::probe::PODMAN;
 use dagger_agent::adapter::work;
 use dagger_suite::model::Pull;
-use dagger_suite::names::{Root, ServiceName};
+use dagger_suite::names::{GATE_DIR, Root, ServiceName};
 
 use crate::args::{self, Args};
 use crate::{Stop, say};
@@ -39,6 +40,9 @@ const LITTLE: Patience = Patience {
     network: Duration::from_secs(5),
     stall: Duration::from_secs(20),
 };
+
+/// Podman's last words and our own around them are shorter.
+const NOTE_MAX: usize = 64 << 10;
 
 /// How often a fetch that says nothing is looked at.
 const LOOK: Duration = Duration::from_millis(500);
@@ -95,18 +99,54 @@ fn policy(word: &str) -> Result<Pull, Stop> {
 /// Looks, fetches where the policy says so, leaves the record, and refuses an image whose data would be lost.
 pub fn run(root: &Root, orders: &Orders) -> Result<(), Stop> {
     let Orders { service, .. } = orders;
+    forget(root, service);
     if matches!(orders.pull, Pull::Missing | Pull::Never)
         && let Some(volumes) = known(root, orders)
     {
         return keeps_its_data(orders, &volumes);
     }
-    let found = found(orders)?;
+    let found = found(orders).inspect_err(|stop| leave(root, service, stop))?;
     image::record(root, service, &found).map_err(|error| {
         Stop::failed(format!(
             "what is known of the image of {service} cannot be written: {error}"
         ))
     })?;
     keeps_its_data(orders, found.volumes.as_deref().unwrap_or_default())
+}
+
+/// Why the image is not here: left for the start of the service, which comes after this and could only say that podman failed.
+fn note(root: &Root, service: &ServiceName) -> PathBuf {
+    root.join(format!("{GATE_DIR}/{service}.image"))
+}
+
+/// What was left of an earlier try is not so any more.
+fn forget(root: &Root, service: &ServiceName) {
+    let note = note(root, service);
+    match std::fs::remove_file(&note) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            say::warning(&format!("{} cannot be removed: {error}", note.display()));
+        }
+        Ok(()) | Err(_) => {}
+    }
+}
+
+fn leave(root: &Root, service: &ServiceName, stop: &Stop) {
+    let Stop::Failed(sentences) = stop else { return };
+    let text = sentences.join("; ");
+    if let Err(error) = disk::write(&note(root, service), text.as_bytes(), Over::Replace) {
+        say::warning(&format!(
+            "why the image of {service} is not here cannot be left for its start: {error}"
+        ));
+    }
+}
+
+/// Why the image of a service is not here, where the unit that fetches it has just said so.
+pub fn missing(root: &Root, service: &ServiceName) -> Option<String> {
+    let read = disk::read(&note(root, service), NOTE_MAX).unwrap_or_else(|error| {
+        say::warning(&error.to_string());
+        None
+    });
+    read.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn found(orders: &Orders) -> Result<Image, Stop> {

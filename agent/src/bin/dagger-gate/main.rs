@@ -13,10 +13,10 @@ mod places;
 mod media;
 mod name;
 mod doubts;
+mod image;
 mod pre;
 mod patience;
 mod post;
-mod image;
 
 use std::process::ExitCode;
 

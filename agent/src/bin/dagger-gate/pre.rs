@@ -12,7 +12,7 @@ use dagger_suite::names::{GATE_DIR, Root, ServiceName};
 
 use crate::args::{self, Args};
 use crate::places::{self, State};
-use crate::{Stop, doubts, media, name, ports, say};
+use crate::{Stop, doubts, image, media, name, ports, say};
 
 /// Variable that names the service's first state directory.
 pub const STATE_VARIABLE: &str = "DAGGER_STATE_DIR";
@@ -77,7 +77,8 @@ impl Orders {
 /// Looks, then makes.
 pub fn run(root: &Root, orders: &Orders) -> Result<(), Stop> {
     let service = &orders.service;
-    let mut problems = places::missing(root, service, &orders.needs);
+    let mut problems: Vec<String> = image::missing(root, service).into_iter().collect();
+    problems.extend(places::missing(root, service, &orders.needs));
     problems.extend(places::missing(root, service, &orders.media));
     problems.extend(media::refusals(root, service, &orders.media));
     let devices = places::devices(root, service, &orders.devices);

@@ -214,6 +214,7 @@ pub fn stop(root: &Root, service: &ServiceName, bus: Option<&Bus>) -> Result<(),
     }
     let records = [
         format!("{GATE_DIR}/{name}.env"),
+        format!("{GATE_DIR}/{name}.image"),
         format!("{IMAGE_DIR}/{name}"),
         media::record_path(&name),
     ];
