@@ -4,6 +4,7 @@
 //! the cache, which machines get as an additional, read-only image store: a fresh machine has them the moment it boots.
 
 use super::{Machine, Spec, Suite, host, progress, tree};
+use crate::standin::servarr;
 use anyhow::{Context, Result, ensure};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -28,10 +29,11 @@ enum Root {
     Transmission,
 }
 
-/// An image: its name, the version on its label, what is in it and the Dockerfile lines that make it behave as the real one.
+/// An image: its name, the application's version and the image's own build of it, which are its label, what is in it and the Dockerfile lines that make it behave as the real one.
 struct Image {
     reference: &'static str,
     version: &'static str,
+    build: &'static str,
     root: Root,
     changes: &'static [&'static str],
 }
@@ -39,7 +41,8 @@ struct Image {
 const IMAGES: &[Image] = &[
     Image {
         reference: "lscr.io/linuxserver/sonarr:latest",
-        version: "4.0.19.2979-ls310",
+        version: servarr::SONARR,
+        build: "-ls310",
         root: Root::StandIn,
         changes: &[
             "ENTRYPOINT [\"/standin\",\"sonarr\"]",
@@ -49,7 +52,8 @@ const IMAGES: &[Image] = &[
     },
     Image {
         reference: "lscr.io/linuxserver/radarr:latest",
-        version: "6.0.4.10291-ls299",
+        version: servarr::RADARR,
+        build: "-ls299",
         root: Root::StandIn,
         changes: &[
             "ENTRYPOINT [\"/standin\",\"radarr\"]",
@@ -59,7 +63,8 @@ const IMAGES: &[Image] = &[
     },
     Image {
         reference: "lscr.io/linuxserver/prowlarr:latest",
-        version: "2.3.6.5318-ls144",
+        version: servarr::PROWLARR,
+        build: "-ls144",
         root: Root::StandIn,
         changes: &[
             "ENTRYPOINT [\"/standin\",\"prowlarr\"]",
@@ -70,6 +75,7 @@ const IMAGES: &[Image] = &[
     Image {
         reference: "lscr.io/linuxserver/bazarr:latest",
         version: "v1.5.3-ls338",
+        build: "",
         root: Root::StandIn,
         changes: &[
             "ENTRYPOINT [\"/standin\",\"bazarr\"]",
@@ -80,6 +86,7 @@ const IMAGES: &[Image] = &[
     Image {
         reference: "docker.io/jellyfin/jellyfin:latest",
         version: "10.11.6",
+        build: "",
         root: Root::StandIn,
         changes: &[
             "ENTRYPOINT [\"/standin\",\"jellyfin\"]",
@@ -95,6 +102,7 @@ const IMAGES: &[Image] = &[
     Image {
         reference: "lscr.io/linuxserver/jellyfin:latest",
         version: "10.11.6ubu2404-ls30",
+        build: "",
         root: Root::StandIn,
         changes: &[
             "ENTRYPOINT [\"/standin\",\"jellyfin\"]",
@@ -105,7 +113,8 @@ const IMAGES: &[Image] = &[
     },
     Image {
         reference: "lscr.io/linuxserver/lidarr:latest",
-        version: "3.1.0.4875-ls20",
+        version: servarr::LIDARR,
+        build: "-ls20",
         root: Root::StandIn,
         changes: &[
             "ENTRYPOINT [\"/standin\",\"lidarr\"]",
@@ -116,6 +125,7 @@ const IMAGES: &[Image] = &[
     Image {
         reference: "lscr.io/linuxserver/transmission:latest",
         version: "4.1.0-r0-ls320",
+        build: "",
         root: Root::Transmission,
         changes: &[
             "ENTRYPOINT [\"/init\"]",
@@ -238,7 +248,10 @@ fn import(suite: Suite, place: &Path, standin: &Path, transmission: &Path) -> Re
         } else {
             "/run/transmission"
         };
-        let label = format!("LABEL org.opencontainers.image.version={}", image.version);
+        let label = format!(
+            "LABEL org.opencontainers.image.version={}{}",
+            image.version, image.build
+        );
         let changes: Vec<String> = image
             .changes
             .iter()
@@ -256,4 +269,22 @@ fn import(suite: Suite, place: &Path, standin: &Path, transmission: &Path) -> Re
     tree::remove(&unfinished)?;
     copy(&machine.container_store(), &unfinished)?;
     std::fs::rename(&unfinished, place).with_context(|| format!("rename {}", unfinished.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_labelled_with_the_version_that_its_application_says() {
+        let mut seen = 0;
+        for application in &servarr::FAMILY {
+            let name = format!("/{}:", application.name.to_lowercase());
+            for image in IMAGES.iter().filter(|image| image.reference.contains(&name)) {
+                assert_eq!(image.version, application.version, "{}", image.reference);
+                seen += 1;
+            }
+        }
+        assert_eq!(seen, 4);
+    }
 }

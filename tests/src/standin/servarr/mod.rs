@@ -44,13 +44,22 @@ pub struct Application {
     pub basic_becomes_forms: bool,
 }
 
+/// Versions of those that there are images of, whose labels name them, too.
+pub const SONARR: &str = "4.0.19.2979";
+/// See [`SONARR`].
+pub const RADARR: &str = "6.0.4.10291";
+/// See [`SONARR`].
+pub const PROWLARR: &str = "2.3.6.5318";
+/// See [`SONARR`].
+pub const LIDARR: &str = "3.1.0.4875";
+
 /// The family. Ports, API versions and schema numbers are those of the originals; a version is a stand-in's own claim.
 pub const FAMILY: [Application; 6] = [
     Application {
         name: "Sonarr",
         port: 8989,
         api: "v3",
-        version: "4.0.19.2979",
+        version: SONARR,
         schema: 217,
         library: "Series",
         resource: "series",
@@ -60,7 +69,7 @@ pub const FAMILY: [Application; 6] = [
         name: "Radarr",
         port: 7878,
         api: "v3",
-        version: "6.0.3.0",
+        version: RADARR,
         schema: 242,
         library: "Movies",
         resource: "movie",
@@ -70,7 +79,7 @@ pub const FAMILY: [Application; 6] = [
         name: "Prowlarr",
         port: 9696,
         api: "v1",
-        version: "2.3.6.0",
+        version: PROWLARR,
         schema: 43,
         library: "Indexers",
         resource: "indexer",
@@ -80,7 +89,7 @@ pub const FAMILY: [Application; 6] = [
         name: "Lidarr",
         port: 8686,
         api: "v1",
-        version: "3.0.0.0",
+        version: LIDARR,
         schema: 80,
         library: "Artists",
         resource: "artist",
