@@ -154,6 +154,27 @@ fn the_way_back_says_what_becomes_of_the_data() {
 }
 
 #[test]
+fn where_nothing_is_left_to_migrate_every_word_for_it_says_so() {
+    let Some(world) = native("nothing") else {
+        return;
+    };
+    for name in NAMES {
+        world.put(&format!("var/lib/dagger/owner/{name}"), "");
+    }
+    for words in [
+        &["plan", "all"][..],
+        &["migrate", "all", "--dry-run"],
+        &["migrate", "all", "--yes"],
+    ] {
+        let (code, out, _) = run(&mut world.called("nixarr-migrate", words));
+        assert!(
+            code == 0 && out.starts_with("nothing to migrate: "),
+            "{words:?}: {out}"
+        );
+    }
+}
+
+#[test]
 fn nobody_has_to_wait_and_a_job_can_be_found_again_and_stopped() {
     let Some(world) = native("detach") else { return };
     let (code, out, _) = run(&mut world.client(&["migrate", "lidarr", "-y", "--detach"]));

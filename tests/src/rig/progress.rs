@@ -19,7 +19,8 @@ pub struct Step {
     ticker: Option<JoinHandle<()>>,
 }
 
-/// Begins a step. Nothing is printed before the step has run for a quarter of a second.
+/// Begins a step. Nothing is printed before the step has run for a quarter of a second, and elsewhere for ten: what is over
+/// by then has one line, with its time.
 pub fn step(label: impl Into<String>) -> Step {
     let label = label.into();
     let began = Instant::now();
@@ -45,9 +46,6 @@ pub fn during<T>(label: impl Into<String>, work: impl FnOnce() -> T) -> T {
 fn tick(label: &str, began: Instant, stop: &AtomicBool) {
     let terminal = std::io::stderr().is_terminal();
     let mut next = if terminal { TICK } else { REMINDER };
-    if !terminal {
-        eprintln!("    {label} ...");
-    }
     while !stop.load(Ordering::Relaxed) {
         std::thread::park_timeout(TICK);
         let elapsed = began.elapsed();

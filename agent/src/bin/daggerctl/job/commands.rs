@@ -19,12 +19,18 @@ use crate::error::Error;
 use crate::screen::{Screen, print, print_json};
 use crate::suite::Suite;
 
+/// What is said where there is none to be migrated.
+const NOTHING: &str = "nothing to migrate: no service is with its native unit\n";
 /// Stands for every service on the command line.
 const ALL: &str = "all";
 
 /// `plan`: what a migration would do.
 pub async fn plan(args: &PlanArgs, screen: Screen) -> Result<u8, Error> {
     let services = named(&args.service, Task::Migrate)?;
+    if services.is_empty() && !args.json {
+        print(NOTHING)?;
+        return Ok(exit::GOOD);
+    }
     let _agent = Agent::start();
     let plans = plans(&services, screen).await?.1;
     show_plans(&plans, args.service == ALL, args.json)
@@ -36,7 +42,7 @@ pub async fn migrate(args: &ChangeArgs, screen: Screen) -> Result<u8, Error> {
     let all = args.service == ALL;
     let _agent = Agent::start();
     if services.is_empty() {
-        print("nothing to migrate: no service is with its native unit\n")?;
+        print(NOTHING)?;
         return Ok(exit::GOOD);
     }
     // What nobody wants to read is not looked for: the job looks itself.

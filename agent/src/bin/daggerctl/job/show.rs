@@ -59,7 +59,9 @@ pub fn stage(view: &JobView) -> String {
         // Of a job on the whole suite the service.
         (None, other) => other.to_owned(),
     };
-    let place = if view.steps > 0 && view.place > 0 && view.state != "undoing" {
+    // What comes after the last step is none: its number was told.
+    let counted = view.steps > 0 && view.place > 0 && !view.step.is_empty();
+    let place = if counted && view.state != "undoing" {
         format!("[{}/{}] ", view.place, view.steps)
     } else if view.state == "undoing" {
         "[undo] ".to_owned()
@@ -222,6 +224,7 @@ mod tests {
             "[undo] flip: it changes hands again"
         );
         assert_eq!(stage(&at("a\x1b[2J", "running")), "[2/8] a\u{fffd}[2J");
+        assert_eq!(stage(&at("", "running")), "it ends", "no number has two lines");
         let queued = JobView {
             place: 0,
             ..at("", "queued")
