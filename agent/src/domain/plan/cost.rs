@@ -208,15 +208,21 @@ impl Story<'_> {
 
     fn pull(&self) -> Step {
         let Service { image, pull, .. } = self.service;
-        if self.facts.image.is_some() && matches!(pull, Pull::Missing | Pull::Never) {
-            return step(Kind::Pull, format!("{image} is here, and is looked at once more"));
-        }
+        let native = self.native;
+        let does = match (pull, &self.facts.image) {
+            (Pull::Missing | Pull::Never, Some(_)) => {
+                return step(Kind::Pull, format!("{image} is here, and is looked at once more"));
+            }
+            (Pull::Never, None) => {
+                return step(Kind::Pull, format!("{image} has to be here, and is looked at"));
+            }
+            // Nobody has looked into podman's store since the machine booted.
+            (Pull::Missing, None) => format!("{image} is fetched, unless it is here, while {native} runs"),
+            (Pull::Newer | Pull::Always, _) => format!("{image} is fetched while {native} runs"),
+        };
         Step {
             undo: "the image stays in podman's store".into(),
-            ..step(
-                Kind::Pull,
-                format!("{image} is fetched while {} runs", self.native),
-            )
+            ..step(Kind::Pull, does)
         }
     }
 

@@ -244,6 +244,11 @@ fn a_plan_tells_of_the_steps_that_the_job_counts() {
     facts.image = None;
     facts.databases.clear();
     assert_eq!(words(&facts), most, "whatever there is to do in them");
+    let does = |facts: &Facts| plan(&service, facts).steps[0].does.clone();
+    assert_eq!(
+        does(&facts),
+        "lscr.io/linuxserver/sonarr:latest is fetched, unless it is here, while sonarr.service runs"
+    );
     let bridged = self::service("sonarr", "network = \"bridge\"");
     facts.settings.push(Setting {
         file: "/s/config.xml".into(),

@@ -74,7 +74,9 @@ pub fn stage(view: &JobView) -> String {
 /// The steps that a job has taken between two looks at it, each as [`stage`] has it: one that has little to do is over before
 /// anybody is told of it.
 pub fn between(before: &JobView, now: &JobView) -> Vec<String> {
-    let ahead = before.number == now.number && before.state == "running" && now.state == "running";
+    // What was seen before the first look is what a job looks like that has not begun.
+    let same = before.number == now.number || before.number == 0;
+    let ahead = same && matches!(before.state.as_str(), "" | "queued" | "running") && now.state == "running";
     let verb = Verb::ALL.into_iter().find(|verb| verb.word() == now.verb);
     let Some(verb) = verb.filter(|_| ahead) else {
         return Vec::new();
@@ -271,6 +273,19 @@ mod tests {
             ["[6/8] flip: it changes hands"],
         );
         assert_eq!(between(&view("sonarr", 1, 9), &view("bazarr", 4, 9)), none);
+        for before in [
+            JobView::default(),
+            JobView {
+                place: 0,
+                ..at("", "queued")
+            },
+        ] {
+            assert_eq!(
+                between(&before, &view("snapshot", 2, 9)),
+                ["[1/9] pull: the image is fetched"],
+                "the first look came late"
+            );
+        }
         let back = JobView {
             state: "undoing".into(),
             ..view("start", 8, 9)
