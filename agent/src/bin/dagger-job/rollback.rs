@@ -89,7 +89,7 @@ fn no_native(looked: &Looked) -> Refused {
 }
 
 /// The migration that the service came to its container by; none: it never was native here, or the log is gone.
-fn migrated(dir: &Path, service: &ServiceName) -> Result<Option<Progress>, Refused> {
+pub fn migrated(dir: &Path, service: &ServiceName) -> Result<Option<Progress>, Refused> {
     let past = past(dir, service).map_err(|error| Refused::from(error.to_string()))?;
     Ok(past.into_iter().rfind(|progress| {
         let verb = progress.transaction().verb;
