@@ -14,6 +14,11 @@ pub const STORIES: &[Story] = &[
         run: alone,
     },
     Story {
+        name: "a_service_that_has_left_the_configuration_is_told_its_way_back",
+        on: TRIXIE,
+        run: left,
+    },
+    Story {
         name: "jellyfin_11547_data_that_the_native_version_cannot_read_goes_back_only_as_it_was",
         on: TRIXIE,
         run: unreadable,
@@ -65,6 +70,27 @@ fn alone(ground: &Ground) -> Result<()> {
     is_back(&machine, &machine.ok(BACK)?, before)?;
     machine.ok("systemctl unmask --runtime monitoring.service 2>&1; systemctl start monitoring.service")?;
     machine.wait_health("sonarr", "healthy", MINUTE)
+}
+
+fn left(ground: &Ground) -> Result<()> {
+    let machine = boot(native(ground, "way-back-left", QUICK)?)?;
+    machine.ok(MIGRATE)?;
+    let before = rows(&machine)?;
+    let configure = |toml: &str| {
+        machine.write("/etc/dagger/dagger.toml", toml)?;
+        machine.ok("systemctl daemon-reload")
+    };
+    configure("[suite]\n")?;
+    let refused = machine.sh(BACK)?;
+    let todo = "put [services.sonarr] back into /etc/dagger/dagger.toml, run `systemctl daemon-reload`";
+    ensure!(
+        !refused.good() && refused.all().contains(todo),
+        "{}",
+        refused.all()
+    );
+    ensure!(runs(&machine)? == (false, true), "{:?}", runs(&machine)?);
+    configure(QUICK)?;
+    is_back(&machine, &machine.ok(BACK)?, before)
 }
 
 fn unreadable(ground: &Ground) -> Result<()> {

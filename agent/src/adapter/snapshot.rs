@@ -230,14 +230,29 @@ impl Store {
         let Some(dir) = disk::open_dir(&home)? else {
             return Ok(());
         };
-        for name in self.names(service)? {
-            let text = name.to_string_lossy();
-            let new = text.strip_prefix(NEW).is_some_and(|id| !but.contains(&id));
-            if new || text.starts_with(GONE) {
-                remove(&dir, &home.join(&name), progress)?;
-            }
+        for name in self.leftovers(service, but)? {
+            remove(&dir, &home.join(&name), progress)?;
         }
         Ok(())
+    }
+
+    /// Whether [`Store::sweep`] would find nothing.
+    pub fn is_swept(&self, service: &ServiceName) -> Result<bool, SnapshotError> {
+        Ok(self.leftovers(service, &[])?.is_empty())
+    }
+
+    fn leftovers(
+        &self,
+        service: &ServiceName,
+        but: &[&str],
+    ) -> Result<Vec<std::ffi::OsString>, SnapshotError> {
+        let mut names = self.names(service)?;
+        names.retain(|name| {
+            let text = name.to_string_lossy();
+            let new = text.strip_prefix(NEW).is_some_and(|id| !but.contains(&id));
+            new || text.starts_with(GONE)
+        });
+        Ok(names)
     }
 
     fn home(&self, service: &ServiceName) -> PathBuf {

@@ -2,14 +2,13 @@
 
 use super::figure::{Figure, Row};
 use super::meter::{self, AGENT};
-use super::samples::Samples;
 use crate::native::UNIT;
 use crate::rig::{Machine, Suite, progress};
 use crate::suite::Ground;
 use anyhow::{Context, Result, ensure};
 use std::fmt::Write as _;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const RSS: Row = Row {
     name: "jobs-agent-rss",
@@ -29,8 +28,11 @@ pub const ROWS: [Row; 2] = [RSS, SECURITY];
 
 /// Services that are migrated at once.
 const FOUR: [&str; 4] = ["lidarr", "prowlarr", "radarr", "sonarr"];
-/// They are watched for so long.
+/// They are watched for so long when all are in their probation, and left alone for so long before they begin.
 const WATCHED: Duration = Duration::from_secs(20);
+/// Each has files to copy for some seconds, of which its job tells four times a second.
+const FILES: &str =
+    "mkdir -p MediaCover/many && head -c 60M /dev/urandom | split -a 4 -b 6K - MediaCover/many/";
 const MINUTE: Duration = Duration::from_mins(1);
 
 /// Measures what is asked for.
@@ -78,9 +80,13 @@ fn memory(machine: &Machine) -> Result<Figure> {
     ))?;
     for name in FOUR {
         machine.wait_health(name, "healthy", MINUTE)?;
+        machine.ok(&format!(
+            "cd /var/lib/nixarr/{name} && {FILES} && chown -R {name}:media MediaCover"
+        ))?;
     }
     // What a round of questions takes it keeps: that is not the jobs'.
     std::thread::sleep(WATCHED);
+    meter::forget_most(machine, AGENT)?;
     let before = meter::memory(machine, AGENT)?;
     for name in FOUR {
         machine.ok(&format!("nixarr-migrate migrate {name} --yes --detach"))?;
@@ -89,23 +95,19 @@ fn memory(machine: &Machine) -> Result<Figure> {
     machine.wait_for("four probations", MINUTE * 2, |_| {
         Ok((status()?.matches("is being migrated: step probation").count() == FOUR.len()).then_some(()))
     })?;
-    let (began, mut samples, mut most) = (Instant::now(), Samples::default(), 0.0_f64);
-    while began.elapsed() < WATCHED {
-        let now = meter::memory(machine, AGENT)?;
-        most = most.max(now.resident - before.resident);
-        std::thread::sleep(Duration::from_secs(1));
-    }
-    samples.push(most);
+    let moving = meter::memory(machine, AGENT)?;
+    std::thread::sleep(WATCHED);
     let at_work = status()?.matches("is being migrated").count();
     ensure!(at_work == FOUR.len(), "{at_work} of 4 are at work at the end");
     let after = meter::memory(machine, AGENT)?;
     Ok(Figure {
         row: RSS,
-        samples,
+        samples: [after.most - before.resident].into_iter().collect(),
         peer: None,
         notes: vec![format!(
-            "the most of {} s in which four are in their probation; before: {:.2} MiB, {:.2} of it its own; after: {:.2} and {:.2}",
+            "the most from before the first was asked for, through pull and copy, until all four were in their probation for {} s ({:.2} of it before that); before: {:.2} MiB, {:.2} of it its own; after: {:.2} and {:.2}",
             WATCHED.as_secs(),
+            moving.most - before.resident,
             before.resident,
             before.own,
             after.resident,

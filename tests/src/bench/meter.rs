@@ -53,7 +53,7 @@ pub struct Memory {
     pub own: f64,
     /// Pages of files among it.
     pub files: f64,
-    /// The most that ever was resident.
+    /// The most that ever was resident, or since [`forget_most`].
     pub most: f64,
 }
 
@@ -71,6 +71,14 @@ pub fn memory(machine: &Machine, unit: &str) -> Result<Memory> {
         files: field("RssFile:")?,
         most: field("VmHWM:")?,
     })
+}
+
+/// Has the kernel begin anew with the most that was resident (proc_pid_clear_refs(5)).
+pub fn forget_most(machine: &Machine, unit: &str) -> Result<()> {
+    machine.ok(&format!(
+        "echo 5 >/proc/$(systemctl show -P MainPID {unit})/clear_refs"
+    ))?;
+    Ok(())
 }
 
 /// How often the threads of a unit's main process have waited for something so far, which is how often they were woken.

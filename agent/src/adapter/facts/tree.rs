@@ -1,4 +1,5 @@
-//! A directory of the state, looked through by descriptor: no link is followed, and no mount below it is entered.
+//! A directory of the state, looked through by descriptor: no link is followed, and no mount below it is entered; what the
+//! snapshot copies is what is looked at.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
@@ -13,6 +14,7 @@ use rustix::io::Errno;
 
 use crate::adapter::disk::{self, DiskError};
 use crate::adapter::mounts::Mounts;
+use crate::adapter::tree::enter;
 use crate::domain::plan::facts::{FileSystem, Link, Place, Shared, Who};
 
 /// So many of a kind are listed.
@@ -56,7 +58,6 @@ pub fn look(
     let mut walk = Walk {
         root,
         all,
-        device: stat.st_dev,
         owners: BTreeMap::new(),
         names: HashMap::new(),
         place: &mut place,
@@ -122,9 +123,9 @@ struct Named {
 struct Walk<'a> {
     root: &'a Root,
     all: &'a [String],
-    device: u64,
     owners: BTreeMap<Who, u64>,
-    names: HashMap<u64, Named>,
+    /// By device, too: each subvolume of a btrfs counts its inodes for itself.
+    names: HashMap<(u64, u64), Named>,
     place: &'a mut Place,
 }
 
@@ -158,28 +159,25 @@ impl Walk<'_> {
                 Err(error) => return Err(error.into()),
             };
             let kind = FileType::from_raw_mode(stat.st_mode);
-            // Another file system: named by its mount. Only of directories: an overlay shows files with the number of the
-            // layer that they come from (Documentation/filesystems/overlayfs.rst).
-            if kind == FileType::Directory && stat.st_dev != self.device {
+            if kind == FileType::Directory {
+                // By a mount alone, and not by the device's number: a subvolume of a btrfs has another one.
+                match enter(dir, entry.file_name()) {
+                    Ok(next) => {
+                        self.note(&here, name, depth, &stat);
+                        self.below(&next, &here, depth + 1)?;
+                    }
+                    // Something is mounted on it, and named by that; or it was taken away, or something else put in its
+                    // place.
+                    Err(Errno::XDEV | Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
+                    Err(error) => return Err(error.into()),
+                }
                 continue;
             }
             self.note(&here, name, depth, &stat);
-            match kind {
-                FileType::Directory => {
-                    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
-                    match rustix::fs::openat(dir, entry.file_name(), flags, Mode::empty()) {
-                        Ok(next) => self.below(&next, &here, depth + 1)?,
-                        // It was taken away, or something else put in its place.
-                        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {}
-                        Err(error) => return Err(error.into()),
-                    }
-                }
-                FileType::Symlink => {
-                    if let Ok(target) = rustix::fs::readlinkat(dir.as_fd(), entry.file_name(), Vec::new()) {
-                        self.link(path, &here, Path::new(OsStr::from_bytes(target.to_bytes())));
-                    }
-                }
-                _ => {}
+            if kind == FileType::Symlink
+                && let Ok(target) = rustix::fs::readlinkat(dir.as_fd(), entry.file_name(), Vec::new())
+            {
+                self.link(path, &here, Path::new(OsStr::from_bytes(target.to_bytes())));
             }
         }
         Ok(())
@@ -190,14 +188,17 @@ impl Walk<'_> {
         let shown = || text(&self.root.inside(here));
         if kind == FileType::RegularFile && stat.st_nlink > 1 {
             let links = stat.st_nlink;
-            let named = self.names.entry(stat.st_ino).or_insert_with(|| Named {
-                shared: Shared {
-                    owner: who(stat),
-                    path: shown(),
-                },
-                seen: 0,
-                links,
-            });
+            let named = self
+                .names
+                .entry((stat.st_dev, stat.st_ino))
+                .or_insert_with(|| Named {
+                    shared: Shared {
+                        owner: who(stat),
+                        path: shown(),
+                    },
+                    seen: 0,
+                    links,
+                });
             named.seen += 1;
             if named.seen > 1 {
                 // Its blocks were counted with its first name.
@@ -283,6 +284,8 @@ pub(super) fn text(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::adapter::tree::tests::Scratch;
+    use crate::adapter::tree::tests::systems::{apart_as, mounted, run, unmount};
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     fn scratch(name: &str) -> Root {
@@ -398,5 +401,45 @@ mod tests {
         symlink("s", root.join("/link")).unwrap();
         let error = look(&root, "config", "/link", &[], &Mounts::default()).unwrap_err();
         assert!(error.to_string().contains("symbolic link"), "{error}");
+    }
+
+    /// What the copy enters is looked at: the room that it takes, and the names that lead out of it.
+    #[test]
+    fn a_subvolume_is_part_of_the_state_and_a_mount_is_not() {
+        if !apart_as("adapter::facts::tree::tests::a_subvolume_is_part_of_the_state_and_a_mount_is_not") {
+            return;
+        }
+        let scratch = Scratch::new("facts-subvolume");
+        let Some(top) = mounted(&scratch, "btrfs") else {
+            return;
+        };
+        let (state, media) = (top.join("s"), top.join("s/media"));
+        for dir in [&media, &top.join("films")] {
+            std::fs::create_dir_all(dir).unwrap();
+        }
+        // Both files have the first number of their subvolume.
+        let volumes = [state.join("MediaCover"), state.join("Backups")];
+        for volume in &volumes {
+            if !run("btrfs", &["subvolume", "create"], volume) {
+                return;
+            }
+            std::fs::write(volume.join("own"), vec![1; 1 << 20]).unwrap();
+            std::fs::hard_link(volume.join("own"), volume.join("again")).unwrap();
+        }
+        std::fs::write(top.join("films/film"), vec![1; 1 << 20]).unwrap();
+        // Of the same file system: no number tells it.
+        let films = top.join("films");
+        assert!(run("mount", &["--bind", films.to_str().unwrap()], &media));
+        let place = seen(&Root::new(&top));
+        assert_eq!(
+            place.files,
+            1 + 2 + 2 * 2,
+            "the top, two directories, and two files by two names"
+        );
+        assert!((2 << 20..3 << 20).contains(&place.bytes), "{} bytes", place.bytes);
+        assert_eq!(place.shared, [], "all names are in it");
+        assert_eq!(place.mounts, ["/s/media"]);
+        unmount(&media);
+        unmount(&top);
     }
 }

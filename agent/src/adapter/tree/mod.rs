@@ -70,7 +70,7 @@ mod links;
 mod check;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::collections::BTreeMap;
 use std::num::NonZero;
@@ -82,7 +82,7 @@ pub use check::{Damage, Verdict, seal, verify};
 pub use error::{Shown, TreeError};
 pub use manifest::Manifest;
 pub use owner::{Gift, give};
-pub use place::{DEPTH_MAX, Tree};
+pub use place::{DEPTH_MAX, Tree, enter};
 pub use remove::remove;
 
 use crate::domain::plan::facts::Who;

@@ -167,7 +167,7 @@ impl Drop for Place {
     }
 }
 
-/// A directory below an open one.
+/// A directory below an open one. Neither a link nor a mount is on the way to it.
 pub fn enter(dir: impl AsFd, path: impl rustix::path::Arg) -> rustix::io::Result<OwnedFd> {
     enter_as(dir, path, OFlags::RDONLY)
 }

@@ -12,7 +12,8 @@ use crate::recover::Find;
 impl Agent {
     /// Whether this task could be begun now.
     pub fn ready(&self, task: Task, service: &str) -> Result<(), BusError> {
-        // A service that has left the configuration, or is broken in it, has a way back all the same.
+        // A service that has left the configuration, or is broken in it, may be half way, or have left something: its job
+        // ends that, or says what has to be done first.
         let ends = matches!(task, Task::Rollback | Task::Resume | Task::Discard);
         let traces = || {
             let left = ServiceName::parse(service).is_ok_and(|name| {

@@ -133,7 +133,7 @@ pub fn give(work: &Work<'_>, story: &Story, gift: Gift) -> Result<(), Failure> {
 }
 
 /// Removes the transaction's snapshot, finished or not. Where that cannot be done it takes up room and nothing else: what is
-/// unfinished goes with the next job that succeeds, what is finished when the policy says so.
+/// unfinished goes with the next job or the next week, what is finished when the policy says so.
 pub fn drop_snapshot(work: &mut Work<'_>, id: &str) {
     let progress = tree::Progress::default();
     if let Err(error) = work.store.delete(work.service, id, &progress) {

@@ -1,16 +1,14 @@
 //! The last word of a job.
 
-use dagger_agent::adapter::clock::realtime_usec;
-use dagger_agent::adapter::snapshot::{Snapshot, Store};
-use dagger_agent::adapter::tree;
+use dagger_agent::adapter::snapshot::Store;
 use dagger_agent::domain::job::{End, Ended};
-use dagger_agent::domain::snapshot::choose;
 use dagger_agent::domain::transaction::{Data, Outcome, Transaction, Verb, Way};
 use dagger_suite::names::{Root, ServiceName};
 
 use crate::rehearse;
 use crate::story::Story;
 use crate::tell::line;
+use crate::tidy;
 use crate::world::Work;
 
 /// The last word on a transaction.
@@ -47,7 +45,7 @@ pub fn end(
                 let id = end.snapshot.as_ref();
                 end.todo = id.map(|id| format!("what the container wrote is in the snapshot {id}"));
             }
-            tidy(root, service);
+            tidy::one(root, service);
         }
         Outcome::Undone(why) => {
             end.result = Ended::Undone;
@@ -62,6 +60,10 @@ pub fn end(
             };
             end.todo.clone_from(&work.todo);
             end.snapshot = kept(&format!("{}-aside", transaction.id));
+            // What was set aside counts, too. The boot does not wait for that.
+            if work.bus.is_some() {
+                tidy::one(root, service);
+            }
         }
         Outcome::Later => {
             end.result = Ended::Later;
@@ -125,25 +127,5 @@ fn committed(
             rehearse::sentence(work, story),
             Some(format!("nixarr-migrate migrate {service}")),
         ),
-    }
-}
-
-/// Removes the snapshots that the policy does not keep. What cannot be removed is tried again the next time.
-fn tidy(root: &Root, service: &ServiceName) {
-    let store = Store::new(root);
-    let progress = tree::Progress::default();
-    let done = store.sweep(service, &[], &progress).and_then(|()| {
-        let (found, _) = store.list(service)?;
-        let held: Vec<_> = found.iter().map(Snapshot::held).collect();
-        let free = rustix::fs::statvfs(store.place()?).map_or(u64::MAX, |stat| stat.f_bavail * stat.f_frsize);
-        let keep = dagger_suite::load(root).suite.keep;
-        for id in choose(&held, &keep, realtime_usec(), free) {
-            line(&format!("the snapshot {id} is not kept any longer"));
-            store.delete(service, &id, &progress)?;
-        }
-        Ok(())
-    });
-    if let Err(error) = done {
-        line(&format!("old snapshots were not removed: {error}"));
     }
 }

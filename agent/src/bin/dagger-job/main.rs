@@ -5,7 +5,7 @@
 //! - [`shadow`]: the steps about a container on a copy, [`rehearse`]: what it is made of, and what was found by it.
 //! - [`recover`]: what a crash left.
 //! - [`bus`]: systemd and the agent. [`tell`]: what a job says while it works.
-//! - [`seal`]: the checksums of snapshots, after a job.
+//! - [`seal`]: the checksums of snapshots, after a job. [`tidy`]: which of them are kept.
 //! - [`quick_check`]: `quick-check`, the databases of the suite, every week.
 
 mod bus;
@@ -19,6 +19,7 @@ mod recover;
 mod rollback;
 mod end;
 mod run;
+mod tidy;
 mod seal;
 mod story;
 mod tell;
@@ -40,7 +41,8 @@ Usage: dagger-job plan|migrate|rollback|shadow|promote|discard|rehearse|resume S
                            looks for what was asked for in /run/dagger/job, and says there how far it is
   resume                   finishes or undoes what was interrupted, of one service or of all
   recover                  the same at boot, before any service starts: dagger-recover.service
-  seal                     writes the checksums of snapshots that have none yet: dagger-seal.service, after each job
+  seal                     removes the snapshots that are not kept any longer, and writes the checksums of those that have none
+                           yet: dagger-seal.service, after each job and every week
   quick-check              copies the databases of the services that run, has SQLite look through each copy, and writes what it
                            found to /run/dagger/well/SERVICE.db.json; every week: dagger-quick-check.service
 

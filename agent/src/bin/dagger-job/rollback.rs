@@ -12,6 +12,7 @@ use dagger_agent::domain::plan::schema::{Knows, knows};
 use dagger_agent::domain::snapshot::Label;
 use dagger_agent::domain::transaction::record::Ending;
 use dagger_agent::domain::transaction::{Data, Progress, Verb};
+use dagger_suite::diagnostic::Diagnostic;
 use dagger_suite::names::{Root, ServiceName};
 
 use crate::bus::Bus;
@@ -28,12 +29,7 @@ pub fn ready(
     bus: &Bus,
 ) -> Result<Ready, Refused> {
     let Some(looked) = look::look(root, service, bus, false)? else {
-        return Err(Refused {
-            why: format!("{service} is not in the configuration"),
-            todo: Some(format!(
-                "write [services.{service}] into /etc/dagger/dagger.toml again"
-            )),
-        });
+        return Err(unknown(root, service));
     };
     if !looked.facts.owned {
         return Err(Refused {
@@ -68,6 +64,40 @@ pub fn ready(
     Ok(begin(service, Verb::Rollback, options, None, story))
 }
 
+/// A service that has left the configuration, is turned off or broken in it. Where its data lies, which its native unit is
+/// and what keeps that one away meanwhile is all said there: with it the way back is the usual one.
+fn unknown(root: &Root, service: &ServiceName) -> Refused {
+    let loaded = dagger_suite::load(root);
+    let again = format!("run `systemctl daemon-reload`, then `nixarr-migrate rollback {service}`");
+    let broken = loaded.broken.iter().find(|broken| broken.name == *service);
+    let mistake = match broken {
+        Some(broken) => broken.messages.first().cloned(),
+        None => loaded.file_errors().next().map(Diagnostic::one_line),
+    };
+    let (why, todo) = if let Some(mistake) = mistake {
+        (
+            format!("its configuration cannot be read: {mistake}"),
+            format!("mend that (`daggerctl config check`), {again}"),
+        )
+    } else if loaded.suite.off.contains(service) {
+        (
+            format!("{service} is turned off (`enable = false`)"),
+            format!("take that line out, {again}, and turn it off again"),
+        )
+    } else {
+        (
+            format!(
+                "{service} is not in the configuration, which says where its data is and which its native unit"
+            ),
+            format!(
+                "put [services.{service}] back into /etc/dagger/dagger.toml, {again}, and take the table out when it is native"
+            ),
+        )
+    };
+    let todo = Some(todo);
+    Refused { why, todo }
+}
+
 fn no_native(looked: &Looked) -> Refused {
     let names: Vec<_> = looked
         .service
@@ -89,7 +119,7 @@ fn no_native(looked: &Looked) -> Refused {
 }
 
 /// The migration that the service came to its container by; none: it never was native here, or the log is gone.
-fn migrated(dir: &Path, service: &ServiceName) -> Result<Option<Progress>, Refused> {
+pub fn migrated(dir: &Path, service: &ServiceName) -> Result<Option<Progress>, Refused> {
     let past = past(dir, service).map_err(|error| Refused::from(error.to_string()))?;
     Ok(past.into_iter().rfind(|progress| {
         let verb = progress.transaction().verb;
@@ -173,5 +203,43 @@ fn label(looked: &Looked) -> Label {
             .map(|image| image.digest.clone())
             .filter(|digest| !digest.is_empty()),
         ..looked.label("rollback")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_configuration_does_not_know_is_told_its_way_back() {
+        let dir = std::env::temp_dir().join(format!("dagger-rollback-unknown-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        std::fs::create_dir_all(dir.join("etc/dagger")).unwrap();
+        let root = Root::new(dir.canonicalize().unwrap());
+        let sonarr = ServiceName::parse("sonarr").unwrap();
+        for (toml, said, first) in [
+            (
+                "[suite]\n",
+                "is not in the configuration",
+                "put [services.sonarr] back",
+            ),
+            (
+                "[services.sonarr]\nenable = false\n",
+                "is turned off",
+                "take that line out",
+            ),
+            ("[services.sonarr]\nprot = 1\n", "unknown key `prot`", "mend that"),
+            ("[suite\n", "cannot be read", "mend that"),
+        ] {
+            std::fs::write(dir.join("etc/dagger/dagger.toml"), toml).unwrap();
+            let refused = unknown(&root, &sonarr);
+            let todo = refused.todo.unwrap();
+            assert!(refused.why.contains(said), "{toml:?}: {}", refused.why);
+            assert!(
+                todo.starts_with(first) && todo.contains("`nixarr-migrate rollback sonarr`"),
+                "{toml:?}: {todo}"
+            );
+        }
+        std::fs::remove_dir_all(dir).unwrap();
     }
 }

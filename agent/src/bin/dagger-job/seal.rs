@@ -1,4 +1,4 @@
-//! `dagger-job seal`: the checksums of snapshots, written when nobody waits for it any more.
+//! `dagger-job seal`: the checksums of snapshots, written when nobody waits for it any more; what is not kept goes before.
 
 use std::collections::HashSet;
 
@@ -6,10 +6,13 @@ use dagger_agent::adapter::snapshot::{Snapshot, SnapshotError, Store};
 use dagger_agent::adapter::tree::{Options, Progress, Verdict};
 use dagger_suite::names::Root;
 
+use crate::tidy;
+
 /// Seals what is not sealed yet, and what comes while it does.
 pub fn run(root: &Root) -> Result<(), Vec<String>> {
     let store = Store::new(root);
-    let (mut looked_at, mut reasons) = (HashSet::new(), Vec::new());
+    let mut reasons = tidy::all(root).err().unwrap_or_default();
+    let mut looked_at = HashSet::new();
     loop {
         let all = snapshots(&store).map_err(|error| vec![error.to_string()])?;
         let mut new = all

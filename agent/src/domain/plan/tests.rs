@@ -158,6 +158,9 @@ fn people_read_steps_costs_and_the_way_back() {
     for line in [
         "sonarr: from sonarr.service to dagger-sonarr.service\n",
         " 2. snapshot: the data is copied to a snapshot while sonarr.service runs [1.0 GiB, ",
+        "\n      reads /var/lib/nixarr/sonarr, writes /var/lib/dagger/snapshots\n",
+        "\n      reads and writes /var/lib/nixarr/sonarr/sonarr.db",
+        "\n      writes /var/lib/dagger/owner/sonarr\n",
         " 3. stop: sonarr.service stops  (down)\n",
         "undone: sonarr.service is started again\n",
         "the way back: nixarr-migrate rollback sonarr\n",
@@ -166,6 +169,8 @@ fn people_read_steps_costs_and_the_way_back() {
     ] {
         assert!(text.contains(line), "{line:?} is not in:\n{text}");
     }
+    let reads = text.matches("reads /var/lib/nixarr/sonarr,").count();
+    assert_eq!(reads, 1, "what goes on where it was is told once:\n{text}");
     let blocked = refused("sonar").to_string();
     assert_eq!(
         blocked,

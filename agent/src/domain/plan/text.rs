@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use super::cost::Downtime;
+use super::cost::{Downtime, Step};
 use super::{Plan, bytes};
 
 /// A finding or a step is indented by so much below its heading.
@@ -32,6 +32,7 @@ impl fmt::Display for Plan {
             return Ok(());
         }
         writeln!(f, "steps:")?;
+        let mut told = String::new();
         for (number, step) in (1..).zip(&self.steps) {
             let down = if step.down { "  (down)" } else { "" };
             writeln!(
@@ -41,11 +42,29 @@ impl fmt::Display for Plan {
                 one_line(&step.does),
                 cost(step.cost.written, step.cost.ms)
             )?;
+            if let Some(now) = paths(step)
+                && now != told
+            {
+                writeln!(f, "{INDENT}    {now}")?;
+                told = now;
+            }
             writeln!(f, "{INDENT}    undone: {}", one_line(&step.undo))?;
         }
         writeln!(f, "{}", down(self))?;
         writeln!(f, "the way back: nixarr-migrate rollback {}", self.service)
     }
+}
+
+/// What a step reads and writes, if anything.
+fn paths(step: &Step) -> Option<String> {
+    let list = |paths: &[String]| one_line(&paths.join(", "));
+    Some(match (step.reads.as_slice(), step.writes.as_slice()) {
+        ([], []) => return None,
+        ([], writes) => format!("writes {}", list(writes)),
+        (reads, []) => format!("reads {}", list(reads)),
+        (reads, writes) if reads == writes => format!("reads and writes {}", list(writes)),
+        (reads, writes) => format!("reads {}, writes {}", list(reads), list(writes)),
+    })
 }
 
 /// How long the service is away. What nobody has seen is named, not guessed.

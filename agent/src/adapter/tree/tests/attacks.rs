@@ -222,7 +222,7 @@ fn depth_is_no_trouble_and_has_an_end() {
         let mut dir = disk::open_dir(top).unwrap().unwrap();
         for _ in 0..levels {
             let _ = rustix::fs::mkdirat(&dir, c"d", Mode::RWXU);
-            dir = place::enter(&dir, c"d").unwrap();
+            dir = enter(&dir, c"d").unwrap();
         }
         write_in(&dir);
     };

@@ -2,7 +2,7 @@
 
 mod attacks;
 mod round;
-mod systems;
+pub mod systems;
 mod troubles;
 
 use std::collections::BTreeMap;
@@ -320,7 +320,7 @@ pub fn fill(top: &Path) {
 pub fn depth(top: &Path) -> usize {
     let mut dir: OwnedFd = disk::open_dir(top).unwrap().unwrap();
     for depth in 0.. {
-        match place::enter(&dir, c"d") {
+        match enter(&dir, c"d") {
             Ok(next) => dir = next,
             Err(_) => return depth,
         }

@@ -5,8 +5,12 @@ use std::process::Command;
 use super::round::{round, wait_until_old};
 use super::*;
 
-/// Whether this runs with mounts of its own. If not, the test of this name is run again, so.
 fn apart(test: &str) -> bool {
+    apart_as(&format!("adapter::tree::tests::systems::{test}"))
+}
+
+/// Whether this runs with mounts of its own. If not, the test of this name is run again, so.
+pub fn apart_as(name: &str) -> bool {
     const APART: &str = "DAGGER_TEST_APART";
     if std::env::var_os(APART).is_some() {
         return true;
@@ -17,11 +21,10 @@ fn apart(test: &str) -> bool {
         eprintln!("skipped: no power to make a mount namespace");
         return false;
     }
-    let name = format!("adapter::tree::tests::systems::{test}");
     let mut again = Command::new("unshare");
     again.args(words).arg(std::env::current_exe().unwrap());
     let ran = again
-        .args(["--exact", &name, "--nocapture"])
+        .args(["--exact", name, "--nocapture"])
         .env(APART, "1")
         .output()
         .unwrap();
@@ -31,7 +34,7 @@ fn apart(test: &str) -> bool {
     false
 }
 
-fn run(program: &str, words: &[&str], path: &Path) -> bool {
+pub fn run(program: &str, words: &[&str], path: &Path) -> bool {
     match Command::new(program).args(words).arg(path).output() {
         Ok(output) if output.status.success() => true,
         Ok(output) => {
@@ -46,7 +49,7 @@ fn run(program: &str, words: &[&str], path: &Path) -> bool {
 }
 
 /// A file system of this kind, mounted; none when this machine cannot.
-fn mounted(scratch: &Scratch, kind: &str) -> Option<PathBuf> {
+pub fn mounted(scratch: &Scratch, kind: &str) -> Option<PathBuf> {
     let dir = scratch.dir(&format!("mounted-{kind}"));
     let (make, words): (&str, &[&str]) = match kind {
         "ext4" => ("mkfs.ext4", &["-q"]),
@@ -96,7 +99,7 @@ fn on(kind: &str, shares: bool) {
     unmount(&dir);
 }
 
-fn unmount(dir: &Path) {
+pub fn unmount(dir: &Path) {
     assert!(run("umount", &[], dir));
 }
 

@@ -221,7 +221,7 @@ pub async fn cancel(args: &CancelArgs) -> Result<u8, Error> {
 fn named(word: &str, task: Task) -> Result<Vec<ServiceName>, Error> {
     let suite = Suite::read(Root::from_env());
     if word != ALL {
-        // What has left the configuration has a way back all the same; the agent knows.
+        // The job says what the way back is of one that has left the configuration while its container has the data.
         return match suite.names(&[word.to_owned()]) {
             Err(error) if task == Task::Rollback => match ServiceName::parse(word) {
                 Ok(name) if Root::from_env().join(name.owner_marker()).exists() => Ok(vec![name]),
