@@ -1,8 +1,10 @@
 //! A job that is killed in the middle, with and without the power going at the same moment: afterwards it is the old world
-//! or the new one, and no row is lost.
+//! or the new one, and no row is lost. What looks after it may be killed in its middle, too, and what looks after that.
 //!
-//! Where it is killed is a number: the nth call of the job's own that makes something durable. A new step is killed, too,
+//! Where it is killed is a number: the nth call of all its threads that makes something durable. A new step is killed, too,
 //! without anybody adding it here.
+
+mod again;
 
 use anyhow::{Context, Result, ensure};
 use std::time::{Duration, Instant};
@@ -22,6 +24,20 @@ pub struct Case {
     pub call: u64,
     /// The power goes at the same moment; else the machine runs on.
     pub cut: bool,
+    /// What looks after it is interrupted in the same way at this call of its own; and what looks after that at the other.
+    pub again: [Option<u64>; 2],
+}
+
+impl Case {
+    /// A job that nothing interrupts: it shows how many calls there are.
+    pub fn whole(verb: &'static str) -> Self {
+        Self {
+            verb,
+            call: 65_535,
+            cut: false,
+            again: [None; 2],
+        }
+    }
 }
 
 /// What came of it.
@@ -29,6 +45,8 @@ pub struct Case {
 pub struct Found {
     /// How many such calls the job made.
     pub calls: u64,
+    /// How many interruptions there were: what looks after a job may have less to do than was thought.
+    pub depth: usize,
     /// The container owns the service.
     pub container: bool,
     /// How long what was left was looked at before any service could start, after a power cut.
@@ -37,16 +55,32 @@ pub struct Found {
 
 /// Tries a case, on a machine where everything is settled.
 pub fn attempt(machine: &mut Machine, case: Case) -> Result<Found> {
-    let Case { verb, call, cut } = case;
+    let Case {
+        verb,
+        call,
+        cut,
+        again,
+    } = case;
+    let again = again.iter().flatten().copied();
     let before = rows(machine)?;
     let pid = held(machine, verb, cut)?;
+    if !cut {
+        again::hold_resume(machine, verb, again.clone().count())?;
+    }
     let calls = machine.kill_at(pid, call)?;
+    let mut depth = usize::from(calls >= call);
     let mut decided = None;
     if cut {
         machine.power_cut()?;
+        for call in again {
+            depth += usize::from(again::cut_at(machine, call)?);
+        }
         machine.power_on()?;
         decided = Some(recovery(machine)?);
     } else {
+        for (place, call) in again.enumerate() {
+            depth += usize::from(again::kill_at(machine, verb, place, call)?);
+        }
         let_go(machine, verb)?;
     }
     settle(machine).with_context(|| format!("{case:?}"))?;
@@ -59,6 +93,7 @@ pub fn attempt(machine: &mut Machine, case: Case) -> Result<Found> {
     ensure!(now >= before, "{case:?}: {now} rows of {before} are left");
     Ok(Found {
         calls,
+        depth,
         container,
         decided,
     })
@@ -99,7 +134,7 @@ fn let_go(machine: &Machine, verb: &str) -> Result<()> {
     let unit = format!("dagger-{verb}@sonarr.service");
     machine
         .ok(&format!(
-            "rm -r /run/systemd/system/{unit}.d && systemctl daemon-reload"
+            "rm -rf /run/systemd/system/{unit}.d /run/systemd/system/dagger-resume@sonarr.service.d && systemctl daemon-reload"
         ))
         .map(drop)
 }

@@ -1,9 +1,11 @@
-//! `crash [CASES]`: rehearsals, migrations and rollbacks in real machines, killed at every call of the job's own that makes something
+//! `crash [CASES [SEED]]`: rehearsals, migrations and rollbacks in real machines, killed at every call of the job's own that makes something
 //! durable, once with the machine running on and once with its power going at the same moment. CASES bounds how many are tried:
-//! then they are spread over all calls. `DAGGER_MACHINES` says how many machines there are at a time.
+//! then they are spread over all calls. What looks after an interrupted job is interrupted in its turn in some cases, up to twice,
+//! at calls that SEED chooses. `DAGGER_MACHINES` says how many machines there are at a time.
 
 use anyhow::{Context, Result};
-use dagger_tests::crash::{Case, attempt};
+use dagger_tests::crash::{Case, Found, attempt};
+use dagger_tests::faults::dice::Dice;
 use dagger_tests::native::{QUICK, boot, native, runs};
 use dagger_tests::rig::{Machine, Suite, host, sweep};
 use dagger_tests::suite::Ground;
@@ -13,12 +15,17 @@ use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+/// What looks after an interrupted job makes at most so many calls.
+const MOST_AGAIN: u64 = 60;
+
 const VERBS: [&str; 3] = ["rehearse", "migrate", "rollback"];
 
 #[derive(Default)]
 struct Sum {
     tried: usize,
     cuts: usize,
+    /// How many had at least two interruptions, and three.
+    deep: [usize; 2],
     finished: usize,
     slowest: Duration,
     findings: Vec<String>,
@@ -44,12 +51,14 @@ fn run() -> Result<bool> {
     let most = most.context("CASES is not a number")?;
     let machines = std::env::var("DAGGER_MACHINES").map_or(Ok(4), |word| word.parse());
     let machines: usize = machines.context("DAGGER_MACHINES is not a number")?;
+    let seed = std::env::args().nth(2).map_or(Ok(1), |word| word.parse());
+    let seed = seed.context("SEED is not a number")?;
     host::can_boot()?;
     Ground::built()?;
     sweep::on_signals()?;
     sweep::leftovers()?;
     let ground = Ground::prepare(Suite::Trixie)?;
-    let queue = Mutex::new(cases(&ground, most)?);
+    let queue = Mutex::new(cases(&ground, most, seed)?);
     let sum = Mutex::new(Sum::default());
     std::thread::scope(|scope| {
         for number in 0..machines {
@@ -62,10 +71,12 @@ fn run() -> Result<bool> {
         println!("finding: {finding}");
     }
     println!(
-        "crash-machine: {} losses in {} interruptions ({} power cuts), {} were finished and the others undone; decided within {:.2} s",
+        "crash-machine: {} losses in {} cases ({} power cuts; in {} of them what looked after the job was interrupted, too, and in {} that in its turn), {} were finished and the others undone; decided within {:.2} s",
         sum.findings.len(),
         sum.tried,
         sum.cuts,
+        sum.deep[0],
+        sum.deep[1],
         sum.finished,
         sum.slowest.as_secs_f64()
     );
@@ -83,25 +94,42 @@ fn run() -> Result<bool> {
 }
 
 /// Every call of every verb, by both kinds; or so many of them, spread evenly.
-fn cases(ground: &Ground, most: usize) -> Result<VecDeque<Case>> {
+fn cases(ground: &Ground, most: usize, seed: u64) -> Result<VecDeque<Case>> {
     let mut machine = boot(native(ground, "crash-count", QUICK)?)?;
     let mut all = Vec::new();
     for verb in VERBS {
-        let whole = Case {
-            verb,
-            call: 65_535,
-            cut: false,
-        };
-        let calls = attempt(&mut machine, whole)?.calls;
+        let calls = attempt(&mut machine, Case::whole(verb))?.calls;
         println!("{verb}: {calls} calls make something durable");
         for call in 1..=calls {
             for cut in [true, false] {
-                all.push(Case { verb, call, cut });
+                all.push(Case {
+                    call,
+                    cut,
+                    ..Case::whole(verb)
+                });
             }
         }
     }
     let step = (all.len() / most.max(1)).max(1);
-    Ok(all.into_iter().step_by(step).collect())
+    let tried = all.into_iter().step_by(step).zip(1..);
+    Ok(tried
+        .map(|(case, number)| deeper(case, Dice::of(seed, number)))
+        .collect())
+}
+
+/// In two of five cases what looks after the job is interrupted, too, and in half of these what looks after that. How many
+/// calls they make depends on how far the job has come: some of these are never met.
+fn deeper(mut case: Case, mut dice: Dice) -> Case {
+    let depth = match dice.number(1, 10) {
+        1 | 2 => 2,
+        3 | 4 => 1,
+        _ => 0,
+    };
+    for again in case.again.iter_mut().take(depth) {
+        let most = dice.number(1, MOST_AGAIN);
+        *again = Some(dice.number(1, most));
+    }
+    case
 }
 
 fn work(ground: &Ground, number: usize, queue: &Mutex<VecDeque<Case>>, sum: &Mutex<Sum>) {
@@ -114,9 +142,12 @@ fn work(ground: &Ground, number: usize, queue: &Mutex<VecDeque<Case>>, sum: &Mut
         sum.tried += 1;
         sum.cuts += usize::from(case.cut);
         match found {
-            Ok((finished, decided)) => {
+            Ok((finished, found)) => {
                 sum.finished += usize::from(finished);
-                sum.slowest = sum.slowest.max(decided.unwrap_or_default());
+                for (sum, depth) in sum.deep.iter_mut().zip(2..) {
+                    *sum += usize::from(found.depth >= depth);
+                }
+                sum.slowest = sum.slowest.max(found.decided.unwrap_or_default());
             }
             Err(error) => {
                 println!("{case:?}: {error:#}");
@@ -127,13 +158,8 @@ fn work(ground: &Ground, number: usize, queue: &Mutex<VecDeque<Case>>, sum: &Mut
     }
 }
 
-/// Whether it was finished, and how long that took to decide.
-fn one(
-    ground: &Ground,
-    number: usize,
-    machine: &mut Option<Machine>,
-    case: Case,
-) -> Result<(bool, Option<Duration>)> {
+/// Whether it was finished, and what else came of it.
+fn one(ground: &Ground, number: usize, machine: &mut Option<Machine>, case: Case) -> Result<(bool, Found)> {
     let machine = match machine {
         Some(machine) => machine,
         None => machine.insert(boot(native(ground, &format!("crash-{number}"), QUICK)?)?),
@@ -144,5 +170,5 @@ fn one(
         machine.ok(&format!("systemctl start dagger-{verb}@sonarr.service"))?;
     }
     let found = attempt(machine, case)?;
-    Ok((found.container != wanted, found.decided))
+    Ok((found.container != wanted, found))
 }
