@@ -9,7 +9,7 @@ mod again;
 use anyhow::{Context, Result, ensure};
 use std::time::{Duration, Instant};
 
-use crate::native::{NATIVE, OURS, rows, runs};
+use crate::native::{NARROW, NATIVE, OURS, STATE, address, rows, rows_in, runs};
 use crate::rig::Machine;
 
 /// So long it may take until everything is settled.
@@ -26,6 +26,8 @@ pub struct Case {
     pub cut: bool,
     /// What looks after it is interrupted in the same way at this call of its own; and what looks after that at the other.
     pub again: [Option<u64>; 2],
+    /// A rollback to the data as it was.
+    pub to_snapshot: bool,
 }
 
 impl Case {
@@ -36,6 +38,7 @@ impl Case {
             call: 65_535,
             cut: false,
             again: [None; 2],
+            to_snapshot: false,
         }
     }
 }
@@ -60,9 +63,13 @@ pub fn attempt(machine: &mut Machine, case: Case) -> Result<Found> {
         call,
         cut,
         again,
+        to_snapshot: restores,
     } = case;
     let again = again.iter().flatten().copied();
     let before = rows(machine)?;
+    if restores {
+        to_snapshot(machine)?;
+    }
     let pid = held(machine, verb, cut)?;
     if !cut {
         again::hold_resume(machine, verb, again.clone().count())?;
@@ -89,14 +96,58 @@ pub fn attempt(machine: &mut Machine, case: Case) -> Result<Found> {
         (false, true) => true,
         both => anyhow::bail!("{case:?}: native and container run: {both:?}"),
     };
-    let now = rows(machine).with_context(|| format!("{case:?}"))?;
-    ensure!(now >= before, "{case:?}: {now} rows of {before} are left");
+    let kept = || {
+        let now = rows(machine)?;
+        if restores && !container {
+            // What the container has written stays in the snapshot of the way back.
+            let (was, set_aside) = (copied(machine, "migrate")?, copied(machine, "rollback")?);
+            ensure!(now >= was, "{now} rows of {was} are left");
+            ensure!(set_aside >= before, "{set_aside} rows of {before} were kept");
+        } else {
+            ensure!(now >= before, "{now} rows of {before} are left");
+        }
+        one_world(machine, container)
+    };
+    kept().with_context(|| format!("{case:?}"))?;
     Ok(Found {
         calls,
         depth,
         container,
         decided,
     })
+}
+
+/// The next rollback is to the data as it was.
+pub fn to_snapshot(machine: &Machine) -> Result<()> {
+    machine.write(
+        "/run/dagger/job/sonarr.request",
+        r#"{"number":0,"data":"restore"}"#,
+    )
+}
+
+/// How many rows the newest snapshot of such a job holds.
+fn copied(machine: &Machine, verb: &str) -> Result<u64> {
+    machine.ok(&format!(
+        "rm -rf /var/tmp/copied && cp -r $(ls -d /var/lib/dagger/snapshots/sonarr/*-{verb}* | grep -v aside | tail -n 1)/data/config /var/tmp/copied"
+    ))?;
+    rows_in(machine, "/var/tmp/copied")
+}
+
+/// Files belong to whoever runs, and the settings are those of that side, where it needs others at all.
+fn one_world(machine: &Machine, container: bool) -> Result<()> {
+    let changes = machine
+        .sh("grep -q '^user = 1000' /etc/dagger/dagger.toml")?
+        .good();
+    let (user, listens) = match (changes, container) {
+        (true, true) => ("1000", "*"),
+        (true, false) => ("sonarr", NARROW),
+        (false, _) => ("sonarr", "*"),
+    };
+    let others = machine.ok(&format!("find {STATE} -not -user {user}"))?;
+    ensure!(others.is_empty(), "not {user}'s: {others}");
+    let address = address(machine)?;
+    ensure!(address == listens, "it listens on {address}, not {listens}");
+    Ok(())
 }
 
 /// Starts a job that stops itself before it does anything: its process. `alone`: nobody looks after what it leaves.

@@ -53,6 +53,16 @@ impl Machine {
         Ok(())
     }
 
+    /// Lets a process go on that has stopped itself, and lists what its threads ask of the kernel, of these calls, until it has
+    /// ended: a line each, with the time and with the path of each descriptor.
+    pub fn listed(&self, pid: u32, calls: &[&str]) -> Result<String> {
+        let list = self.on_disk("/var/tmp/rig-listed");
+        let trace = format!("trace={}", calls.join(","));
+        let mut strace = self.traced(pid, &list, &["-q", "-f", "-y", "-ttt", "-s", "200"], &[&trace])?;
+        strace.wait().context("wait for strace")?;
+        std::fs::read_to_string(&list).with_context(|| format!("read {}", list.display()))
+    }
+
     /// The number that the host knows a process by that stops itself, once it has.
     pub(super) fn stopped(&self, pid: u32) -> Result<u32> {
         let host = self.host_pid(pid)?;
