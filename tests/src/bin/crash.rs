@@ -1,4 +1,4 @@
-//! `crash [CASES [SEED]]`: rehearsals, migrations and rollbacks in real machines, killed at every call of the job's own that makes something
+//! `crash [CASES [SEED]]`: rehearsals, migrations and rollbacks of both kinds in real machines, killed at every call of the job's own that makes something
 //! durable, once with the machine running on and once with its power going at the same moment. CASES bounds how many are tried:
 //! then they are spread over all calls. What looks after an interrupted job is interrupted in its turn in some cases, up to twice,
 //! at calls that SEED chooses. `DAGGER_MACHINES` says how many machines there are at a time.
@@ -6,7 +6,7 @@
 use anyhow::{Context, Result};
 use dagger_tests::crash::{Case, Found, attempt};
 use dagger_tests::faults::dice::Dice;
-use dagger_tests::native::{QUICK, boot, native, runs};
+use dagger_tests::native::{CHANGED, QUICK, boot, narrow, native, runs};
 use dagger_tests::rig::{Machine, Suite, host, sweep};
 use dagger_tests::suite::Ground;
 use serde_json::json;
@@ -18,7 +18,17 @@ use std::time::Duration;
 /// What looks after an interrupted job makes at most so many calls.
 const MOST_AGAIN: u64 = 60;
 
-const VERBS: [&str; 3] = ["rehearse", "migrate", "rollback"];
+/// Each, and whether it is to the data as it was.
+const VERBS: [(&str, bool); 4] = [
+    ("rehearse", false),
+    ("migrate", false),
+    ("rollback", false),
+    ("rollback", true),
+];
+
+/// The service as it is, and one whose files and settings have to be others in its container.
+type Kind = (&'static str, &'static str);
+const KINDS: [Kind; 2] = [("as it is", QUICK), ("changed", CHANGED)];
 
 #[derive(Default)]
 struct Sum {
@@ -94,26 +104,30 @@ fn run() -> Result<bool> {
 }
 
 /// Every call of every verb, by both kinds; or so many of them, spread evenly.
-fn cases(ground: &Ground, most: usize, seed: u64) -> Result<VecDeque<Case>> {
-    let mut machine = boot(native(ground, "crash-count", QUICK)?)?;
+fn cases(ground: &Ground, most: usize, seed: u64) -> Result<VecDeque<(Kind, Case)>> {
     let mut all = Vec::new();
-    for verb in VERBS {
-        let calls = attempt(&mut machine, Case::whole(verb))?.calls;
-        println!("{verb}: {calls} calls make something durable");
-        for call in 1..=calls {
-            for cut in [true, false] {
-                all.push(Case {
-                    call,
-                    cut,
-                    ..Case::whole(verb)
-                });
+    for kind in KINDS {
+        let mut machine = settled(ground, "count", kind)?;
+        for (verb, to_snapshot) in VERBS {
+            let whole = Case {
+                to_snapshot,
+                ..Case::whole(verb)
+            };
+            ready(&machine, whole)?;
+            let calls = attempt(&mut machine, whole)?.calls;
+            let how = if to_snapshot { " --to-snapshot" } else { "" };
+            println!("{verb}{how}, {}: {calls} calls make something durable", kind.0);
+            for call in 1..=calls {
+                let both = [true, false].map(|cut| Case { call, cut, ..whole });
+                all.extend(both.map(|case| (kind, case)));
             }
         }
     }
-    let step = (all.len() / most.max(1)).max(1);
+    // Odd, so that both kinds are among them.
+    let step = (all.len() / most.max(1)).max(1) | 1;
     let tried = all.into_iter().step_by(step).zip(1..);
     Ok(tried
-        .map(|(case, number)| deeper(case, Dice::of(seed, number)))
+        .map(|((kind, case), number)| (kind, deeper(case, Dice::of(seed, number))))
         .collect())
 }
 
@@ -132,12 +146,31 @@ fn deeper(mut case: Case, mut dice: Dice) -> Case {
     case
 }
 
-fn work(ground: &Ground, number: usize, queue: &Mutex<VecDeque<Case>>, sum: &Mutex<Sum>) {
+/// A machine of this kind.
+fn settled(ground: &Ground, name: &str, kind: Kind) -> Result<Machine> {
+    let machine = boot(native(ground, &format!("crash-{name}"), kind.1)?)?;
+    if kind.1 == CHANGED {
+        narrow(&machine)?;
+    }
+    Ok(machine)
+}
+
+/// Brings the service to where the case begins.
+fn ready(machine: &Machine, case: Case) -> Result<()> {
+    let wanted = case.verb == "rollback";
+    if runs(machine)?.1 != wanted {
+        let verb = if wanted { "migrate" } else { "rollback" };
+        machine.ok(&format!("systemctl start dagger-{verb}@sonarr.service"))?;
+    }
+    Ok(())
+}
+
+fn work(ground: &Ground, number: usize, queue: &Mutex<VecDeque<(Kind, Case)>>, sum: &Mutex<Sum>) {
     let mut machine = None;
     loop {
         let case = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-        let Some(case) = case else { return };
-        let found = one(ground, number, &mut machine, case);
+        let Some((kind, case)) = case else { return };
+        let found = one(ground, number, &mut machine, kind, case);
         let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
         sum.tried += 1;
         sum.cuts += usize::from(case.cut);
@@ -150,8 +183,8 @@ fn work(ground: &Ground, number: usize, queue: &Mutex<VecDeque<Case>>, sum: &Mut
                 sum.slowest = sum.slowest.max(found.decided.unwrap_or_default());
             }
             Err(error) => {
-                println!("{case:?}: {error:#}");
-                sum.findings.push(format!("{case:?}: {error:#}"));
+                println!("{}, {case:?}: {error:#}", kind.0);
+                sum.findings.push(format!("{}, {case:?}: {error:#}", kind.0));
                 machine = None;
             }
         }
@@ -159,16 +192,20 @@ fn work(ground: &Ground, number: usize, queue: &Mutex<VecDeque<Case>>, sum: &Mut
 }
 
 /// Whether it was finished, and what else came of it.
-fn one(ground: &Ground, number: usize, machine: &mut Option<Machine>, case: Case) -> Result<(bool, Found)> {
-    let machine = match machine {
+fn one(
+    ground: &Ground,
+    number: usize,
+    machine: &mut Option<(Kind, Machine)>,
+    kind: Kind,
+    case: Case,
+) -> Result<(bool, Found)> {
+    // The other kind comes once.
+    machine.take_if(|(other, _)| *other != kind);
+    let (_, machine) = match machine {
         Some(machine) => machine,
-        None => machine.insert(boot(native(ground, &format!("crash-{number}"), QUICK)?)?),
+        None => machine.insert((kind, settled(ground, &number.to_string(), kind)?)),
     };
-    let wanted = case.verb == "rollback";
-    if runs(machine)?.1 != wanted {
-        let verb = if wanted { "migrate" } else { "rollback" };
-        machine.ok(&format!("systemctl start dagger-{verb}@sonarr.service"))?;
-    }
+    ready(machine, case)?;
     let found = attempt(machine, case)?;
-    Ok((found.container != wanted, found))
+    Ok((found.container != (case.verb == "rollback"), found))
 }
