@@ -20,8 +20,14 @@ pub const STORIES: &[Story] = &[
 ];
 
 /// Which parts of the way the job has made when it is killed: before the stop, between stop and start, and behind the start.
+/// And once what looks after it is killed, too, at the fifth call of its own, and what looks after that at the ninth.
 /// Every call: `tests/run --long crash-points`.
-const PARTS: [u64; 3] = [20, 60, 97];
+const PARTS: [(u64, [Option<u64>; 2]); 4] = [
+    (20, [None; 2]),
+    (60, [None; 2]),
+    (60, [Some(5), Some(9)]),
+    (92, [None; 2]),
+];
 
 fn killed(ground: &Ground) -> Result<()> {
     several(ground, "killed", false)
@@ -34,17 +40,19 @@ fn cut(ground: &Ground) -> Result<()> {
 fn several(ground: &Ground, name: &str, cut: bool) -> Result<()> {
     let mut machine = boot(native(ground, name, QUICK)?)?;
     let mut outcomes = Vec::new();
-    let whole = Case {
-        verb: "migrate",
-        call: 65_535,
-        cut: false,
-    };
+    let whole = Case::whole("migrate");
     let calls = attempt(&mut machine, whole)?.calls;
     machine.ok("systemctl start dagger-rollback@sonarr.service")?;
-    for part in PARTS {
-        let call = calls * part / 100;
-        let case = Case { call, cut, ..whole };
+    for (part, again) in PARTS {
+        let case = Case {
+            call: calls * part / 100,
+            cut,
+            again,
+            ..whole
+        };
         let found = attempt(&mut machine, case)?;
+        let depth = 1 + again.iter().flatten().count();
+        ensure!(found.depth == depth, "{case:?}: {found:?}");
         outcomes.push(found.container);
         if let Some(decided) = found.decided {
             ensure!(decided.as_secs() < 2, "it took {decided:?} to decide");

@@ -26,6 +26,7 @@ mod shadow;
 mod jobs;
 mod back;
 mod crash;
+mod durable;
 mod troubles;
 mod attacks;
 mod disks;
@@ -70,6 +71,7 @@ fn main() -> std::process::ExitCode {
         jobs::STORIES,
         back::STORIES,
         crash::STORIES,
+        durable::STORIES,
         troubles::STORIES,
         attacks::STORIES,
         disks::STORIES,

@@ -304,11 +304,7 @@ const PARTS: [u64; 3] = [30, 75, 95];
 
 fn killed(ground: &Ground) -> Result<()> {
     let mut machine = boot(native(ground, "shadow-killed", QUICK)?)?;
-    let whole = Case {
-        verb: "rehearse",
-        call: 65_535,
-        cut: false,
-    };
+    let whole = Case::whole("rehearse");
     let calls = attempt(&mut machine, whole)?.calls;
     ensure!(calls > 20, "{calls} calls");
     no_traces(&machine)?;

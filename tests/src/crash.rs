@@ -1,13 +1,15 @@
 //! A job that is killed in the middle, with and without the power going at the same moment: afterwards it is the old world
-//! or the new one, and no row is lost.
+//! or the new one, and no row is lost. What looks after it may be killed in its middle, too, and what looks after that.
 //!
-//! Where it is killed is a number: the nth call of the job's own that makes something durable. A new step is killed, too,
+//! Where it is killed is a number: the nth call of all its threads that makes something durable. A new step is killed, too,
 //! without anybody adding it here.
+
+mod again;
 
 use anyhow::{Context, Result, ensure};
 use std::time::{Duration, Instant};
 
-use crate::native::{NATIVE, OURS, rows, runs};
+use crate::native::{NARROW, NATIVE, OURS, STATE, address, rows, rows_in, runs};
 use crate::rig::Machine;
 
 /// So long it may take until everything is settled.
@@ -22,6 +24,23 @@ pub struct Case {
     pub call: u64,
     /// The power goes at the same moment; else the machine runs on.
     pub cut: bool,
+    /// What looks after it is interrupted in the same way at this call of its own; and what looks after that at the other.
+    pub again: [Option<u64>; 2],
+    /// A rollback to the data as it was.
+    pub to_snapshot: bool,
+}
+
+impl Case {
+    /// A job that nothing interrupts: it shows how many calls there are.
+    pub fn whole(verb: &'static str) -> Self {
+        Self {
+            verb,
+            call: 65_535,
+            cut: false,
+            again: [None; 2],
+            to_snapshot: false,
+        }
+    }
 }
 
 /// What came of it.
@@ -29,6 +48,8 @@ pub struct Case {
 pub struct Found {
     /// How many such calls the job made.
     pub calls: u64,
+    /// How many interruptions there were: what looks after a job may have less to do than was thought.
+    pub depth: usize,
     /// The container owns the service.
     pub container: bool,
     /// How long what was left was looked at before any service could start, after a power cut.
@@ -37,16 +58,36 @@ pub struct Found {
 
 /// Tries a case, on a machine where everything is settled.
 pub fn attempt(machine: &mut Machine, case: Case) -> Result<Found> {
-    let Case { verb, call, cut } = case;
+    let Case {
+        verb,
+        call,
+        cut,
+        again,
+        to_snapshot: restores,
+    } = case;
+    let again = again.iter().flatten().copied();
     let before = rows(machine)?;
+    if restores {
+        to_snapshot(machine)?;
+    }
     let pid = held(machine, verb, cut)?;
+    if !cut {
+        again::hold_resume(machine, verb, again.clone().count())?;
+    }
     let calls = machine.kill_at(pid, call)?;
+    let mut depth = usize::from(calls >= call);
     let mut decided = None;
     if cut {
         machine.power_cut()?;
+        for call in again {
+            depth += usize::from(again::cut_at(machine, call)?);
+        }
         machine.power_on()?;
         decided = Some(recovery(machine)?);
     } else {
+        for (place, call) in again.enumerate() {
+            depth += usize::from(again::kill_at(machine, verb, place, call)?);
+        }
         let_go(machine, verb)?;
     }
     settle(machine).with_context(|| format!("{case:?}"))?;
@@ -55,13 +96,58 @@ pub fn attempt(machine: &mut Machine, case: Case) -> Result<Found> {
         (false, true) => true,
         both => anyhow::bail!("{case:?}: native and container run: {both:?}"),
     };
-    let now = rows(machine).with_context(|| format!("{case:?}"))?;
-    ensure!(now >= before, "{case:?}: {now} rows of {before} are left");
+    let kept = || {
+        let now = rows(machine)?;
+        if restores && !container {
+            // What the container has written stays in the snapshot of the way back.
+            let (was, set_aside) = (copied(machine, "migrate")?, copied(machine, "rollback")?);
+            ensure!(now >= was, "{now} rows of {was} are left");
+            ensure!(set_aside >= before, "{set_aside} rows of {before} were kept");
+        } else {
+            ensure!(now >= before, "{now} rows of {before} are left");
+        }
+        one_world(machine, container)
+    };
+    kept().with_context(|| format!("{case:?}"))?;
     Ok(Found {
         calls,
+        depth,
         container,
         decided,
     })
+}
+
+/// The next rollback is to the data as it was.
+pub fn to_snapshot(machine: &Machine) -> Result<()> {
+    machine.write(
+        "/run/dagger/job/sonarr.request",
+        r#"{"number":0,"data":"restore"}"#,
+    )
+}
+
+/// How many rows the newest snapshot of such a job holds.
+fn copied(machine: &Machine, verb: &str) -> Result<u64> {
+    machine.ok(&format!(
+        "rm -rf /var/tmp/copied && cp -r $(ls -d /var/lib/dagger/snapshots/sonarr/*-{verb}* | grep -v aside | tail -n 1)/data/config /var/tmp/copied"
+    ))?;
+    rows_in(machine, "/var/tmp/copied")
+}
+
+/// Files belong to whoever runs, and the settings are those of that side, where it needs others at all.
+fn one_world(machine: &Machine, container: bool) -> Result<()> {
+    let changes = machine
+        .sh("grep -q '^user = 1000' /etc/dagger/dagger.toml")?
+        .good();
+    let (user, listens) = match (changes, container) {
+        (true, true) => ("1000", "*"),
+        (true, false) => ("sonarr", NARROW),
+        (false, _) => ("sonarr", "*"),
+    };
+    let others = machine.ok(&format!("find {STATE} -not -user {user}"))?;
+    ensure!(others.is_empty(), "not {user}'s: {others}");
+    let address = address(machine)?;
+    ensure!(address == listens, "it listens on {address}, not {listens}");
+    Ok(())
 }
 
 /// Starts a job that stops itself before it does anything: its process. `alone`: nobody looks after what it leaves.
@@ -99,7 +185,7 @@ fn let_go(machine: &Machine, verb: &str) -> Result<()> {
     let unit = format!("dagger-{verb}@sonarr.service");
     machine
         .ok(&format!(
-            "rm -r /run/systemd/system/{unit}.d && systemctl daemon-reload"
+            "rm -rf /run/systemd/system/{unit}.d /run/systemd/system/dagger-resume@sonarr.service.d && systemctl daemon-reload"
         ))
         .map(drop)
 }

@@ -9,6 +9,7 @@ pub mod standin;
 pub mod suite;
 pub mod native;
 pub mod crash;
+pub mod dirty;
 pub mod harness;
 pub mod demo;
 pub mod bench;

@@ -11,12 +11,16 @@ use crate::suite::Ground;
 pub const TOML: &str = "[suite]\nmedia = \"/media\"\nstate = \"/var/lib/nixarr\"\nprobation = \"4s\"\n[services.sonarr]\nhealth = { interval = \"1s\" }\n";
 /// The same with a probation that is hardly one.
 pub const QUICK: &str = "[suite]\nmedia = \"/media\"\nstate = \"/var/lib/nixarr\"\nprobation = \"1s\"\n[services.sonarr]\nhealth = { interval = \"1s\" }\n";
+/// The same with a container that needs its files to be another user's, and, once [`narrow`] was called, other settings.
+pub const CHANGED: &str = "[suite]\nmedia = \"/media\"\nstate = \"/var/lib/nixarr\"\nprobation = \"1s\"\n[services.sonarr]\nhealth = { interval = \"1s\" }\nuser = 1000\nnetwork = \"bridge\"\n";
 /// The stand-in as a native service of nixarr's kind: its own user, a media group, its state where nixarr has it.
 pub const UNIT: &str = "[Unit]\nDescription=Sonarr\nAfter=network.target\n[Service]\nUser=sonarr\nGroup=media\nUMask=0002\nExecStart=/usr/local/bin/standin sonarr -nobrowser -data=/var/lib/nixarr/sonarr\nEnvironment=STANDIN_IMAGE=native STANDIN_WRITE_INTERVAL=20ms\nRestart=on-failure\n[Install]\nWantedBy=multi-user.target\n";
 /// Its native unit.
 pub const NATIVE: &str = "sonarr.service";
 /// Its container's.
 pub const OURS: &str = "dagger-sonarr.service";
+/// The address of this machine for itself.
+pub const NARROW: &str = "127.0.0.1";
 /// Where its state is.
 pub const STATE: &str = "/var/lib/nixarr/sonarr";
 const MINUTE: Duration = Duration::from_mins(1);
@@ -59,9 +63,31 @@ pub fn runs(machine: &Machine) -> Result<(bool, bool)> {
     Ok((active(NATIVE)?, active(OURS)?))
 }
 
+/// Has it listen for this machine alone from now on, which no container in a network of its own can.
+pub fn narrow(machine: &Machine) -> Result<()> {
+    machine.ok(&format!(
+        "systemctl stop {NATIVE} && sed -i 's|<BindAddress>.*</BindAddress>|<BindAddress>{NARROW}</BindAddress>|' {STATE}/config.xml && systemctl start {NATIVE}"
+    ))?;
+    ensure!(address(machine)? == NARROW, "the setting was not changed");
+    machine.wait_health("sonarr", "healthy", MINUTE)
+}
+
+/// The address that its settings say it listens on.
+pub fn address(machine: &Machine) -> Result<String> {
+    let said = machine.ok(&format!(
+        "sed -n 's|.*<BindAddress>\\(.*\\)</BindAddress>.*|\\1|p' {STATE}/config.xml"
+    ))?;
+    Ok(said.trim().to_owned())
+}
+
 /// Rows that the stand-in has written, none lost, changed or doubled; and that no two ever wrote at once.
 pub fn rows(machine: &Machine) -> Result<u64> {
-    let said = machine.ok(&format!("standin verify {STATE}"))?;
+    rows_in(machine, STATE)
+}
+
+/// The same of a copy of its state.
+pub fn rows_in(machine: &Machine, state: &str) -> Result<u64> {
+    let said = machine.ok(&format!("standin verify {state}"))?;
     ensure!(said.contains(" overlaps=0 ok"), "{said}");
     let rows = said
         .split_once("rows=")

@@ -12,6 +12,7 @@ pub mod machine;
 pub mod inside;
 pub mod freeze;
 pub mod trace;
+pub mod strike;
 pub mod journal;
 pub mod image;
 

@@ -1,14 +1,10 @@
-//! A process of the machine, killed at a chosen system call (strace(1), `inject=`): before it, and so after the one before; or
-//! one whose calls fail.
+//! A process of the machine whose system calls are listed, take longer or fail (strace(1), `inject=`).
 
 use super::Machine;
 use anyhow::{Context, Result, bail, ensure};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-
-/// What makes a step durable, or changes a name.
-const CALLS: &str = "fsync,fdatasync,syncfs,renameat,renameat2,linkat,unlinkat";
 
 impl Machine {
     /// The number that the host knows a process of the machine by.
@@ -30,22 +26,6 @@ impl Machine {
             }
         }
         bail!("process {pid} of {} is not there", self.name)
-    }
-
-    /// Lets a process go on that has stopped itself, and kills it at its `call`th call (from 1) that makes something
-    /// durable; one that makes fewer comes to its end. Returns when it has ended: how
-    /// many of them it made.
-    pub fn kill_at(&self, pid: u32, call: u64) -> Result<u64> {
-        let list = self.on_disk("/var/tmp/rig-calls");
-        let what = [
-            &format!("trace={CALLS}"),
-            &format!("inject={CALLS}:signal=KILL:when={call}"),
-        ];
-        let mut strace = self.traced(pid, &list, &["-q"], &what.map(String::as_str))?;
-        strace.wait().context("wait for strace")?;
-        let calls = std::fs::read_to_string(&list).with_context(|| format!("read {}", list.display()))?;
-        let made = calls.lines().filter(|line| line.contains('(')).count();
-        Ok(u64::try_from(made).unwrap_or(u64::MAX))
     }
 
     /// Lets a process go on that has stopped itself; from then on what its threads ask of the kernel fails, or takes longer,
@@ -73,8 +53,18 @@ impl Machine {
         Ok(())
     }
 
-    /// strace(1) at a process that has stopped itself, and that goes on when it is attached.
-    fn traced(&self, pid: u32, list: &Path, how: &[&str], what: &[&str]) -> Result<Child> {
+    /// Lets a process go on that has stopped itself, and lists what its threads ask of the kernel, of these calls, until it has
+    /// ended: a line each, with the time and with the path of each descriptor.
+    pub fn listed(&self, pid: u32, calls: &[&str]) -> Result<String> {
+        let list = self.on_disk("/var/tmp/rig-listed");
+        let trace = format!("trace={}", calls.join(","));
+        let mut strace = self.traced(pid, &list, &["-q", "-f", "-y", "-ttt", "-s", "200"], &[&trace])?;
+        strace.wait().context("wait for strace")?;
+        std::fs::read_to_string(&list).with_context(|| format!("read {}", list.display()))
+    }
+
+    /// The number that the host knows a process by that stops itself, once it has.
+    pub(super) fn stopped(&self, pid: u32) -> Result<u32> {
         let host = self.host_pid(pid)?;
         let stopped = format!("/proc/{host}/stat");
         let began = Instant::now();
@@ -85,6 +75,12 @@ impl Machine {
             );
             std::thread::sleep(Duration::from_millis(5));
         }
+        Ok(host)
+    }
+
+    /// strace(1) at a process that has stopped itself, and that goes on when it is attached.
+    fn traced(&self, pid: u32, list: &Path, how: &[&str], what: &[&str]) -> Result<Child> {
+        let host = self.stopped(pid)?;
         let strace = Command::new("strace")
             .arg("-o")
             .arg(list)
