@@ -22,6 +22,7 @@ mod gone;
 mod spoilt;
 mod native;
 mod migrate;
+mod refused;
 mod shadow;
 mod jobs;
 mod back;
@@ -66,6 +67,7 @@ fn main() -> std::process::ExitCode {
         spoilt::STORIES,
         native::STORIES,
         migrate::STORIES,
+        refused::STORIES,
         shadow::STORIES,
         jobs::STORIES,
         back::STORIES,
