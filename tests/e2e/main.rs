@@ -23,6 +23,7 @@ mod spoilt;
 mod native;
 mod migrate;
 mod refused;
+mod settings;
 mod shadow;
 mod jobs;
 mod back;
@@ -68,6 +69,7 @@ fn main() -> std::process::ExitCode {
         native::STORIES,
         migrate::STORIES,
         refused::STORIES,
+        settings::STORIES,
         shadow::STORIES,
         jobs::STORIES,
         back::STORIES,
