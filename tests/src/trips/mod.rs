@@ -214,6 +214,16 @@ impl Service {
         Ok(())
     }
 
+    /// Bazarr alone has a setting that must change: where its backups go has another name in the container.
+    fn backups(self, machine: &Machine, when: &str, wanted: &str) -> Result<Option<String>> {
+        if self.name != "bazarr" {
+            return Ok(None);
+        }
+        let told = machine.ok(&format!("grep '^  folder: ' {}/config/config.yaml", self.state()))?;
+        let folder = told.trim().trim_start_matches("folder: ").trim_matches('\'');
+        Ok((folder != wanted).then(|| format!("{when}: its backups go to {folder}, not to {wanted}")))
+    }
+
     /// Owners and modes of what the application has, but for what comes and goes while it runs.
     fn own(self, machine: &Machine) -> Result<String> {
         machine.ok(&format!(
@@ -234,6 +244,7 @@ pub fn trip(machine: &Machine, service: Service, mut dice: Dice, to_snapshot: bo
     let (before, own) = (told::tell(&dir)?, service.own(machine)?);
     service.job(machine, "migrate", "")?;
     let mut found = differences("in the container", &before, &told::tell(&dir)?);
+    found.extend(service.backups(machine, "in the container", "/config/backup")?);
     if to_snapshot {
         damage(&dir, &before, &mut dice)?;
         service.job(machine, "rollback", "--to-snapshot")?;
@@ -242,6 +253,7 @@ pub fn trip(machine: &Machine, service: Service, mut dice: Dice, to_snapshot: bo
     }
     machine.wait_health(service.name, "healthy", MINUTE)?;
     found.extend(differences("native again", &before, &told::tell(&dir)?));
+    found.extend(service.backups(machine, "native again", "/var/lib/nixarr/bazarr/backup")?);
     let now = service.own(machine)?;
     let kept: Vec<&str> = now.lines().collect();
     found.extend(
