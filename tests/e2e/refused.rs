@@ -6,11 +6,18 @@ use dagger_tests::native::{NATIVE, QUICK, boot, end, job, native, rows, runs};
 use dagger_tests::rig::Machine;
 use dagger_tests::suite::Ground;
 
-pub const STORIES: &[Story] = &[Story {
-    name: "spksrc_5271_data_that_is_newer_than_the_image_is_left_alone_before_and_after_its_pull",
-    on: TRIXIE,
-    run: newer,
-}];
+pub const STORIES: &[Story] = &[
+    Story {
+        name: "spksrc_5271_data_that_is_newer_than_the_image_is_left_alone_before_and_after_its_pull",
+        on: TRIXIE,
+        run: newer,
+    },
+    Story {
+        name: "radarr_3128_media_that_is_read_only_or_empty_is_seen_before_anything_is_stopped",
+        on: TRIXIE,
+        run: media,
+    },
+];
 
 /// The next great Sonarr, whose schema the image of today does not know.
 const NEWER: (&str, &str) = (
@@ -51,6 +58,24 @@ fn newer(ground: &Ground) -> Result<()> {
     refused(&machine, "undone", &words)?;
     machine.ok(&format!("test -e {SEEN}"))?;
     refused(&machine, "refused", &words)?;
+    rows(&machine)?;
+    Ok(())
+}
+
+fn media(ground: &Ground) -> Result<()> {
+    let machine = boot(native(ground, "media", QUICK)?)?;
+    let disk = "mount -t tmpfs none /media";
+    machine.ok(&format!(
+        "{disk} && mkdir /media/library && echo film >/media/library/a.mkv && mount -o remount,ro /media"
+    ))?;
+    let words = "the media directory /media lies on a file system that is read-only";
+    refused(&machine, "refused", &[words])?;
+    machine.ok(disk)?;
+    refused(&machine, "refused", &["the media directory /media is empty"])?;
+    // With the disk as it was the same migration goes through.
+    machine.ok("umount /media && mount -o remount,rw /media")?;
+    machine.ok("systemctl start dagger-migrate@sonarr.service")?;
+    ensure!(runs(&machine)? == (false, true), "{:?}", runs(&machine)?);
     rows(&machine)?;
     Ok(())
 }
