@@ -33,6 +33,7 @@ mod attacks;
 mod disks;
 mod snapshots;
 mod trips;
+mod whole;
 mod state;
 mod media;
 mod images;
@@ -79,6 +80,7 @@ fn main() -> std::process::ExitCode {
         disks::STORIES,
         snapshots::STORIES,
         trips::STORIES,
+        whole::STORIES,
         state::STORIES,
         media::STORIES,
         images::STORIES,
