@@ -22,6 +22,8 @@ mod gone;
 mod spoilt;
 mod native;
 mod migrate;
+mod refused;
+mod settings;
 mod shadow;
 mod jobs;
 mod back;
@@ -32,6 +34,7 @@ mod attacks;
 mod disks;
 mod snapshots;
 mod trips;
+mod whole;
 mod state;
 mod media;
 mod images;
@@ -67,6 +70,8 @@ fn main() -> std::process::ExitCode {
         spoilt::STORIES,
         native::STORIES,
         migrate::STORIES,
+        refused::STORIES,
+        settings::STORIES,
         shadow::STORIES,
         jobs::STORIES,
         back::STORIES,
@@ -77,6 +82,7 @@ fn main() -> std::process::ExitCode {
         disks::STORIES,
         snapshots::STORIES,
         trips::STORIES,
+        whole::STORIES,
         state::STORIES,
         media::STORIES,
         images::STORIES,

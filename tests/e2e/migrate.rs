@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use dagger_tests::harness::{BOTH, Story, TRIXIE};
 use dagger_tests::native::{
-    STATE, TOML, add_torrent, boot, end, job, native, rows, runs, torrents as torrents_of,
+    STATE, TOML, add_half_torrent, add_torrent, boot, counted, end, job, native, rows, runs,
 };
 use dagger_tests::rig::Machine;
 use dagger_tests::suite::Ground;
@@ -39,6 +39,8 @@ pub const STORIES: &[Story] = &[
 
 const TOML_FILE: &str = "/etc/dagger/dagger.toml";
 const DEBIANS: &str = "transmission-daemon.service";
+/// Transmission's sums of all that it has ever done.
+const STATISTICS: &str = r#"{ "downloaded-bytes": 0, "files-added": 17, "seconds-active": 7200, "session-count": 5, "uploaded-bytes": 12345678 }"#;
 const MINUTE: Duration = Duration::from_mins(1);
 
 /// Everything about the files that an application does not write by itself.
@@ -180,8 +182,29 @@ fn torrents(ground: &Ground) -> Result<()> {
     let settings = "/etc/transmission-daemon/settings.json";
     machine.ok(&format!("systemctl stop {DEBIANS} && sed -i 's/\"rpc-authentication-required\": true/\"rpc-authentication-required\": false/; s|\"download-dir\": \".*\"|\"download-dir\": \"/fun\"|' {settings} && systemctl start {DEBIANS}"))?;
     add_torrent(&machine, "/fun")?;
-    let list = || torrents_of(&machine);
+    add_half_torrent(&machine, "/fun")?;
+    // As after months: it has given away much of the first one, and has its sums in a file.
+    let config = "/var/lib/transmission-daemon/.config/transmission-daemon";
+    machine.ok(&format!(
+        "systemctl stop {DEBIANS} && sed -i 's/8:uploadedi0e/8:uploadedi4321e/; s/9:done-datei[0-9]*e/9:done-datei1700000000e/' $(grep -la 4:film {config}/resume/*)"
+    ))?;
+    machine.write(&format!("{config}/stats.json"), STATISTICS)?;
+    machine.ok(&format!(
+        "chown debian-transmission: {config}/stats.json && systemctl start {DEBIANS}"
+    ))?;
+    let list = || counted(&machine);
     let before = list()?;
+    for what in [
+        "uploadedEver 4321",
+        "doneDate 1700000000",
+        "status 0, leftUntilDone 262144",
+        "uploadedBytes 12345678",
+    ] {
+        ensure!(
+            before.iter().any(|line| line.contains(what)),
+            "{what} is not in {before:#?}"
+        );
+    }
     // Its settings are a link that leads out of what the container sees: the plan says so before anything is touched.
     let refused = machine.sh("systemctl start dagger-migrate@transmission.service")?;
     let said = machine.ok("cat /run/dagger/job/transmission.progress")?;
@@ -210,12 +233,12 @@ health =",
         machine.unit("dagger-transmission.service", "ActiveState")? == "active",
         "ours does not run"
     );
-    ensure!(list()? == before, "{before}\nbecame\n{}", list()?);
+    ensure!(list()? == before, "{before:#?}\nbecame\n{:#?}", list()?);
     machine.ok("systemctl start dagger-rollback@transmission.service")?;
     ensure!(
         machine.unit(DEBIANS, "ActiveState")? == "active",
         "the native one does not run"
     );
-    ensure!(list()? == before, "{before}\nbecame\n{}", list()?);
+    ensure!(list()? == before, "{before:#?}\nbecame\n{:#?}", list()?);
     Ok(())
 }

@@ -138,6 +138,65 @@ pub fn add_torrent(machine: &Machine, dir: &str) -> Result<()> {
     })
 }
 
+/// Gives Transmission a second one, which is paused, and of whose two pieces one is there.
+pub fn add_half_torrent(machine: &Machine, dir: &str) -> Result<()> {
+    rpc(
+        machine,
+        &format!(
+            r#"head -c 524288 /dev/urandom >{dir}/half
+            hash=$(for at in 0 1; do dd if={dir}/half bs=256K skip=$at count=1 2>/dev/null | sha1sum | cut -c1-40; done | tr -d '\n' | sed 's/../\\x&/g')
+            info=$(printf 'd4:infod6:lengthi524288e4:name4:half12:piece lengthi262144e6:pieces40:%bee' "$hash" | base64 -w0)
+            truncate -s 256K {dir}/half && truncate -s 512K {dir}/half && chown -R debian-transmission: {dir}/half
+            rpc '{{"method":"torrent-add","arguments":{{"paused":true,"download-dir":"{dir}","metainfo":"'$info'"}}}}'
+            rpc '{{"method":"torrent-verify","arguments":{{}}}}'"#
+        ),
+    )?;
+    machine.wait_for("half of the torrent", MINUTE, |machine| {
+        Ok(torrents(machine)?.contains("\"percentDone\":0.5").then_some(()))
+    })
+}
+
+/// What Transmission has counted, of each torrent and in all: what is in its resume files and in its statistics.
+pub fn counted(machine: &Machine) -> Result<Vec<String>> {
+    let fields = [
+        "hashString",
+        "downloadDir",
+        "status",
+        "leftUntilDone",
+        "uploadedEver",
+        "downloadedEver",
+        "addedDate",
+        "doneDate",
+    ];
+    let ask = format!("rpc '{{\"method\":\"torrent-get\",\"arguments\":{{\"fields\":{fields:?}}}}}'");
+    let torrents = answer(&rpc(machine, &ask)?, "/arguments/torrents")?;
+    let torrents = torrents.as_array().context("no list of torrents")?.iter();
+    let mut counted: Vec<String> = torrents
+        .map(|torrent| {
+            fields
+                .map(|field| format!("{field} {}", said_of(torrent, field)))
+                .join(", ")
+        })
+        .collect();
+    // Each version has an order of its own.
+    counted.sort();
+    let sums = answer(
+        &rpc(machine, "rpc '{\"method\":\"session-stats\"}'")?,
+        "/arguments/cumulative-stats",
+    )?;
+    counted.extend(["uploadedBytes", "filesAdded"].map(|sum| format!("{sum} {}", said_of(&sums, sum))));
+    Ok(counted)
+}
+
+fn said_of(what: &Value, key: &str) -> String {
+    what.get(key).map(Value::to_string).unwrap_or_default()
+}
+
+fn answer(said: &str, place: &str) -> Result<Value> {
+    let said: Value = serde_json::from_str(said).context("Transmission's JSON")?;
+    said.pointer(place).cloned().with_context(|| said.to_string())
+}
+
 /// Transmission's torrents, as it tells of them.
 pub fn torrents(machine: &Machine) -> Result<String> {
     let asked = rpc(

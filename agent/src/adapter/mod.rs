@@ -77,3 +77,6 @@ pub mod facts;
 pub mod polkit;
 
 pub mod bus;
+
+#[cfg(test)]
+mod apart;

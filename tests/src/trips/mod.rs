@@ -107,7 +107,12 @@ const OWN: &str = "[services.music]\nimage = \"lscr.io/linuxserver/lidarr:latest
 
 /// A machine on which all of them run natively.
 pub fn machine(ground: &Ground, name: &str) -> Result<Machine> {
-    let lines = |line: &dyn Fn(Service) -> String| SEVEN.map(line).concat();
+    machine_of(ground, name, &SEVEN)
+}
+
+/// A machine on which these run natively.
+pub fn machine_of(ground: &Ground, name: &str, services: &[Service]) -> Result<Machine> {
+    let lines = |line: &dyn Fn(Service) -> String| services.iter().copied().map(line).collect::<String>();
     let tables = lines(&|Service { name, .. }| match name {
         "music" => OWN.to_owned(),
         name => format!("[services.{name}]\nhealth = {{ interval = \"1s\" }}\n"),
@@ -117,9 +122,7 @@ pub fn machine(ground: &Ground, name: &str) -> Result<Machine> {
     let places = lines(&Service::places);
     let toml = format!("{SUITE}{tables}");
     let users = format!("g media {MEDIA}\n{users}");
-    let places = format!(
-        "d /var/lib/nixarr 0755 root root\nd /media/library 0775 root media\n{places}z {SETTINGS} 0600 transmission media\n"
-    );
+    let places = format!("d /var/lib/nixarr 0755 root root\nd /media/library 0775 root media\n{places}");
     let spec = ground
         .installed_with(name, &["transmission-daemon"])?
         .file("/media/library/a.mkv", "film")
@@ -127,26 +130,27 @@ pub fn machine(ground: &Ground, name: &str) -> Result<Machine> {
             SETTINGS,
             "{ \"download-dir\": \"/media/library\", \"incomplete-dir\": \"/media/library\" }",
         );
-    let spec = SEVEN.iter().fold(spec, |spec, service| {
+    let spec = services.iter().fold(spec, |spec, service| {
         spec.file(
             &format!("/usr/lib/systemd/system/{}.service", service.name),
             service.unit(),
         )
     });
-    let machine = boot(spec, &toml, &users, &places)?;
-    for service in SEVEN {
+    let machine = boot(spec, services, &toml, &users, &places)?;
+    for service in services {
         machine.wait_health(service.name, "healthy", MINUTE)?;
     }
     Ok(machine)
 }
 
-fn boot(spec: Spec, toml: &str, users: &str, places: &str) -> Result<Machine> {
+fn boot(spec: Spec, services: &[Service], toml: &str, users: &str, places: &str) -> Result<Machine> {
     let spec = spec
         .file("/etc/dagger/dagger.toml", toml)
         .file("/etc/sysusers.d/seven.conf", users)
         .file("/etc/tmpfiles.d/seven.conf", places);
     let machine = Machine::boot(spec)?;
-    let units = SEVEN.map(|service| format!("{}.service", service.name)).join(" ");
+    let units = services.iter().map(|service| format!("{}.service", service.name));
+    let units = units.collect::<Vec<_>>().join(" ");
     machine.ok(&format!(
         "systemctl disable --now transmission-daemon.service 2>/dev/null; systemctl mask transmission-daemon.service 2>/dev/null; systemctl enable --now {units} 2>/dev/null"
     ))?;
@@ -163,7 +167,11 @@ impl Service {
             _ => &[""],
         };
         let line = |below: &&str| format!("d {state}{below} 0750 {} media\n", self.name);
-        below.iter().map(line).collect()
+        let owned = match self.name {
+            "transmission" => format!("z {SETTINGS} 0600 transmission media\n"),
+            _ => String::new(),
+        };
+        below.iter().map(line).chain([owned]).collect()
     }
 
     fn unit(self) -> String {
@@ -214,6 +222,16 @@ impl Service {
         Ok(())
     }
 
+    /// Bazarr alone has a setting that must change: where its backups go has another name in the container.
+    fn backups(self, machine: &Machine, when: &str, wanted: &str) -> Result<Option<String>> {
+        if self.name != "bazarr" {
+            return Ok(None);
+        }
+        let told = machine.ok(&format!("grep '^  folder: ' {}/config/config.yaml", self.state()))?;
+        let folder = told.trim().trim_start_matches("folder: ").trim_matches('\'');
+        Ok((folder != wanted).then(|| format!("{when}: its backups go to {folder}, not to {wanted}")))
+    }
+
     /// Owners and modes of what the application has, but for what comes and goes while it runs.
     fn own(self, machine: &Machine) -> Result<String> {
         machine.ok(&format!(
@@ -234,6 +252,7 @@ pub fn trip(machine: &Machine, service: Service, mut dice: Dice, to_snapshot: bo
     let (before, own) = (told::tell(&dir)?, service.own(machine)?);
     service.job(machine, "migrate", "")?;
     let mut found = differences("in the container", &before, &told::tell(&dir)?);
+    found.extend(service.backups(machine, "in the container", "/config/backup")?);
     if to_snapshot {
         damage(&dir, &before, &mut dice)?;
         service.job(machine, "rollback", "--to-snapshot")?;
@@ -242,6 +261,7 @@ pub fn trip(machine: &Machine, service: Service, mut dice: Dice, to_snapshot: bo
     }
     machine.wait_health(service.name, "healthy", MINUTE)?;
     found.extend(differences("native again", &before, &told::tell(&dir)?));
+    found.extend(service.backups(machine, "native again", "/var/lib/nixarr/bazarr/backup")?);
     let now = service.own(machine)?;
     let kept: Vec<&str> = now.lines().collect();
     found.extend(

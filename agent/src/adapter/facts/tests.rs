@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use rusqlite::Connection;
 
 use super::*;
+use crate::adapter::apart;
 use crate::domain::plan::finding::Code;
 use crate::domain::plan::plan;
 
@@ -190,4 +191,72 @@ fn sonarr_5924_damage_is_found_on_the_disk() {
     );
     let (service, facts) = ground.look(&native);
     assert_eq!(codes(&service, &facts), [Code::Damaged], "{:?}", facts.databases);
+}
+
+/// What would stand in the way of Sonarr's migration, as it lies on this disk.
+fn sonarrs(ground: &Ground) -> (Facts, Vec<Code>) {
+    let (service, facts) = ground.look(&unit(
+        "sonarr.service",
+        "/opt/Sonarr/Sonarr -data=/var/lib/nixarr/sonarr",
+    ));
+    let codes = codes(&service, &facts);
+    (facts, codes)
+}
+
+/// Whether a share is one is told by the kind of its file system.
+#[test]
+fn sonarr_3051_the_file_system_that_the_state_lies_on_is_known() {
+    let name = "adapter::facts::tests::sonarr_3051_the_file_system_that_the_state_lies_on_is_known";
+    if !apart::apart(name) {
+        return;
+    }
+    let ground = Ground::new("system", "[services.sonarr]");
+    let state = ground.root.join("/var/lib/nixarr/sonarr");
+    std::fs::create_dir_all(&state).unwrap();
+    assert!(apart::run("mount", &["-t", "ramfs", "none"], &state));
+    ground.write("/var/lib/nixarr/sonarr/config.xml", "<Config></Config>\n");
+    let (facts, codes) = sonarrs(&ground);
+    let system = &facts.places[0].system;
+    assert_eq!(
+        (system.kind.as_str(), system.mount.as_str()),
+        ("ramfs", "/var/lib/nixarr/sonarr")
+    );
+    assert_eq!(codes, []);
+    assert!(apart::run("umount", &[], &state));
+}
+
+#[test]
+fn radarr_3128_media_that_is_away_empty_or_read_only_is_seen_as_such() {
+    let name = "adapter::facts::tests::radarr_3128_media_that_is_away_empty_or_read_only_is_seen_as_such";
+    if !apart::apart(name) {
+        return;
+    }
+    let ground = Ground::new("media", "[services.sonarr]");
+    ground.write("/var/lib/nixarr/sonarr/config.xml", "<Config></Config>\n");
+    let seen = || {
+        let (facts, codes) = sonarrs(&ground);
+        let media = facts.media.into_iter().next().unwrap();
+        (media.state, media.system.kind, codes)
+    };
+    let (state, below, codes) = seen();
+    assert_eq!((state, codes), (MediaState::Good, vec![]));
+    let fun = ground.root.join("/fun");
+    assert!(apart::run("mount", &["-t", "ramfs", "none"], &fun));
+    std::fs::write(fun.join(".keep"), "").unwrap();
+    let ramfs = "ramfs".to_owned();
+    assert_eq!(seen(), (MediaState::Empty, ramfs, vec![Code::MediaMissing]));
+    assert!(apart::run("umount", &[], &fun));
+    assert!(apart::run("mount", &["-t", "tmpfs", "none"], &fun));
+    std::fs::write(fun.join("film.mkv"), "").unwrap();
+    assert_eq!(seen(), (MediaState::Good, "tmpfs".to_owned(), vec![]));
+    assert!(apart::run("mount", &["-o", "remount,ro"], &fun));
+    let read_only = (
+        MediaState::ReadOnly,
+        "tmpfs".to_owned(),
+        vec![Code::MediaReadOnly],
+    );
+    assert_eq!(seen(), read_only);
+    assert!(apart::run("umount", &[], &fun));
+    std::fs::remove_dir_all(&fun).unwrap();
+    assert_eq!(seen(), (MediaState::Missing, below, vec![Code::MediaMissing]));
 }

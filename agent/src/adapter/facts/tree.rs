@@ -284,8 +284,9 @@ pub(super) fn text(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::adapter::apart::{apart, run};
     use crate::adapter::tree::tests::Scratch;
-    use crate::adapter::tree::tests::systems::{apart_as, mounted, run, unmount};
+    use crate::adapter::tree::tests::systems::{mounted, unmount};
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     fn scratch(name: &str) -> Root {
@@ -406,7 +407,7 @@ mod tests {
     /// What the copy enters is looked at: the room that it takes, and the names that lead out of it.
     #[test]
     fn a_subvolume_is_part_of_the_state_and_a_mount_is_not() {
-        if !apart_as("adapter::facts::tree::tests::a_subvolume_is_part_of_the_state_and_a_mount_is_not") {
+        if !apart("adapter::facts::tree::tests::a_subvolume_is_part_of_the_state_and_a_mount_is_not") {
             return;
         }
         let scratch = Scratch::new("facts-subvolume");

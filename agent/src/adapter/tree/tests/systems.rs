@@ -1,51 +1,12 @@
 //! Real file systems in files, each in a mount namespace that goes with its test.
 
-use std::process::Command;
-
 use super::round::{round, wait_until_old};
 use super::*;
+use crate::adapter::apart::{self, run};
 
+/// Whether the test of this name runs with mounts of its own.
 fn apart(test: &str) -> bool {
-    apart_as(&format!("adapter::tree::tests::systems::{test}"))
-}
-
-/// Whether this runs with mounts of its own. If not, the test of this name is run again, so.
-pub fn apart_as(name: &str) -> bool {
-    const APART: &str = "DAGGER_TEST_APART";
-    if std::env::var_os(APART).is_some() {
-        return true;
-    }
-    let words = ["--mount", "--propagation=private", "--"];
-    let allowed = Command::new("unshare").args(words).arg("true").status();
-    if !allowed.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: no power to make a mount namespace");
-        return false;
-    }
-    let mut again = Command::new("unshare");
-    again.args(words).arg(std::env::current_exe().unwrap());
-    let ran = again
-        .args(["--exact", name, "--nocapture"])
-        .env(APART, "1")
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&ran.stdout) + String::from_utf8_lossy(&ran.stderr);
-    assert!(ran.status.success() && said.contains("1 passed"), "{said}");
-    eprintln!("{said}");
-    false
-}
-
-pub fn run(program: &str, words: &[&str], path: &Path) -> bool {
-    match Command::new(program).args(words).arg(path).output() {
-        Ok(output) if output.status.success() => true,
-        Ok(output) => {
-            eprintln!("skipped: {program}: {}", String::from_utf8_lossy(&output.stderr));
-            false
-        }
-        Err(error) => {
-            eprintln!("skipped: {program}: {error}");
-            false
-        }
-    }
+    apart::apart(&format!("adapter::tree::tests::systems::{test}"))
 }
 
 /// A file system of this kind, mounted; none when this machine cannot.
