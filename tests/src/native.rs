@@ -32,6 +32,13 @@ pub fn native(ground: &Ground, name: &str, toml: &str) -> Result<Spec> {
     native_with(ground, name, toml, &[])
 }
 
+/// The same with [`CHANGED`]. Its directory gets its owner when it is made, and not at each boot, as nixarr's rules have it:
+/// what is another user's would be given back by systemd-tmpfiles behind everybody's back.
+pub fn native_changed(ground: &Ground, name: &str) -> Result<Spec> {
+    let places = "d /var/lib/nixarr 0755 root root\nd /var/lib/nixarr/sonarr :0700 :sonarr :media\nd /media/library 0775 root media\n";
+    Ok(native(ground, name, CHANGED)?.file("/etc/tmpfiles.d/sonarr.conf", places))
+}
+
 /// The same with more of Debian's packages.
 pub fn native_with(ground: &Ground, name: &str, toml: &str, packages: &[&str]) -> Result<Spec> {
     Ok(ground

@@ -6,7 +6,7 @@
 use anyhow::{Context, Result};
 use dagger_tests::crash::{Case, Found, attempt};
 use dagger_tests::faults::dice::Dice;
-use dagger_tests::native::{CHANGED, QUICK, boot, narrow, native, runs};
+use dagger_tests::native::{QUICK, boot, narrow, native, native_changed, runs};
 use dagger_tests::rig::{Machine, Suite, host, sweep};
 use dagger_tests::suite::Ground;
 use serde_json::json;
@@ -26,9 +26,14 @@ const VERBS: [(&str, bool); 4] = [
     ("rollback", true),
 ];
 
-/// The service as it is, and one whose files and settings have to be others in its container.
-type Kind = (&'static str, &'static str);
-const KINDS: [Kind; 2] = [("as it is", QUICK), ("changed", CHANGED)];
+/// A service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Its files and its settings are the same on both sides.
+    Plain,
+    /// In its container they have to be others.
+    Changed,
+}
 
 #[derive(Default)]
 struct Sum {
@@ -106,7 +111,7 @@ fn run() -> Result<bool> {
 /// Every call of every verb, by both kinds; or so many of them, spread evenly.
 fn cases(ground: &Ground, most: usize, seed: u64) -> Result<VecDeque<(Kind, Case)>> {
     let mut all = Vec::new();
-    for kind in KINDS {
+    for kind in [Kind::Plain, Kind::Changed] {
         let mut machine = settled(ground, "count", kind)?;
         for (verb, to_snapshot) in VERBS {
             let whole = Case {
@@ -116,7 +121,7 @@ fn cases(ground: &Ground, most: usize, seed: u64) -> Result<VecDeque<(Kind, Case
             ready(&machine, whole)?;
             let calls = attempt(&mut machine, whole)?.calls;
             let how = if to_snapshot { " --to-snapshot" } else { "" };
-            println!("{verb}{how}, {}: {calls} calls make something durable", kind.0);
+            println!("{verb}{how}, {kind:?}: {calls} calls make something durable");
             for call in 1..=calls {
                 let both = [true, false].map(|cut| Case { call, cut, ..whole });
                 all.extend(both.map(|case| (kind, case)));
@@ -148,11 +153,13 @@ fn deeper(mut case: Case, mut dice: Dice) -> Case {
 
 /// A machine of this kind.
 fn settled(ground: &Ground, name: &str, kind: Kind) -> Result<Machine> {
-    let machine = boot(native(ground, &format!("crash-{name}"), kind.1)?)?;
-    if kind.1 == CHANGED {
+    let name = format!("crash-{name}");
+    if kind == Kind::Changed {
+        let machine = boot(native_changed(ground, &name)?)?;
         narrow(&machine)?;
+        return Ok(machine);
     }
-    Ok(machine)
+    boot(native(ground, &name, QUICK)?)
 }
 
 /// Brings the service to where the case begins.
@@ -183,8 +190,8 @@ fn work(ground: &Ground, number: usize, queue: &Mutex<VecDeque<(Kind, Case)>>, s
                 sum.slowest = sum.slowest.max(found.decided.unwrap_or_default());
             }
             Err(error) => {
-                println!("{}, {case:?}: {error:#}", kind.0);
-                sum.findings.push(format!("{}, {case:?}: {error:#}", kind.0));
+                println!("{kind:?}, {case:?}: {error:#}");
+                sum.findings.push(format!("{kind:?}, {case:?}: {error:#}"));
                 machine = None;
             }
         }
