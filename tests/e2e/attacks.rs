@@ -218,7 +218,11 @@ while (1) {
 
 fn swapped(ground: &Ground) -> Result<()> {
     // Another user gets the files: everything is given away, and back.
-    let machine = boot(native(ground, "swapped", &format!("{QUICK}user = 1000\n"))?)?;
+    let spec = native(ground, "swapped", &format!("{QUICK}user = 1000\n"))?.file(
+        "/etc/tmpfiles.d/00-dagger-sonarr.conf",
+        "d /var/lib/nixarr/sonarr :0700 :sonarr :media\n",
+    );
+    let machine = boot(spec)?;
     others(&machine)?;
     machine.write("/usr/local/lib/swaps.pl", SWAPS)?;
     // The image gives all of its state to its user when it starts, others' files among it, as LinuxServer's do: that is no work

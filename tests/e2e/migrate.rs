@@ -108,12 +108,28 @@ fn there_and_back(ground: &Ground) -> Result<()> {
     Ok(())
 }
 
+/// What the refusal says to write.
+const OWN_AT_FIRST: &str = "/etc/tmpfiles.d/00-dagger-sonarr.conf";
+
 /// The configuration names another user: the files are given to that one, and each comes back to whom it belonged.
 fn another_user(ground: &Ground) -> Result<()> {
     let toml = format!("{TOML}user = 1000\n");
     let machine = boot(native(ground, "another-user", &toml)?)?;
     let (before, owned) = (rows(&machine)?, owners(&machine)?);
+    // A rule of tmpfiles.d would take the directory away from that one at the next boot.
+    let refused = machine.sh("systemctl start dagger-migrate@sonarr.service")?;
+    let told = job(&machine)?;
+    ensure!(!refused.good() && end(&told, "result") == "refused", "{told}");
+    ensure!(
+        told.to_string().contains(
+            "/etc/tmpfiles.d/sonarr.conf:2 gives /var/lib/nixarr/sonarr to sonarr:media at each boot"
+        ),
+        "{told}"
+    );
+    machine.write(OWN_AT_FIRST, "d /var/lib/nixarr/sonarr :0700 :sonarr :media\n")?;
     machine.ok("systemctl start dagger-migrate@sonarr.service")?;
+    machine.wait_health("sonarr", "healthy", MINUTE)?;
+    machine.ok("systemd-tmpfiles --create 2>/dev/null; systemctl restart dagger-sonarr.service")?;
     machine.wait_health("sonarr", "healthy", MINUTE)?;
     let others = machine.ok(&format!("find {STATE} -not '(' -user 1000 -group 169 ')'"))?;
     ensure!(others.is_empty(), "not given: {others}");

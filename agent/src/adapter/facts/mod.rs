@@ -7,6 +7,8 @@ pub mod account;
 
 mod tree;
 
+mod boot;
+
 mod told;
 
 mod library;
@@ -86,6 +88,7 @@ pub fn look(subject: &Subject<'_>) -> Facts {
     for stored in &mut facts.stored {
         find(root, stored);
     }
+    facts.boot = boot::look(root, &facts.places, &mut facts.unknown);
     facts.media = service
         .media()
         .map(|mount| media_of(root, &mount.source, &mounts))

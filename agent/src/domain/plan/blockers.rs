@@ -3,6 +3,7 @@
 use dagger_suite::model::Service;
 
 use super::adjust::Adjustment;
+use super::boot::given_back;
 use super::facts::{Facts, Integrity, Link, Media, MediaState, Place, Schema, Stored};
 use super::finding::{Code, Finding};
 use super::hands::Hands;
@@ -62,6 +63,9 @@ pub fn blockers(service: &Service, facts: &Facts, changes: &[Adjustment]) -> Vec
             .filter_map(|stored| look.hidden(stored)),
     );
     found.extend(facts.media.iter().filter_map(|media| look.media(media)));
+    if let Some((_, to)) = cost::gift(service, facts) {
+        found.extend(facts.boot.iter().map(|rule| given_back(service, rule, to)));
+    }
     found.extend(look.room());
     found
 }

@@ -163,7 +163,7 @@ fn step(kind: Kind, does: impl Into<String>) -> Step {
 
 /// Who the state belongs to, and who it is given to: only where the service itself names another user than the data's, else
 /// nothing is given away (docker-plex#78).
-fn gift(service: &Service, facts: &Facts) -> Option<(Who, Who)> {
+pub fn gift(service: &Service, facts: &Facts) -> Option<(Who, Who)> {
     let from = owner(facts)?;
     let to = wanted(service, from);
     (from != to).then_some((from, to))

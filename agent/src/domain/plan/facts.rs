@@ -26,6 +26,9 @@ pub struct Facts {
     pub media: Vec<Media>,
     /// Where snapshots would lie.
     pub room: Room,
+    /// Rules that give one of the directories to somebody at each boot.
+    #[serde(default)]
+    pub boot: Vec<Rule>,
     /// Processes of others with files of the state open.
     pub holders: Vec<Holder>,
     /// The container's image; none: it is not in podman's store yet.
@@ -43,6 +46,35 @@ pub struct Facts {
     pub probation_ms: u64,
     /// What could not be looked at, and why, one sentence each.
     pub unknown: Vec<String>,
+}
+
+/// A rule of tmpfiles.d(5) about a directory.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rule {
+    /// File and line.
+    pub at: String,
+    /// The directory.
+    pub path: String,
+    /// Its type.
+    pub kind: String,
+    /// Mode, user and group, as they are written.
+    pub fields: [String; 3],
+}
+
+impl Rule {
+    /// Whether it gives the directory to somebody at each boot: with a colon before it an owner counts only when it is made.
+    pub fn gives_back(&self) -> bool {
+        let [_, user, group] = &self.fields;
+        [user, group]
+            .into_iter()
+            .any(|owner| owner != "-" && !owner.starts_with(':'))
+    }
+
+    /// Whether systemd goes by only one of two rules: it takes the first, by the names of their files.
+    pub fn is_instead_of(&self, other: &Self) -> bool {
+        let adjusts = |rule: &Self| rule.kind.starts_with(['z', 'Z']);
+        self.path == other.path && adjusts(self) == adjusts(other)
+    }
 }
 
 /// A user and a group, by number.

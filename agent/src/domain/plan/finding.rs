@@ -77,6 +77,8 @@ pub enum Code {
     HiddenLink,
     /// A file of somebody else's, with a further name outside, would be given away.
     GivenAway,
+    /// The state is given back to its native owner at each boot.
+    GivenBack,
     /// Media is not there, or empty.
     MediaMissing,
     /// Media cannot be written.

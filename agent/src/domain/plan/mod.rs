@@ -8,6 +8,8 @@ pub mod facts;
 
 pub mod finding;
 
+pub mod boot;
+
 pub mod sight;
 
 pub mod native;

@@ -54,6 +54,27 @@ fn settings_that_the_unit_writes_anew_at_each_start() {
     );
 }
 
+/// After the next boot the container could not start any more.
+#[test]
+fn a_rule_that_gives_the_state_back_at_each_boot() {
+    let service = service("sonarr", "user = 1000");
+    let mut facts = good(&service);
+    let text = "d /var/lib/nixarr/sonarr 0700 sonarr -\n";
+    facts.boot = boot::rules("/usr/lib/tmpfiles.d/sonarr.conf", text);
+    assert_only(
+        &service,
+        &facts,
+        Code::GivenBack,
+        &[
+            "/usr/lib/tmpfiles.d/sonarr.conf:1 gives /var/lib/nixarr/sonarr to sonarr at each boot",
+            "write `d /var/lib/nixarr/sonarr :0700 :sonarr -` into /etc/tmpfiles.d/00-dagger-sonarr.conf",
+        ],
+    );
+    // Whoever keeps the owner is not concerned.
+    let same = self::service("sonarr", "");
+    assert_eq!(plan(&same, &facts).blockers, []);
+}
+
 #[test]
 fn a_machine_without_the_native_unit() {
     let service = transmission();
