@@ -220,6 +220,11 @@ fn agent_dead(ground: &Ground) -> Result<()> {
         SIX.iter().map(|service| run_of(machine, service)).collect()
     };
     let before = runs(&machine)?;
+    // Where the machine boots slowly the agent may see a service before systemd begins to start it.
+    let boot: Vec<usize> = SIX
+        .iter()
+        .map(|service| Ok(machine.verdicts(service)?.len()))
+        .collect::<Result<_>>()?;
     let armed = machine.unit("dagger-sonarr.service", "WatchdogUSec")?;
     ensure!(armed == "10min", "the watchdog is not armed: {armed}");
     machine.ok("systemctl kill -s KILL monitoring.service; sleep 3")?;
@@ -244,10 +249,11 @@ fn agent_dead(ground: &Ground) -> Result<()> {
         );
     }
     ensure!(runs(&machine)? == before, "a healthy service was restarted");
-    for service in SIX {
+    for (service, boot) in SIX.iter().zip(boot) {
         let said = machine.verdicts(service)?;
         ensure!(
             said.iter()
+                .skip(boot)
                 .all(|health| health == "healthy" || health == "starting"),
             "{service}: {said:?}"
         );
