@@ -172,14 +172,13 @@ pub fn enter(dir: impl AsFd, path: impl rustix::path::Arg) -> rustix::io::Result
     enter_as(dir, path, OFlags::RDONLY)
 }
 
-/// The directory that is held, from its beginning.
+/// The same directory, open for reading from its beginning; it may have been held only.
 pub fn reopened(dir: impl AsFd) -> rustix::io::Result<OwnedFd> {
     enter(dir, c".")
 }
 
 fn enter_as(dir: impl AsFd, path: impl rustix::path::Arg, how: OFlags) -> rustix::io::Result<OwnedFd> {
-    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let flags = flags | how;
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | how;
     rustix::fs::openat2(dir, path, flags, Mode::empty(), RESOLVE)
 }
 

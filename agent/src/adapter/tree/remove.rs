@@ -25,7 +25,7 @@ pub fn remove(dir: impl AsFd, name: &CStr, path: &Path, progress: &Progress) -> 
     let top = place::enter(&dir, name).map_err(failed)?;
     loop {
         progress.check()?;
-        let entries = place::list(reopened(&top).map_err(failed)?).map_err(failed)?;
+        let entries = place::reopened(&top).and_then(place::list).map_err(failed)?;
         if entries.is_empty() {
             match rustix::fs::unlinkat(&dir, name, AtFlags::REMOVEDIR) {
                 Ok(()) | Err(Errno::NOENT) => return Ok(()),
@@ -89,11 +89,6 @@ fn move_up(dir: &OwnedFd, entry: &Name, top: &OwnedFd) -> rustix::io::Result<()>
             Err(other) => return Err(other),
         }
     }
-}
-
-/// The same directory, read from its beginning.
-fn reopened(dir: &OwnedFd) -> rustix::io::Result<OwnedFd> {
-    place::enter(dir, c".")
 }
 
 /// openat2(2) has its own word for "something is mounted there".
