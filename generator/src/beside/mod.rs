@@ -18,6 +18,7 @@ use crate::names::Root;
 use units::Units;
 
 pub use start::Start;
+pub use text::words;
 
 /// Where an application of this kind listens when it is started so, by its own settings; none where they do not say.
 pub type PortOf<'a> = &'a dyn Fn(&str, &Start) -> Option<u16>;

@@ -1,5 +1,6 @@
 //! How a native unit starts its application, as its files say: where its settings are follows from that.
 
+use super::text;
 use super::units::Units;
 
 /// Directories that stand for specifiers in system units (systemd.unit(5)).
@@ -58,37 +59,9 @@ impl Start {
     }
 }
 
-/// The words of a line, which quotes hold together (systemd.syntax(7), "Quoting").
+/// The words of a line, with the directories that their specifiers name.
 fn words(line: &str) -> Vec<String> {
-    let (mut words, mut word, mut begun, mut quote) = (Vec::new(), String::new(), false, None);
-    let mut letters = line.chars();
-    while let Some(letter) = letters.next() {
-        match (letter, quote) {
-            ('\\', _) => {
-                begun = true;
-                word.extend(letters.next());
-            }
-            (letter, Some(open)) if letter == open => quote = None,
-            ('"' | '\'', None) => {
-                begun = true;
-                quote = Some(letter);
-            }
-            (letter, None) if letter.is_whitespace() => {
-                if begun {
-                    words.push(specified(&std::mem::take(&mut word)));
-                }
-                begun = false;
-            }
-            (letter, _) => {
-                begun = true;
-                word.push(letter);
-            }
-        }
-    }
-    if begun {
-        words.push(specified(&word));
-    }
-    words
+    text::words(line).iter().map(|word| specified(word)).collect()
 }
 
 /// Specifiers that name directories are replaced; others stay, and lead nowhere.

@@ -60,6 +60,39 @@ fn lines(text: &str) -> Vec<Line> {
     found
 }
 
+/// The words of a line, which quotes hold together (systemd.syntax(7), "Quoting"; tmpfiles.d(5) has the same).
+pub fn words(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut begun, mut quote) = (Vec::new(), String::new(), false, None);
+    let mut letters = line.chars();
+    while let Some(letter) = letters.next() {
+        match (letter, quote) {
+            ('\\', _) => {
+                begun = true;
+                word.extend(letters.next());
+            }
+            (letter, Some(open)) if letter == open => quote = None,
+            ('"' | '\'', None) => {
+                begun = true;
+                quote = Some(letter);
+            }
+            (letter, None) if letter.is_whitespace() => {
+                if begun {
+                    words.push(std::mem::take(&mut word));
+                }
+                begun = false;
+            }
+            (letter, _) => {
+                begun = true;
+                word.push(letter);
+            }
+        }
+    }
+    if begun {
+        words.push(word);
+    }
+    words
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

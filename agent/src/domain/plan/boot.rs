@@ -1,6 +1,7 @@
 //! What systemd-tmpfiles does to the state at each boot: a rule that names its owner gives it back to that one, whoever has
 //! it by then (tmpfiles.d(5)).
 
+use dagger_suite::beside::words;
 use dagger_suite::model::Service;
 
 use super::facts::{Rule, Who};
@@ -15,6 +16,9 @@ pub fn rules(file: &str, text: &str) -> Vec<Rule> {
 }
 
 fn rule(at: &str, line: &str) -> Option<Rule> {
+    if line.trim_start().starts_with('#') {
+        return None;
+    }
     let mut words = words(line).into_iter();
     let kind = words.next()?;
     // Directories that are made or adjusted; modifiers may follow.
@@ -22,7 +26,12 @@ fn rule(at: &str, line: &str) -> Option<Rule> {
         return None;
     }
     let path = words.next()?;
-    let mut field = || words.next().unwrap_or_else(|| "-".into());
+    let mut field = || {
+        words
+            .next()
+            .filter(|word| !word.is_empty())
+            .unwrap_or_else(|| "-".into())
+    };
     let fields = [field(), field(), field()];
     Some(Rule {
         at: at.to_owned(),
@@ -30,31 +39,6 @@ fn rule(at: &str, line: &str) -> Option<Rule> {
         kind,
         fields,
     })
-}
-
-/// Words between blanks, some in quotes.
-fn words(line: &str) -> Vec<String> {
-    let (mut words, mut word, mut quote) = (Vec::new(), String::new(), None);
-    let line = line.trim();
-    if line.starts_with('#') {
-        return words;
-    }
-    for letter in line.chars() {
-        match (quote, letter) {
-            (None, '"' | '\'') => quote = Some(letter),
-            (Some(mark), _) if mark == letter => quote = None,
-            (None, _) if letter.is_whitespace() => {
-                if !word.is_empty() {
-                    words.push(std::mem::take(&mut word));
-                }
-            }
-            _ => word.push(letter),
-        }
-    }
-    if !word.is_empty() {
-        words.push(word);
-    }
-    words
 }
 
 /// The container would have the state as another user, and after the next boot it could not start.
