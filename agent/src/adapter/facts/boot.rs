@@ -5,7 +5,7 @@ use std::path::Path;
 
 use dagger_suite::names::Root;
 
-use super::tree::text;
+use super::tree::real;
 use crate::adapter::disk;
 use crate::domain::plan::boot::rules;
 use crate::domain::plan::facts::{Place, Rule};
@@ -32,9 +32,8 @@ pub fn look(root: &Root, places: &[Place], unknown: &mut Vec<String>) -> Vec<Rul
         for entry in entries.flatten() {
             let name = entry.file_name();
             if Path::new(&name).extension().is_some_and(|end| end == "conf") {
-                files
-                    .entry(name)
-                    .or_insert(format!("{dir}/{}", entry.file_name().display()));
+                let file = format!("{dir}/{}", name.display());
+                files.entry(name).or_insert(file);
             }
         }
     }
@@ -59,12 +58,10 @@ pub fn look(root: &Root, places: &[Place], unknown: &mut Vec<String>) -> Vec<Rul
         }
     }
     found.retain(|rule| {
-        if !rule.gives_back() {
-            return false;
+        rule.gives_back() && {
+            let path = real(root, &rule.path);
+            places.iter().any(|place| place.path == path)
         }
-        let real = std::fs::canonicalize(root.join(&rule.path));
-        let path = real.map_or(rule.path.clone(), |real| text(&root.inside(&real)));
-        places.iter().any(|place| place.path == path)
     });
     found
 }

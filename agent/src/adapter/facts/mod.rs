@@ -153,11 +153,7 @@ fn places(subject: &Subject<'_>, native: &Native, mounts: &Mounts, facts: &mut F
     named.retain(|(role, _)| service.state.iter().any(|mount| mount.role == *role));
     let real: Vec<(String, String)> = named
         .into_iter()
-        .map(|(role, path)| {
-            let found = std::fs::canonicalize(root.join(&path));
-            let path = found.map_or(path, |real| tree::text(&root.inside(&real)));
-            (role, path)
-        })
+        .map(|(role, path)| (role, tree::real(root, &path)))
         .collect();
     let all: Vec<String> = real.iter().map(|(_, path)| path.clone()).collect();
     for (role, path) in &real {

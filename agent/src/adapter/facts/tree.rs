@@ -277,6 +277,12 @@ fn who(stat: &Stat) -> Who {
     }
 }
 
+/// Where links lead that are on the way to something; what is not there stays as it is written.
+pub(super) fn real(root: &Root, path: &str) -> String {
+    let real = std::fs::canonicalize(root.join(path));
+    real.map_or_else(|_| path.to_owned(), |real| text(&root.inside(&real)))
+}
+
 pub(super) fn text(path: &Path) -> String {
     path.to_string_lossy().into_owned()
 }

@@ -27,7 +27,6 @@ pub struct Facts {
     /// Where snapshots would lie.
     pub room: Room,
     /// Rules that give one of the directories to somebody at each boot.
-    #[serde(default)]
     pub boot: Vec<Rule>,
     /// Processes of others with files of the state open.
     pub holders: Vec<Holder>,
