@@ -7,58 +7,25 @@
     reason = "a test stops at the first surprise"
 )]
 
+#[path = "../src/adapter/apart.rs"]
+mod apart;
+
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
+use apart::{apart, run};
 use dagger_agent::adapter::media;
 use dagger_agent::adapter::mounts::{Mounts, Watch};
 use dagger_agent::domain::surroundings::{Place, Trouble};
 use dagger_suite::names::{Root, ServiceName};
 
-/// Whether this runs with mounts of its own. If not, the test of this name is run again, so.
-fn apart(test: &str) -> bool {
-    const APART: &str = "DAGGER_TEST_APART";
-    if std::env::var_os(APART).is_some() {
-        return true;
-    }
-    let own = std::env::current_exe().unwrap();
-    let words = ["--mount", "--propagation=private", "--"];
-    let allowed = Command::new("unshare").args(words).arg("true").status();
-    if !allowed.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: no power to make a mount namespace");
-        return false;
-    }
-    let mut again = Command::new("unshare");
-    again.args(words).arg(own).args(["--exact", test]).env(APART, "1");
-    let ran = again.output().unwrap();
-    let said = String::from_utf8_lossy(&ran.stdout);
-    assert!(ran.status.success() && said.contains("1 passed"), "{said}");
-    false
-}
-
 fn mount(dir: &Path) {
-    let words = ["-t", "tmpfs", "none"];
-    assert!(
-        Command::new("mount")
-            .args(words)
-            .arg(dir)
-            .status()
-            .unwrap()
-            .success()
-    );
+    assert!(run("mount", &["-t", "tmpfs", "none"], dir));
 }
 
 fn unmount(dir: &Path) {
-    assert!(
-        Command::new("umount")
-            .arg("--lazy")
-            .arg(dir)
-            .status()
-            .unwrap()
-            .success()
-    );
+    assert!(run("umount", &["--lazy"], dir));
 }
 
 fn scratch(name: &str) -> PathBuf {
