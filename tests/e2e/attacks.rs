@@ -4,7 +4,7 @@
 use anyhow::{Context, Result, ensure};
 use dagger_tests::crash::{held, over};
 use dagger_tests::harness::{BOTH, Story, TRIXIE};
-use dagger_tests::native::{QUICK, STATE, boot, end, job, native, rows, runs};
+use dagger_tests::native::{OWN_AT_FIRST, QUICK, STATE, boot, end, job, native, rows, runs};
 use dagger_tests::rig::Machine;
 use dagger_tests::suite::{BUS, Ground, ROOT};
 use serde_json::Value;
@@ -218,11 +218,8 @@ while (1) {
 
 fn swapped(ground: &Ground) -> Result<()> {
     // Another user gets the files: everything is given away, and back.
-    let spec = native(ground, "swapped", &format!("{QUICK}user = 1000\n"))?.file(
-        "/etc/tmpfiles.d/00-dagger-sonarr.conf",
-        "d /var/lib/nixarr/sonarr :0700 :sonarr :media\n",
-    );
-    let machine = boot(spec)?;
+    let spec = native(ground, "swapped", &format!("{QUICK}user = 1000\n"))?;
+    let machine = boot(spec.file(OWN_AT_FIRST.0, OWN_AT_FIRST.1))?;
     others(&machine)?;
     machine.write("/usr/local/lib/swaps.pl", SWAPS)?;
     // The image gives all of its state to its user when it starts, others' files among it, as LinuxServer's do: that is no work

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use dagger_tests::harness::{BOTH, Story, TRIXIE};
 use dagger_tests::native::{
-    STATE, TOML, add_half_torrent, add_torrent, boot, counted, end, job, native, rows, runs,
+    OWN_AT_FIRST, STATE, TOML, add_half_torrent, add_torrent, boot, counted, end, job, native, rows, runs,
 };
 use dagger_tests::rig::Machine;
 use dagger_tests::suite::Ground;
@@ -108,9 +108,6 @@ fn there_and_back(ground: &Ground) -> Result<()> {
     Ok(())
 }
 
-/// What the refusal says to write.
-const OWN_AT_FIRST: &str = "/etc/tmpfiles.d/00-dagger-sonarr.conf";
-
 /// The configuration names another user: the files are given to that one, and each comes back to whom it belonged.
 fn another_user(ground: &Ground) -> Result<()> {
     let toml = format!("{TOML}user = 1000\n");
@@ -126,7 +123,8 @@ fn another_user(ground: &Ground) -> Result<()> {
         ),
         "{told}"
     );
-    machine.write(OWN_AT_FIRST, "d /var/lib/nixarr/sonarr :0700 :sonarr :media\n")?;
+    // What the refusal says to write.
+    machine.write(OWN_AT_FIRST.0, OWN_AT_FIRST.1)?;
     machine.ok("systemctl start dagger-migrate@sonarr.service")?;
     machine.wait_health("sonarr", "healthy", MINUTE)?;
     machine.ok("systemd-tmpfiles --create 2>/dev/null; systemctl restart dagger-sonarr.service")?;

@@ -23,6 +23,12 @@ pub const OURS: &str = "dagger-sonarr.service";
 pub const NARROW: &str = "127.0.0.1";
 /// Where its state is.
 pub const STATE: &str = "/var/lib/nixarr/sonarr";
+/// A rule, in a file that comes before nixarr's: its directory gets its owner when it is made, and not at each boot. What is
+/// another user's would be given back by systemd-tmpfiles, and such a migration is refused.
+pub const OWN_AT_FIRST: (&str, &str) = (
+    "/etc/tmpfiles.d/00-dagger-sonarr.conf",
+    "d /var/lib/nixarr/sonarr :0700 :sonarr :media\n",
+);
 const MINUTE: Duration = Duration::from_mins(1);
 /// What a person would look at where the native unit is not seen to run.
 const ACCOUNT: &str = "systemctl status --no-pager --lines=0 sonarr.service; journalctl -b --no-pager -o short-precise -u sonarr.service -u init.scope -u monitoring.service -n 60";
@@ -32,11 +38,9 @@ pub fn native(ground: &Ground, name: &str, toml: &str) -> Result<Spec> {
     native_with(ground, name, toml, &[])
 }
 
-/// The same with [`CHANGED`]. Its directory gets its owner when it is made, and not at each boot, as nixarr's rules have it:
-/// what is another user's would be given back by systemd-tmpfiles behind everybody's back.
+/// The same with [`CHANGED`] and [`OWN_AT_FIRST`].
 pub fn native_changed(ground: &Ground, name: &str) -> Result<Spec> {
-    let places = "d /var/lib/nixarr 0755 root root\nd /var/lib/nixarr/sonarr :0700 :sonarr :media\nd /media/library 0775 root media\n";
-    Ok(native(ground, name, CHANGED)?.file("/etc/tmpfiles.d/sonarr.conf", places))
+    Ok(native(ground, name, CHANGED)?.file(OWN_AT_FIRST.0, OWN_AT_FIRST.1))
 }
 
 /// The same with more of Debian's packages.

@@ -19,11 +19,11 @@ state = "/var/lib/transmission-daemon/.config/transmission-daemon"
 volumes = [{ source = "/etc/transmission-daemon" }]
 "#;
 const TORRENTS: &str = "transmission-daemon.service";
-/// What Sonarr says of itself; the key is read where Sonarr keeps it, and shown to nobody.
-const SONARR: &str = r#"curl -s -H @- http://localhost:8989/api/v3/system/status <<<"X-Api-Key: $(sed -n 's/.*<ApiKey>\(.*\)<.ApiKey>.*/\1/p' /var/lib/nixarr/sonarr/config.xml)" | grep -oE '"(appName|version|isDocker|migrationVersion)":[^,]*'"#;
-
-/// What it says of its library.
-const SERIES: &str = r#"curl -s -H @- http://localhost:8989/api/v3/series <<<"X-Api-Key: $(sed -n 's/.*<ApiKey>\(.*\)<.ApiKey>.*/\1/p' /var/lib/nixarr/sonarr/config.xml)""#;
+/// Asks Sonarr; the key is read where Sonarr keeps it, and shown to nobody.
+fn sonarr(path: &str) -> String {
+    let key = r"$(sed -n 's/.*<ApiKey>\(.*\)<.ApiKey>.*/\1/p' /var/lib/nixarr/sonarr/config.xml)";
+    format!(r#"curl -s -H @- http://localhost:8989/api/v3/{path} <<<"X-Api-Key: {key}""#)
+}
 
 /// Runs it.
 pub fn run() -> Result<()> {
@@ -76,13 +76,15 @@ type Words = (String, String);
 
 /// The applications' own answers, and one thing more.
 fn look(machine: &Machine, more: &str) -> Result<Words> {
-    show(machine, SONARR)?;
-    show(machine, &format!("{SERIES} | grep -c '\"path\"'"))?;
+    let itself = r#"grep -oE '"(appName|version|isDocker|migrationVersion)":[^,]*'"#;
+    show(machine, &format!("{} | {itself}", sonarr("system/status")))?;
+    let series = sonarr("series");
+    show(machine, &format!("{series} | grep -c '\"path\"'"))?;
     said("transmission: torrent-get");
     let torrents = native::torrents(machine)?;
     println!("    {}", torrents.trim());
     show(machine, more)?;
-    Ok((machine.ok(SERIES)?, torrents))
+    Ok((machine.ok(&series)?, torrents))
 }
 
 /// The same, with nothing missing and nothing new.
