@@ -1,6 +1,6 @@
 //! The product in a machine: how it gets there, and what tests ask it.
 
-use crate::rig::{Machine, Output, Spec, Suite, host, image, tree};
+use crate::rig::{Machine, Output, Spec, Suite, host, tree};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -172,7 +172,7 @@ fn product() -> Result<PathBuf> {
     let place = host::cache().join(format!("product-{}", host::key(&[&parts.join("\n")])));
     let _lock = host::lock(&host::cache().join("product.lock"))?;
     if place.is_dir() {
-        host::touch(&place)?;
+        host::hold(&place)?;
         return Ok(place);
     }
     let unfinished = place.with_extension("new");
@@ -192,7 +192,8 @@ fn product() -> Result<PathBuf> {
         String::from_utf8_lossy(&output.stderr)
     );
     std::fs::rename(&unfinished, &place).with_context(|| format!("rename {}", unfinished.display()))?;
-    host::forget_old("product-", image::KEPT)?;
+    host::hold(&place)?;
+    host::forget("product-")?;
     Ok(place)
 }
 

@@ -13,6 +13,7 @@ use nix::fcntl::{Flock, FlockArg};
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 /// Where machines live while they run.
 pub const RUN: &str = "/run/dagger-rig";
@@ -102,21 +103,53 @@ pub fn key_of_bytes(bytes: &[u8]) -> String {
     format!("{:016x}", bytes.iter().fold(0xcbf2_9ce4_8422_2325, step))
 }
 
-/// Marks a cached directory as used just now.
-pub fn touch(place: &Path) -> Result<()> {
+/// How many cached directories of one kind are kept although nobody uses them: that of the sources as they are, and that of
+/// the commit before, so that going back and forth between two makes nothing anew.
+const KEPT: usize = 2;
+/// The cached directories that this process uses.
+static HELD: Mutex<Vec<(PathBuf, Flock<File>)>> = Mutex::new(Vec::new());
+
+/// Marks a cached directory as used just now, and keeps it from being forgotten for as long as this process lives.
+pub fn hold(place: &Path) -> Result<()> {
+    let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+    if held.iter().any(|(one, _)| one == place) {
+        return Ok(());
+    }
+    let directory = File::open(place).with_context(|| format!("open {}", place.display()))?;
     let now = std::fs::FileTimes::new().set_modified(std::time::SystemTime::now());
-    File::open(place)
-        .and_then(|directory| directory.set_times(now))
-        .with_context(|| format!("touch {}", place.display()))
+    directory
+        .set_times(now)
+        .with_context(|| format!("touch {}", place.display()))?;
+    let lock = Flock::lock(directory, FlockArg::LockShared)
+        .map_err(|(_, errno)| anyhow::anyhow!("lock {}: {errno}", place.display()))?;
+    held.push((place.to_owned(), lock));
+    Ok(())
 }
 
-/// Removes cached directories whose name begins like this and that were not used for so long.
-pub fn forget_old(prefix: &str, kept: std::time::Duration) -> Result<()> {
-    for entry in std::fs::read_dir(cache()).context("read the cache")?.flatten() {
-        let modified = entry.metadata().and_then(|data| data.modified());
-        let old = modified.is_ok_and(|time| time.elapsed().is_ok_and(|age| age > kept));
-        if old && entry.path().is_dir() && entry.file_name().to_string_lossy().starts_with(prefix) {
-            super::tree::remove(&entry.path())?;
+/// Removes the cached directories whose name begins like this, but for the [`KEPT`] used last and those that a process holds:
+/// each build of the programs makes another, and a machine on which nobody looks would fill its disk.
+pub fn forget(prefix: &str) -> Result<()> {
+    forget_in(&cache(), prefix)
+}
+
+fn forget_in(cache: &Path, prefix: &str) -> Result<()> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(cache).context("read the cache")?.flatten() {
+        let named = entry.file_name().to_string_lossy().starts_with(prefix);
+        // One that goes away in this moment is forgotten already.
+        let Ok(data) = entry.metadata() else { continue };
+        if named && data.is_dir() {
+            found.push((
+                data.modified().context("time of a cached directory")?,
+                entry.path(),
+            ));
+        }
+    }
+    found.sort();
+    for (_, place) in found.iter().rev().skip(KEPT) {
+        let directory = File::open(place).with_context(|| format!("open {}", place.display()))?;
+        if let Ok(_lock) = Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
+            super::tree::remove(place)?;
         }
     }
     Ok(())
@@ -130,5 +163,29 @@ mod tests {
     fn another_recipe_gets_another_key() {
         assert_eq!(key(&["trixie", "podman"]), key(&["trixie", "podman"]));
         assert_ne!(key(&["trixie", "podman"]), key(&["trixiepod", "man"]));
+    }
+
+    #[test]
+    fn what_many_builds_left_in_the_cache_goes_but_for_the_last_and_what_is_in_use() {
+        let cache = std::env::temp_dir().join(format!("rig-cache-{}", std::process::id()));
+        for (age, name) in ["a-5", "a-4", "a-3", "a-2", "a-1", "b-9"].iter().enumerate() {
+            std::fs::create_dir_all(cache.join(name).join("usr/bin")).expect("directory");
+            let time = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(age as u64);
+            let times = std::fs::FileTimes::new().set_modified(time);
+            let directory = File::open(cache.join(name)).expect("open");
+            directory.set_times(times).expect("times");
+        }
+        let used = File::open(cache.join("a-4")).expect("open");
+        let used = Flock::lock(used, FlockArg::LockShared).expect("lock");
+        std::fs::write(cache.join("a-x.lock"), "").expect("lock file");
+        forget_in(&cache, "a-").expect("forget");
+        let mut left: Vec<_> = std::fs::read_dir(&cache)
+            .expect("read")
+            .map(|entry| entry.expect("entry").file_name())
+            .collect();
+        left.sort();
+        drop(used);
+        std::fs::remove_dir_all(&cache).expect("remove");
+        assert_eq!(left, ["a-1", "a-2", "a-4", "a-x.lock", "b-9"]);
     }
 }

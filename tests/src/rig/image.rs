@@ -17,8 +17,6 @@ const RECIPE: &str = "1";
 /// Tells podman about the additional store; otherwise the values that podman has without any file.
 const STORAGE_CONF: &str = "[storage]\ndriver = \"overlay\"\nrunroot = \"/run/containers/storage\"\n\
     graphroot = \"/var/lib/containers/storage\"\n[storage.options]\nadditionalimagestores = [\"/var/lib/rig-images\"]\n";
-/// What nobody has used for so long is removed when a new one is made.
-pub const KEPT: std::time::Duration = std::time::Duration::from_hours(14 * 24);
 
 /// What an image is made from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,7 +161,7 @@ fn store(suite: Suite, standin: &Path) -> Result<PathBuf> {
     let place = host::cache().join(format!("images-{}-{recipe}", suite.name()));
     let _lock = host::lock(&host::cache().join(format!("images-{}.lock", suite.name())))?;
     if place.is_dir() {
-        host::touch(&place)?;
+        host::hold(&place)?;
         return Ok(place);
     }
     let roots = [Root::StandIn, Root::Transmission].map(|root| stage(root, &place, standin));
@@ -175,7 +173,8 @@ fn store(suite: Suite, standin: &Path) -> Result<PathBuf> {
     for staged in [standin, transmission] {
         tree::remove(&staged)?;
     }
-    host::forget_old(&format!("images-{}-", suite.name()), KEPT)?;
+    host::hold(&place)?;
+    host::forget(&format!("images-{}-", suite.name()))?;
     Ok(place)
 }
 
