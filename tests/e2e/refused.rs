@@ -70,10 +70,14 @@ fn media(ground: &Ground) -> Result<()> {
     ))?;
     let words = "the media directory /media lies on a file system that is read-only";
     refused(&machine, "refused", &[words])?;
+    // A bind mount can be read-only although its disk is not.
+    machine.ok("mount -o remount,rw /media && mount -o remount,bind,ro /media")?;
+    refused(&machine, "refused", &[words])?;
+    machine.ok("mount -o remount,bind,rw /media")?;
     machine.ok(disk)?;
     refused(&machine, "refused", &["the media directory /media is empty"])?;
     // With the disk as it was the same migration goes through.
-    machine.ok("umount /media && mount -o remount,rw /media")?;
+    machine.ok("umount /media")?;
     machine.ok("systemctl start dagger-migrate@sonarr.service")?;
     ensure!(runs(&machine)? == (false, true), "{:?}", runs(&machine)?);
     rows(&machine)?;

@@ -6,12 +6,15 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
+use dagger_suite::names::Root;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::descriptor::watched;
 
 const MOUNTINFO: &str = "/proc/self/mountinfo";
+/// What systemd sees, and with it podman and every unit that is not confined.
+const HOSTS: &str = "/proc/1/mountinfo";
 
 /// One mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +26,8 @@ pub struct Mount {
     /// The file system as a whole is read-only: the kernel found an error, or somebody remounted it. What only this view
     /// of it may not write (a sandbox) does not count.
     pub read_only: bool,
+    /// This view of it is: a sandbox, or a bind mount that somebody made so.
+    pub view_read_only: bool,
 }
 
 /// All mounts, in the order in which they were made.
@@ -33,6 +38,12 @@ impl Mounts {
     /// Reads the table.
     pub fn now() -> io::Result<Self> {
         Ok(Self::parse(&fs::read(MOUNTINFO)?))
+    }
+
+    /// Reads the table of the machine's first process: this process may be confined to a view of its own. It takes
+    /// CAP_SYS_PTRACE, or all of that process's capabilities (ptrace(2), access mode checking).
+    pub fn of_the_host(root: &Root) -> io::Result<Self> {
+        Ok(Self::parse(&fs::read(root.join(HOSTS))?))
     }
 
     /// Reads a table; lines that are none are left out.
@@ -73,19 +84,19 @@ impl Mounts {
 
 /// One line: `36 35 98:0 /root /mnt rw,noatime master:1 - ext3 /dev/root rw,errors=continue`.
 fn mount(line: &[u8]) -> Option<Mount> {
+    let read_only = |options: &[u8]| options.split(|byte| *byte == b',').any(|option| option == b"ro");
     let mut words = line.split(|byte| *byte == b' ');
     let point = words.nth(4)?;
+    let view_read_only = read_only(words.next()?);
     let mut system = words.skip_while(|word| *word != b"-").skip(1);
     let kind = String::from_utf8_lossy(system.next()?).into_owned();
-    let read_only = system
-        .nth(1)?
-        .split(|byte| *byte == b',')
-        .any(|option| option == b"ro");
+    let read_only = read_only(system.nth(1)?);
     let point = PathBuf::from(std::ffi::OsString::from_vec(unescaped(point)));
     Some(Mount {
         point,
         kind,
         read_only,
+        view_read_only,
     })
 }
 
@@ -176,6 +187,8 @@ not a line
         let read_only = |path: &str| mounts.of(Path::new(path)).map(|mount| mount.read_only);
         assert_eq!(read_only("/fun"), Some(false));
         assert_eq!(read_only("/fun/tv shows"), Some(true));
+        let views: Vec<_> = mounts.0.iter().map(|mount| mount.view_read_only).collect();
+        assert_eq!(views, [false, true, false, false, false]);
     }
 
     #[test]

@@ -256,6 +256,15 @@ fn radarr_3128_media_that_is_away_empty_or_read_only_is_seen_as_such() {
         vec![Code::MediaReadOnly],
     );
     assert_eq!(seen(), read_only);
+    assert!(apart::run("mount", &["-o", "remount,rw"], &fun));
+    // A bind mount may be read-only although its file system is not; this process's own view, a sandbox, does not count.
+    assert!(apart::run("mount", &["-o", "remount,bind,ro"], &fun));
+    assert_eq!(seen(), (MediaState::Good, "tmpfs".to_owned(), vec![]));
+    ground.write(
+        "/proc/1/mountinfo",
+        &std::fs::read_to_string("/proc/self/mountinfo").unwrap(),
+    );
+    assert_eq!(seen(), read_only);
     assert!(apart::run("umount", &[], &fun));
     std::fs::remove_dir_all(&fun).unwrap();
     assert_eq!(seen(), (MediaState::Missing, below, vec![Code::MediaMissing]));

@@ -4,13 +4,13 @@ use dagger_suite::model::Service;
 
 use super::adjust::Adjustment;
 use super::boot::given_back;
-use super::facts::{Facts, Integrity, Link, Media, MediaState, Place, Schema, Stored};
+use super::facts::{Facts, Integrity, Link, Place, Schema, Stored};
 use super::finding::{Code, Finding};
 use super::hands::Hands;
 use super::schema::{self, Knows};
 use super::sight::{self, Sight};
 use super::warnings::regenerated;
-use super::{bytes, cost};
+use super::{bytes, cost, media};
 
 /// Everything that stands in the way, the reason that makes others pointless first.
 pub fn blockers(service: &Service, facts: &Facts, changes: &[Adjustment]) -> Vec<Finding> {
@@ -62,7 +62,7 @@ pub fn blockers(service: &Service, facts: &Facts, changes: &[Adjustment]) -> Vec
             .filter(|stored| !rewritten(stored))
             .filter_map(|stored| look.hidden(stored)),
     );
-    found.extend(facts.media.iter().filter_map(|media| look.media(media)));
+    found.extend(facts.media.iter().filter_map(|it| media::blocker(service, it)));
     if let Some((_, to)) = cost::gift(service, facts) {
         found.extend(facts.boot.iter().map(|rule| given_back(service, rule, to)));
     }
@@ -457,49 +457,6 @@ impl Look<'_> {
                 self.service.title
             ),
         ))
-    }
-
-    /// A missing mount is not an empty library (Radarr#3128).
-    fn media(&self, media: &Media) -> Option<Finding> {
-        let Media { path, state, .. } = media;
-        let read_only = self
-            .service
-            .media()
-            .any(|mount| mount.source == *path && mount.read_only);
-        let (code, what, remedy) = match state {
-            MediaState::Good => return None,
-            MediaState::ReadOnly if read_only => return None,
-            MediaState::Missing => (
-                Code::MediaMissing,
-                format!("the media directory {path} is not there"),
-                format!(
-                    "mount what belongs there, or write the right path as `media` in {}",
-                    self.table()
-                ),
-            ),
-            MediaState::Empty => (
-                Code::MediaMissing,
-                format!(
-                    "the media directory {path} is empty: {} would take its library for deleted",
-                    self.service.title
-                ),
-                "mount what belongs there".to_owned(),
-            ),
-            MediaState::ReadOnly => (
-                Code::MediaReadOnly,
-                format!("the media directory {path} lies on a file system that is read-only"),
-                format!(
-                    "remount it, or write `media = \"ro\"` into {} where nothing has to be written",
-                    self.table()
-                ),
-            ),
-            MediaState::Unreadable(error) => (
-                Code::MediaMissing,
-                format!("the media directory {path} cannot be looked at: {error}"),
-                "see to the disk first".to_owned(),
-            ),
-        };
-        Some(Finding::new(code, path, what, remedy))
     }
 
     fn room(&self) -> Option<Finding> {

@@ -39,6 +39,8 @@ pub struct Facts {
     pub devices: Vec<String>,
     /// What the library holds now.
     pub library: Counts,
+    /// When the application last went through its media, in its own words, empty for never; none: this is not known of it.
+    pub scanned: Option<String>,
     /// How fast this machine copies.
     pub pace: Pace,
     /// How long the container is watched, by the configuration, in milliseconds.

@@ -24,6 +24,8 @@ pub mod hands;
 
 pub mod blockers;
 
+pub mod media;
+
 pub mod warnings;
 
 mod text;
