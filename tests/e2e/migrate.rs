@@ -26,6 +26,11 @@ pub const STORIES: &[Story] = &[
         run: dies,
     },
     Story {
+        name: "a_container_that_does_not_come_up_is_undone_at_its_first_death",
+        on: BOTH,
+        run: stillborn,
+    },
+    Story {
         name: "jellyfin_17900_a_library_that_is_emptied_is_put_back",
         on: TRIXIE,
         run: emptied,
@@ -162,6 +167,25 @@ fn dies(ground: &Ground) -> Result<()> {
     machine.wait_health("sonarr", "healthy", MINUTE)?;
     ensure!(rows(&machine)? >= before, "rows were lost");
     machine.ok("! test -e /var/lib/dagger/owner/sonarr && ! test -e /var/lib/dagger/hold/sonarr")?;
+    Ok(())
+}
+
+/// systemd would try it a hundred times in ten minutes, and the service would be away for as long.
+fn stillborn(ground: &Ground) -> Result<()> {
+    let dies = "[Service]\nExecStartPost=/bin/false\n";
+    let spec = native(ground, "stillborn", TOML)?
+        .file("/etc/systemd/system/dagger-sonarr.service.d/dies.conf", dies);
+    let machine = boot(spec)?;
+    let before = rows(&machine)?;
+    let failed = machine.sh("systemctl start dagger-migrate@sonarr.service")?;
+    ensure!(!failed.good(), "it succeeded: {}", job(&machine)?);
+    let told = job(&machine)?;
+    ensure!(end(&told, "result") == "undone", "{told}");
+    ensure!(end(&told, "sentence").contains("dagger-sonarr.service"), "{told}");
+    ensure!(runs(&machine)? == (true, false), "{:?}", runs(&machine)?);
+    ensure!(rows(&machine)? >= before, "rows were lost");
+    let tries = machine.ok("journalctl -o cat -u dagger-sonarr.service | grep -c '^Starting '")?;
+    ensure!(tries.trim() == "1", "it was tried {tries} times");
     Ok(())
 }
 
