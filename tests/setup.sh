@@ -104,28 +104,10 @@ test_program() {
 		sed -n "s/.*\"name\":\"$1\".*\"executable\":\"\([^\"]*\)\".*/\1/p" | tail -n 1
 }
 
-# The agent is resident, so its size counts: the generator's library, which is built to be quick at each boot, is built to be
-# small in it.
-small=()
-for package in dagger-generator toml toml_parser; do
-	small+=(--config "profile.release.package.$package.opt-level=\"s\"")
-done
-# A twentieth of a static program is relocations, unless its C library can unpack them by itself (glibc 2.36).
-packed=()
-glibc=$(getconf GNU_LIBC_VERSION 2>/dev/null | cut -d' ' -f2)
-[ "$(printf '%s\n' 2.36 "${glibc:-0}" | sort -V | head -n 1)" != 2.36 ] ||
-	packed=(-C link-arg=-Wl,-z,pack-relative-relocs)
-
-# The product's programs, the manual pages' writer, and the stand-in as a static program for images without a system.
+# The product's programs, and the stand-in as a static program for images without a system.
 build_product() {
 	say "Building (the first time takes some minutes)"
-	run_cargo build --release --locked -p dagger-agent || return
-	# Linked statically: loading libraries would be a quarter of the generator's time, at every boot and reload, and a fifth
-	# of the agent's memory.
-	run_cargo rustc --release --locked -p dagger-generator --bin dagger-generator -- -C target-feature=+crt-static || return
-	run_cargo rustc --release --locked -p dagger-agent --bin dagger-agent "${small[@]}" -- \
-		-C target-feature=+crt-static "${packed[@]}" || return
-	run_cargo build --release --locked -p dagger-agent --features docs --bin dagger-docs || return
+	"${builder[@]}" units/build || return
 	RUSTFLAGS='-C target-feature=+crt-static' CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
 		run_cargo build --release --locked -p dagger-tests --bin standin --target "$(uname -m)-unknown-linux-gnu"
 }

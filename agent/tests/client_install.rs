@@ -195,7 +195,7 @@ fn missing_programs_are_named_and_nothing_is_changed() {
     let (code, _, err) = target.install(&[]);
     assert_eq!(code, 1);
     assert!(
-        err.contains(": dagger-gate\n") && err.contains("cargo build"),
+        err.contains(": dagger-gate\n") && err.contains("units/build"),
         "{err}"
     );
     assert!(target.tree().is_empty());
