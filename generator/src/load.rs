@@ -125,6 +125,7 @@ fn load_and(root: &Root, look_beside: Option<PortOf<'_>>) -> Loaded {
             services,
             start_at_boot: suite.boolean("start-at-boot").unwrap_or(true),
             probation: suite.duration("probation").unwrap_or(Duration::from_secs(30)),
+            library_guard: suite.boolean("library-guard").unwrap_or(true),
             keep: keep(suite),
             podman: suite.owned("podman").unwrap_or_else(|| names::PODMAN.into()),
             source: main_source(&merged, sources),

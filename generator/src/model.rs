@@ -21,6 +21,8 @@ pub struct Suite {
     pub start_at_boot: bool,
     /// How long a service that has changed hands is watched before that is final.
     pub probation: Duration,
+    /// Whether its library is watched for longer.
+    pub library_guard: bool,
     /// Which snapshots are kept.
     pub keep: Keep,
     /// The podman program, an absolute path.

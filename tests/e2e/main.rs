@@ -22,6 +22,7 @@ mod gone;
 mod spoilt;
 mod native;
 mod migrate;
+mod guard;
 mod refused;
 mod settings;
 mod shadow;
@@ -70,6 +71,7 @@ fn main() -> std::process::ExitCode {
         spoilt::STORIES,
         native::STORIES,
         migrate::STORIES,
+        guard::STORIES,
         refused::STORIES,
         settings::STORIES,
         shadow::STORIES,

@@ -10,6 +10,11 @@ pub fn warning(text: &str) {
     line("<4>", text);
 }
 
+/// Something that people look for afterwards.
+pub fn notice(text: &str) {
+    line("<5>", text);
+}
+
 /// Something to know.
 pub fn info(text: &str) {
     line("<6>", text);

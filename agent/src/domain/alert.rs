@@ -30,6 +30,8 @@ pub enum Event {
     MediaLost,
     /// What it waits for has not come in time.
     WaitingOverdue,
+    /// Its library shrank after it had moved into its container.
+    LibraryLost,
     /// Nothing happened: somebody tries whether alerts arrive.
     Test,
 }
@@ -45,7 +47,7 @@ struct Row {
     urgency: u8,
 }
 
-const ROWS: [Row; 7] = [
+const ROWS: [Row; 8] = [
     Row {
         event: Event::GivenUp,
         word: "given-up",
@@ -83,6 +85,12 @@ const ROWS: [Row; 7] = [
         urgency: 4,
     },
     Row {
+        event: Event::LibraryLost,
+        word: "library-lost",
+        sentence: "has lost some of its library",
+        urgency: 5,
+    },
+    Row {
         event: Event::Test,
         word: "test",
         sentence: "is fine: this is a test",
@@ -91,13 +99,14 @@ const ROWS: [Row; 7] = [
 ];
 
 /// The words that `events` in alert.toml may name: all but the test, which always goes everywhere.
-pub const WORDS: [&str; 6] = [
+pub const WORDS: [&str; 7] = [
     "given-up",
     "failed",
     "unhealthy",
     "recovered",
     "media-lost",
     "waiting-overdue",
+    "library-lost",
 ];
 
 impl Event {

@@ -21,6 +21,48 @@ pub struct Counts {
     pub roots: BTreeMap<String, bool>,
 }
 
+/// What an application takes out of its library by itself when it finds a path empty. Torrents, users and keys are people's.
+const SCANNED: [&str; 18] = [
+    "series",
+    "episode files",
+    "movies",
+    "movie files",
+    "artists",
+    "track files",
+    "authors",
+    "book files",
+    "Movie",
+    "Series",
+    "Season",
+    "Episode",
+    "MusicAlbum",
+    "Audio",
+    "AudioBook",
+    "Book",
+    "BoxSet",
+    "Playlist",
+];
+
+impl Counts {
+    /// What of it a scan of the media may change, now that `now` is what there is. A root folder that cannot be reached is
+    /// another matter, and no other side of the service would reach it; one that has left the application's list is not.
+    #[must_use]
+    pub fn by_scan(&self, now: &Self) -> Self {
+        let items = self
+            .items
+            .iter()
+            .filter(|(what, _)| SCANNED.contains(&what.as_str()));
+        let roots = self
+            .roots
+            .iter()
+            .filter(|(path, _)| !now.roots.contains_key(*path));
+        Self {
+            items: items.map(|(what, count)| (what.clone(), *count)).collect(),
+            roots: roots.map(|(path, there)| (path.clone(), *there)).collect(),
+        }
+    }
+}
+
 /// Something that was there before and is not any more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -177,6 +219,26 @@ mod tests {
         assert!(!trips(3, 400));
         assert!(!trips(u64::MAX, u64::MAX));
         assert!(trips(u64::MAX, 0));
+    }
+
+    #[test]
+    fn a_scan_is_asked_for_what_a_scan_removes() {
+        let before = counts(
+            &[("series", 50), ("users", 4), ("API keys", 1), ("torrents", 9)],
+            &[("/fun/tv", true), ("/fun/old", true)],
+        );
+        // Somebody has removed a key and a user; a disk is away, which is the agent's affair.
+        let after = counts(
+            &[("series", 50), ("users", 3)],
+            &[("/fun/tv", false), ("/fun/old", true)],
+        );
+        assert_eq!(guard(&before.by_scan(&after), &after), Verdict::Whole);
+        let after = counts(&[("series", 0), ("users", 3)], &[("/fun/tv", true)]);
+        let verdict = guard(&before.by_scan(&after), &after);
+        assert_eq!(
+            verdict.to_string(),
+            "the root folder /fun/old is gone; 0 of 50 series are left"
+        );
     }
 
     #[test]

@@ -106,6 +106,7 @@ fn suite(mut services: Vec<Service>) -> Suite {
         services,
         start_at_boot: true,
         probation: Duration::from_secs(30),
+        library_guard: true,
         keep: Keep::default(),
         podman: "/usr/bin/podman".into(),
         source: "/etc/dagger/dagger.toml".into(),

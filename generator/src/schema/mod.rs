@@ -166,6 +166,12 @@ pub static SUITE: &[Key] = &[
         "How long a service that has changed hands is watched before that is final. Until then anything that goes wrong undoes it.",
     ),
     key(
+        "library-guard",
+        Kind::Boolean,
+        "true",
+        "Whether a service that has moved is rolled back, with its data as it was, when its library shrinks within a day and before its first scan is over.",
+    ),
+    key(
         "snapshots-count",
         Kind::Number(1, 1000),
         "5",

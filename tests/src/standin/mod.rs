@@ -7,7 +7,8 @@
 //! # Use
 //! `standin sonarr [ARGUMENTS OF THE ORIGINAL]`, the image's entry point being that; or a link called `sonarr`.
 //! The arguments are the original's own: `-data=DIR`, `--config DIR --port N`, `--datadir DIR`...
-//! `standin verify PATH` checks what a stand-in left on disk ([`verify`]); `standin empty PATH` deletes its library ([`empty`]).
+//! `standin verify PATH` checks what a stand-in left on disk ([`verify`]); `standin scan PATH` goes through its
+//! media, and `standin empty PATH` finds none ([`scan`]).
 //! Options for the start are in the environment ([`options`]), faults are a file in the state directory ([`fault`]),
 //! and `GET /standin/state` tells how many rows were written, who writes them and how many requests came (never subject
 //! to authorization).
@@ -37,9 +38,9 @@ pub mod store;
 pub mod verify;
 
 pub mod bazarr;
-pub mod empty;
 pub mod image;
 pub mod jellyfin;
+pub mod scan;
 pub mod servarr;
 
 use std::fs::{self, File};
@@ -72,7 +73,8 @@ pub fn run(words: &[String]) -> ExitCode {
     };
     let result = match name.as_str() {
         "verify" => verify::main(arguments),
-        "empty" => empty::main(arguments),
+        "scan" => scan::main(arguments, scan::Media::There),
+        "empty" => scan::main(arguments, scan::Media::Gone),
         name => Image::of(name, &environment).and_then(|image| match image {
             Image::Supervised => image::supervise(name, &environment),
             Image::Plain => {

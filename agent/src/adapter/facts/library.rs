@@ -52,6 +52,8 @@ pub struct Told {
     pub roots: Vec<String>,
     /// All paths.
     pub stored: Vec<Stored>,
+    /// When all of the media was last gone through; none: the database does not say.
+    pub scanned: Option<String>,
 }
 
 impl Told {
@@ -83,6 +85,9 @@ pub fn tell(connection: &Connection, name: &str) -> rusqlite::Result<Told> {
     }
     if has("BaseItems", "Type") {
         items(connection, &mut told.counts)?;
+    }
+    if has("ScheduledTasks", "TypeName") && has("ScheduledTasks", "LastExecution") {
+        told.scanned = scanned(connection)?;
     }
     if has("RootFolders", "Path") {
         for path in texts(connection, "SELECT Path FROM RootFolders")? {
@@ -142,6 +147,18 @@ fn schema(connection: &Connection, has: &impl Fn(&str, &str) -> bool) -> rusqlit
         }
     }
     Ok(None)
+}
+
+/// Servarr's task that refreshes everything and looks through the folders of each thing, as its scheduler wrote down that it
+/// had run (TaskManager.cs: `LastExecution` is set when the command has ended). None: it has no such task, as Prowlarr.
+fn scanned(connection: &Connection) -> rusqlite::Result<Option<String>> {
+    connection.query_row(
+        "SELECT max(substr(CAST(LastExecution AS TEXT), 1, 64)) FROM ScheduledTasks WHERE TypeName LIKE '%.RefreshSeriesCommand'
+             OR TypeName LIKE '%.RefreshMovieCommand' OR TypeName LIKE '%.RefreshArtistCommand'
+             OR TypeName LIKE '%.RefreshAuthorCommand'",
+        [],
+        |row| row.get(0),
+    )
 }
 
 fn count(connection: &Connection, table: &str) -> rusqlite::Result<u64> {
@@ -325,6 +342,18 @@ mod tests {
         );
         let library = told.library(|path| path == "/fun/tv/");
         assert_eq!(library.roots.get("/fun/tv/"), Some(&true));
+    }
+
+    #[test]
+    fn the_last_scan_is_that_of_the_whole_library() {
+        let tasks = "CREATE TABLE ScheduledTasks (Id INTEGER PRIMARY KEY, TypeName TEXT, Interval INTEGER, LastExecution DATETIME);
+            INSERT INTO ScheduledTasks (TypeName, LastExecution) VALUES ('NzbDrone.Core.Backup.BackupCommand', '2026-11-29 03:00:00Z')";
+        assert_eq!(told(tasks).scanned, None, "Prowlarr has no folders");
+        let scan = "('NzbDrone.Core.Tv.Commands.RefreshSeriesCommand', '2026-11-28 15:00:00.1234567Z')";
+        assert_eq!(
+            told(&format!("{tasks}, {scan}")).scanned.as_deref(),
+            Some("2026-11-28 15:00:00.1234567Z")
+        );
     }
 
     #[test]

@@ -13,6 +13,8 @@ mod told;
 
 mod library;
 
+mod scan;
+
 mod torrents;
 
 pub mod holders;
@@ -89,9 +91,10 @@ pub fn look(subject: &Subject<'_>) -> Facts {
         find(root, stored);
     }
     facts.boot = boot::look(root, &facts.places, &mut facts.unknown);
+    let hosts = hosts(root, &mut facts.unknown);
     facts.media = service
         .media()
-        .map(|mount| media_of(root, &mount.source, &mounts))
+        .map(|mount| media_of(root, &mount.source, &mounts, &hosts))
         .collect();
     let paths: Vec<_> = facts.places.iter().map(|place| place.path.clone()).collect();
     let open = holders::look(root, &native.unit, &paths);
@@ -224,6 +227,7 @@ fn databases(subject: &Subject<'_>, facts: &mut Facts) {
         let counted = told.library(reached);
         facts.library.items.extend(counted.items);
         facts.library.roots.extend(counted.roots);
+        facts.scanned = facts.scanned.take().or(told.scanned);
         let mut stored = told.stored;
         if family(&service.kind) == Family::Bazarr {
             // As Sonarr and Radarr named them: with path mappings they need not exist here.
@@ -289,6 +293,7 @@ fn files(subject: &Subject<'_>, facts: &mut Facts) {
                     facts.library.roots.insert(stored.path.clone(), reached);
                 }
                 facts.stored.extend(found);
+                facts.scanned = Some(scan::last(&data, &mut facts.unknown));
             }
         }
         Family::Servarr(_) | Family::Bazarr | Family::Other => {}
@@ -352,9 +357,24 @@ fn holds_something(root: &Root, path: &str) -> bool {
     entries.is_ok_and(|mut entries| entries.next().is_some())
 }
 
-fn media_of(root: &Root, path: &str, mounts: &Mounts) -> Media {
+/// What is mounted where for those who are not confined as this process is.
+fn hosts(root: &Root, unknown: &mut Vec<String>) -> Mounts {
+    match Mounts::of_the_host(root) {
+        Ok(mounts) => mounts,
+        // Another root than the machine's has no processes.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Mounts::default(),
+        Err(error) => {
+            unknown.push(format!("which bind mounts are read-only was not read: {error}"));
+            Mounts::default()
+        }
+    }
+}
+
+fn media_of(root: &Root, path: &str, mounts: &Mounts, hosts: &Mounts) -> Media {
     let at = root.join(path);
-    let read_only = mounts.of(&at).is_some_and(|mount| mount.read_only);
+    let real = std::fs::canonicalize(&at).unwrap_or_else(|_| at.clone());
+    let read_only = mounts.of(&real).is_some_and(|mount| mount.read_only)
+        || hosts.of(&real).is_some_and(|mount| mount.view_read_only);
     let state = match media::look(root, path, mounts) {
         Now::Missing => MediaState::Missing,
         Now::Broken(error) => MediaState::Unreadable(error),

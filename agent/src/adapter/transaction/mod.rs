@@ -23,7 +23,7 @@ pub mod past;
 
 pub use files::{Below, Files};
 pub use lock::{Holder, Lock, LockError};
-pub use past::past;
+pub use past::{Past, past};
 pub use wal::{Found, Wal, WalError};
 
 /// Everything of transactions lies below it.

@@ -13,9 +13,18 @@ const MOST: usize = 10_000;
 /// No log comes near it.
 const LOG_MAX: usize = 4 << 20;
 
+/// A transaction that is over.
+#[derive(Debug)]
+pub struct Past {
+    /// All of it.
+    pub progress: Progress,
+    /// When its last record was written, in µs since 1970; clocks are set.
+    pub ended: u64,
+}
+
 /// The transactions of a service that are over, the oldest first. `dir` is `/var/lib/dagger` below the root. Logs that cannot
 /// be read are left out: they are for people by now.
-pub fn past(dir: &Path, service: &ServiceName) -> Result<Vec<Progress>, DiskError> {
+pub fn past(dir: &Path, service: &ServiceName) -> Result<Vec<Past>, DiskError> {
     let home = dir.join(TRANSACTIONS).join(service.as_str());
     let Some(open) = disk::open_dir(&home)? else {
         return Ok(Vec::new());
@@ -36,9 +45,12 @@ pub fn past(dir: &Path, service: &ServiceName) -> Result<Vec<Progress>, DiskErro
         let Some(bytes) = disk::read(&home.join(&name), LOG_MAX)? else {
             continue;
         };
-        let progress = record::read(&bytes).and_then(|reading| Progress::replay(&reading.lines));
-        if let Ok(Some(progress)) = progress {
-            found.push(progress);
+        let Ok(lines) = record::read(&bytes).map(|reading| reading.lines) else {
+            continue;
+        };
+        if let Ok(Some(progress)) = Progress::replay(&lines) {
+            let ended = lines.last().map_or(0, |line| line.at);
+            found.push(Past { progress, ended });
         }
     }
     Ok(found)

@@ -6,10 +6,12 @@
 //! - [`recover`]: what a crash left.
 //! - [`bus`]: systemd and the agent. [`tell`]: what a job says while it works.
 //! - [`seal`]: the checksums of snapshots, after a job. [`tidy`]: which of them are kept.
+//! - [`guard`]: the library of who has moved, until its first scan is over.
 //! - [`quick_check`]: `quick-check`, the databases of the suite, every week.
 
 mod bus;
 mod data;
+mod guard;
 mod look;
 mod probation;
 mod quick_check;
@@ -27,6 +29,7 @@ mod world;
 
 use std::process::ExitCode;
 
+use dagger_agent::adapter::lines;
 use dagger_agent::domain::job::{Ended, Task};
 use dagger_suite::names::{Root, ServiceName, exit};
 
@@ -35,6 +38,7 @@ Usage: dagger-job plan|migrate|rollback|shadow|promote|discard|rehearse|resume S
        dagger-job resume
        dagger-job recover
        dagger-job seal
+       dagger-job guard
        dagger-job quick-check [SERVICE]...
 
   plan, migrate, ...       the work of dagger-migrate@SERVICE.service and its like, which is how to start it: this program
@@ -43,6 +47,8 @@ Usage: dagger-job plan|migrate|rollback|shadow|promote|discard|rehearse|resume S
   recover                  the same at boot, before any service starts: dagger-recover.service
   seal                     removes the snapshots that are not kept any longer, and writes the checksums of those that have none
                            yet: dagger-seal.service, after each job and every week
+  guard                    rolls a service back whose library shrinks after it has moved into its container and before its
+                           application has gone through its media once: dagger-guard.timer, for as long as there is one
   quick-check              copies the databases of the services that run, has SQLite look through each copy, and writes what it
                            found to /run/dagger/well/SERVICE.db.json; every week: dagger-quick-check.service
 
@@ -66,6 +72,7 @@ fn main() -> ExitCode {
         ["recover"] => recover::boot(&root),
         ["resume"] => recover::all(&root),
         ["seal"] => seal::run(&root),
+        ["guard"] => guard::run(&root),
         [word, service] if Task::from_word(word).is_some() => {
             return task(&root, word, service);
         }
@@ -86,7 +93,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::from(exit::GOOD),
         Err(reasons) => {
             for reason in reasons {
-                eprintln!("{reason}");
+                lines::error(&reason);
             }
             ExitCode::from(exit::FAILED)
         }

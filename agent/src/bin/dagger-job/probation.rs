@@ -14,6 +14,9 @@ use crate::bus::cancelled;
 use crate::story::Story;
 use crate::world::Work;
 
+/// The note of when the application had gone through its media last, which the library guard reads.
+pub const SCANNED: &str = "scanned";
+
 /// What one look has found.
 enum Look {
     /// All is well.
@@ -66,6 +69,10 @@ pub fn watch(work: &Work<'_>, story: &Story, watched: &Watched) -> Result<Value,
     let every = Duration::from_millis(story.every_ms.max(100));
     let end = Instant::now() + Duration::from_millis(story.patience_ms);
     let restarts = bus.restarts(&watched.unit);
+    // A scan that has ended after this one is one of the new side.
+    let scanned = service
+        .as_ref()
+        .and_then(|service| facts::holdings(work.root, service, &watched.places).scanned);
     let mut good = 0;
     let mut why = String::new();
     while good < story.checks {
@@ -91,7 +98,7 @@ pub fn watch(work: &Work<'_>, story: &Story, watched: &Watched) -> Result<Value,
             bus.pause(every);
         }
     }
-    Ok(json!({ "checks": good }))
+    Ok(json!({ "checks": good, SCANNED: scanned }))
 }
 
 fn died(unit: &str) -> String {

@@ -118,13 +118,17 @@ fn no_native(looked: &Looked) -> Refused {
     }
 }
 
+/// Whether it has brought the service into its container.
+pub fn has_moved(progress: &Progress) -> bool {
+    let verb = progress.transaction().verb;
+    matches!(verb, Verb::Migrate | Verb::Promote) && progress.ending() == Some(Ending::Committed)
+}
+
 /// The migration that the service came to its container by; none: it never was native here, or the log is gone.
 pub fn migrated(dir: &Path, service: &ServiceName) -> Result<Option<Progress>, Refused> {
     let past = past(dir, service).map_err(|error| Refused::from(error.to_string()))?;
-    Ok(past.into_iter().rfind(|progress| {
-        let verb = progress.transaction().verb;
-        matches!(verb, Verb::Migrate | Verb::Promote) && progress.ending() == Some(Ending::Committed)
-    }))
+    let mut found = past.into_iter().map(|past| past.progress);
+    Ok(found.rfind(has_moved))
 }
 
 /// The snapshot that the data becomes. It is read through first: a damaged one is no way back.

@@ -14,6 +14,7 @@ const MAIN_DB: Layout = Layout {
         CREATE TABLE "Config" ("Id" INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, "Key" TEXT NOT NULL UNIQUE, "Value" TEXT NOT NULL);
         CREATE TABLE "RootFolders" ("Id" INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, "Path" TEXT NOT NULL UNIQUE);
         CREATE TABLE "Users" ("Id" INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, "Identifier" TEXT NOT NULL, "Username" TEXT NOT NULL, "Password" TEXT NOT NULL);
+        CREATE TABLE "ScheduledTasks" ("Id" INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, "TypeName" TEXT NOT NULL UNIQUE, "Interval" INTEGER NOT NULL, "LastExecution" DATETIME NOT NULL, "LastStartTime" DATETIME);
         CREATE TABLE "Library" ("Id" INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT, "Title" TEXT NOT NULL, "Path" TEXT NOT NULL);
         INSERT INTO "Config" ("Key", "Value") VALUES ('installed', 'stand-in'), ('backupfolder', 'Backups');
         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50)
@@ -65,7 +66,12 @@ impl Run {
                 connection.execute_batch(&format!(
                     "ALTER TABLE \"Library\" RENAME TO \"{}\"",
                     self.application.library
-                ))
+                ))?;
+                let task = self.application.scan.map(|task| format!("NzbDrone.Core.{task}"));
+                task.map_or(Ok(()), |task| {
+                    let insert = "INSERT INTO \"ScheduledTasks\" (\"TypeName\", \"Interval\", \"LastExecution\") VALUES (?, 720, '0001-01-01 00:00:00')";
+                    connection.execute(insert, [task]).map(drop)
+                })
             }
         })?;
         let steps = self.steps(&store)?;

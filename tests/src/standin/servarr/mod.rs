@@ -40,6 +40,8 @@ pub struct Application {
     pub library: &'static str,
     /// What the API calls what is in it.
     pub resource: &'static str,
+    /// The task that goes through all of the library's folders, by its type; none: it has no folders.
+    pub scan: Option<&'static str>,
     /// Whether `Basic` is rewritten to `Forms` (Radarr 6, Prowlarr 2).
     pub basic_becomes_forms: bool,
 }
@@ -63,6 +65,7 @@ pub const FAMILY: [Application; 6] = [
         schema: 217,
         library: "Series",
         resource: "series",
+        scan: Some("Tv.Commands.RefreshSeriesCommand"),
         basic_becomes_forms: false,
     },
     Application {
@@ -73,6 +76,7 @@ pub const FAMILY: [Application; 6] = [
         schema: 242,
         library: "Movies",
         resource: "movie",
+        scan: Some("Movies.Commands.RefreshMovieCommand"),
         basic_becomes_forms: true,
     },
     Application {
@@ -83,6 +87,7 @@ pub const FAMILY: [Application; 6] = [
         schema: 43,
         library: "Indexers",
         resource: "indexer",
+        scan: None,
         basic_becomes_forms: true,
     },
     Application {
@@ -93,6 +98,7 @@ pub const FAMILY: [Application; 6] = [
         schema: 80,
         library: "Artists",
         resource: "artist",
+        scan: Some("Music.Commands.RefreshArtistCommand"),
         basic_becomes_forms: false,
     },
     Application {
@@ -103,6 +109,7 @@ pub const FAMILY: [Application; 6] = [
         schema: 40,
         library: "Authors",
         resource: "author",
+        scan: Some("Books.Commands.RefreshAuthorCommand"),
         basic_becomes_forms: false,
     },
     Application {
@@ -113,6 +120,7 @@ pub const FAMILY: [Application; 6] = [
         schema: 200,
         library: "Series",
         resource: "series",
+        scan: Some("Tv.Commands.RefreshSeriesCommand"),
         basic_becomes_forms: false,
     },
 ];
