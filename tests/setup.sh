@@ -3,6 +3,7 @@
 
 top=$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)
 cd -- "$top"
+target=${CARGO_TARGET_DIR:-$top/target}
 
 if [ -t 1 ]; then bold=$'\e[1m' plain=$'\e[0m'; else bold='' plain=''; fi
 say() { printf '%s==> %s%s\n' "$bold" "$*" "$plain"; }
@@ -93,9 +94,16 @@ need_toolchain() {
 	fi
 }
 
-run_cargo() { "${builder[@]}" cargo "$@"; }
+# A disk that fills up while things are built fails at a hundred places, and none of them says so.
+need_room() {
+	local wanted=8 free
+	[ ! -d "$target/release" ] || wanted=2
+	free=$(($(df -Pk -- "$top" | awk 'END { print $4 }') >> 20))
+	[ "$free" -ge "$wanted" ] ||
+		die "$wanted GiB are wanted on the file system of $top, and $free are free (a build is 5, the cache of machines in /var/cache/dagger-rig 3)"
+}
 
-target=${CARGO_TARGET_DIR:-$top/target}
+run_cargo() { "${builder[@]}" cargo "$@"; }
 
 # test_program NAME: builds a test program of the rig and says where it is, so that it can be run as another user than cargo.
 test_program() {
