@@ -18,6 +18,11 @@ pub const STORIES: &[Story] = &[
         on: TRIXIE,
         run: scanned,
     },
+    Story {
+        name: "a_library_whose_snapshot_is_damaged_stays_and_people_are_told_once",
+        on: TRIXIE,
+        run: damaged,
+    },
 ];
 
 const TIMER: &str = "dagger-guard.timer";
@@ -87,5 +92,23 @@ fn scanned(ground_: &Ground) -> Result<()> {
     machine.wait_unit(TIMER, "inactive", MINUTE)?;
     ensure!(runs(&machine)? == (false, true), "{:?}", runs(&machine)?);
     machine.ok("! test -e /run/told")?;
+    Ok(())
+}
+
+fn damaged(ground_: &Ground) -> Result<()> {
+    let machine = boot(ground(ground_, "guard-damaged")?)?;
+    moved(&machine)?;
+    machine.ok("timeout 60 sh -c 'until journalctl -q -u dagger-seal.service | grep -q \"is sealed\"; do sleep 0.2; done'")?;
+    machine.ok("sed -i s/Port/Qort/ /var/lib/dagger/snapshots/sonarr/*/data/*/config.xml")?;
+    machine.ok(&format!("standin empty {STATE}"))?;
+    machine.wait_unit(TIMER, "inactive", MINUTE)?;
+    ensure!(runs(&machine)? == (false, true), "{:?}", runs(&machine)?);
+    machine.ok(&format!("systemctl start {TIMER} && sleep 3"))?;
+    machine.wait_unit(TIMER, "inactive", MINUTE)?;
+    let told = machine.ok("cat /run/told")?;
+    ensure!(
+        told.lines().count() == 1 && told.contains("0 of 50 series are left; it did not go back: "),
+        "{told}"
+    );
     Ok(())
 }

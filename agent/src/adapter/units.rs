@@ -6,7 +6,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 
 use zbus::export::futures_core::Stream;
-use zbus::fdo::{PropertiesChangedStream, PropertiesProxy};
+use zbus::fdo::PropertiesProxy;
 use zbus::names::InterfaceName;
 use zbus::{Connection, OwnedObjectPath, proxy};
 
@@ -131,20 +131,10 @@ impl Units {
             _ if !standing.condition => Err(UnitError::Condition {
                 unit: unit.to_owned(),
             }),
-            state => Err(ended(unit, state)),
-        }
-    }
-
-    /// Starts a unit, and waits until it has, or has died once.
-    ///
-    /// With systemd 252 a start goes on for as long as `Restart=` has the unit tried again, which may be minutes; from 254 on
-    /// its first death ends it.
-    pub async fn start_once(&self, unit: &str) -> Result<(), UnitError> {
-        let mut changes = self.changes(unit).await.map_err(|source| bus(unit, source))?;
-        tokio::select! {
-            biased;
-            done = self.start(unit) => done,
-            () = died(&mut changes) => Err(ended(unit, "failed")),
+            state => Err(UnitError::Ended {
+                unit: unit.to_owned(),
+                state: state.to_owned(),
+            }),
         }
     }
 
@@ -218,10 +208,6 @@ impl Units {
         proxy.build().await
     }
 
-    async fn changes(&self, unit: &str) -> zbus::Result<PropertiesChangedStream> {
-        self.properties(unit).await?.receive_properties_changed().await
-    }
-
     async fn look(&self, unit: &str) -> zbus::Result<Standing> {
         let proxy = self.properties(unit).await?;
         let interface = InterfaceName::from_static_str("org.freedesktop.systemd1.Unit")?;
@@ -284,29 +270,6 @@ impl Units {
                 return Ok(args.result().clone());
             }
         }
-    }
-}
-
-/// Resolves when systemd waits to start the unit anew (`auto-restart`, `auto-restart-queued`): it has died.
-async fn died(changes: &mut PropertiesChangedStream) {
-    while let Some(change) = poll_fn(|context| Pin::new(&mut *changes).poll_next(context)).await {
-        let waits = change.args().is_ok_and(|args| {
-            let sub = args.changed_properties().get("SubState");
-            sub.and_then(|sub| <&str>::try_from(sub).ok())
-                .is_some_and(|sub| sub.starts_with("auto-restart"))
-        });
-        if waits {
-            return;
-        }
-    }
-    // The bus is gone, which whoever waits beside this is told of.
-    std::future::pending::<()>().await;
-}
-
-fn ended(unit: &str, state: &str) -> UnitError {
-    UnitError::Ended {
-        unit: unit.to_owned(),
-        state: state.to_owned(),
     }
 }
 

@@ -111,9 +111,9 @@ impl Bus {
         &self.cancel
     }
 
-    /// Starts a unit and waits for it; given up when it dies, or when somebody wants that.
+    /// Starts a unit and waits for it; given up when somebody wants that.
     pub fn start(&self, unit: &str) -> Result<(), Failure> {
-        self.unless_cancelled(self.units.start_once(unit))
+        self.unless_cancelled(self.units.start(unit))
     }
 
     /// Asks for the start of a unit, and goes on.

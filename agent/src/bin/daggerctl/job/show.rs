@@ -51,10 +51,10 @@ pub fn stage(view: &JobView) -> String {
         (Some(step), word) if view.state == "undoing" => format!("{word}: {}", undoing(step)),
         (Some(step), word) => format!("{word}: {}", doing(step)),
         (None, "") => match view.state.as_str() {
-            "queued" => "it is about to begin".into(),
+            "queued" => "the job is queued".into(),
             "undoing" => "everything is undone".into(),
-            _ if view.place > 0 => "it ends".into(),
-            _ => "it is looked at".into(),
+            _ if view.place > 0 => "the job ends".into(),
+            _ => "the service and its data are looked at".into(),
         },
         // Of a job on the whole suite the service.
         (None, other) => other.to_owned(),
@@ -85,7 +85,9 @@ pub fn between(before: &JobView, now: &JobView) -> Vec<String> {
     // steps where it was seen at them.
     let passed = |taken: &[Step]| -> Vec<Step> {
         let ahead = (1..).zip(taken.iter().copied());
-        let between = ahead.filter(|(place, _)| (before.place + 1..now.place).contains(place));
+        // Its last step may be over, too, while the job is not.
+        let end = now.place + u32::from(now.step.is_empty());
+        let between = ahead.filter(|(place, _)| (before.place + 1..end).contains(place));
         between.map(|(_, step)| step).collect()
     };
     let lists = [
@@ -226,12 +228,16 @@ mod tests {
             "[undo] flip: it changes hands again"
         );
         assert_eq!(stage(&at("a\x1b[2J", "running")), "[2/8] a\u{fffd}[2J");
-        assert_eq!(stage(&at("", "running")), "it ends", "no number has two lines");
+        assert_eq!(
+            stage(&at("", "running")),
+            "the job ends",
+            "no number has two lines"
+        );
         let queued = JobView {
             place: 0,
             ..at("", "queued")
         };
-        assert_eq!(stage(&queued), "it is about to begin");
+        assert_eq!(stage(&queued), "the job is queued");
     }
 
     #[test]
@@ -260,6 +266,10 @@ mod tests {
         let none: [String; 0] = [];
         assert_eq!(between(&view("refresh", 4, 9), &view("check", 5, 9)), none);
         assert_eq!(between(&view("", 0, 9), &view("pull", 1, 9)), none);
+        let last =
+            "[9/9] probation: it has to be well for a while, with everything in it that was there before";
+        assert_eq!(between(&view("start", 8, 9), &view("", 9, 9)), [last]);
+        assert_eq!(between(&view("probation", 9, 9), &view("", 9, 9)), none);
         // Of another version, or of the whole suite, whose steps are services.
         assert_eq!(between(&view("refresh", 3, 8), &view("start", 7, 8)), none);
         // The way back with the older snapshot and nothing to adjust, or with the data as it is, and settings.
