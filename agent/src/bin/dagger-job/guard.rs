@@ -29,7 +29,6 @@ use crate::story::Story;
 const TIMER: &str = "dagger-guard.timer";
 /// An application that has not scanned by then is not asked to any more: people use it, and remove things.
 const LONGEST: Duration = Duration::from_hours(24);
-
 /// No name of a transaction is longer.
 const ID_MAX: usize = 256;
 
@@ -61,10 +60,8 @@ pub fn run(root: &Root) -> Result<(), Vec<String>> {
                 watched = true;
                 reasons.push(back(root, service, &what, snapshot));
             }
-            Err(error) => {
-                watched = true;
-                reasons.push(format!("the library of {} is not watched: {error}", service.name));
-            }
+            // Said once: what cannot be read now could not be read a minute later.
+            Err(error) => reasons.push(format!("the library of {} is not watched: {error}", service.name)),
         }
     }
     if !watched {
@@ -78,7 +75,8 @@ pub fn run(root: &Root) -> Result<(), Vec<String>> {
 /// One look at a service.
 fn look(root: &Root, service: &Service) -> Result<Standing, String> {
     let name = &service.name;
-    if is_open(root, name) {
+    let told = jobs::told(root, name).map_err(|error| error.to_string())?;
+    if is_open(root, name) || told.is_some_and(|job| job.end.is_none() && jobs::is_alive(job.pid)) {
         return Ok(Standing::Watched);
     }
     let Some((migration, scanned)) = watched(root, service)? else {
