@@ -68,7 +68,7 @@ fn a_migration_is_shown_asked_about_followed_and_summed_up() {
     assert_eq!(
         out,
         "\
-it is about to begin
+the job is queued
 [1/3] pull: the image is fetched
 [2/3] stop: the service stops
 [3/3] start: the service starts

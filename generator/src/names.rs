@@ -66,7 +66,7 @@ pub mod exit {
 }
 
 /// Names that would collide with the suite's own units (`dagger-agent.service` and its like).
-const RESERVED: [&str; 23] = [
+const RESERVED: [&str; 24] = [
     "agent",
     "alert",
     "config-error",
@@ -74,6 +74,7 @@ const RESERVED: [&str; 23] = [
     "disarm",
     "front",
     "gate",
+    "guard",
     "job",
     "metrics",
     "migrate",

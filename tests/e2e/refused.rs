@@ -2,9 +2,10 @@
 
 use anyhow::{Result, ensure};
 use dagger_tests::harness::{Story, TRIXIE};
-use dagger_tests::native::{NATIVE, QUICK, boot, end, job, native, rows, runs};
+use dagger_tests::native::{NATIVE, QUICK, STATE, boot, end, job, native, native_with, rows, runs};
 use dagger_tests::rig::Machine;
 use dagger_tests::suite::Ground;
+use std::time::Duration;
 
 pub const STORIES: &[Story] = &[
     Story {
@@ -17,6 +18,11 @@ pub const STORIES: &[Story] = &[
         on: TRIXIE,
         run: media,
     },
+    Story {
+        name: "sonarr_3051_databases_behind_fuse_are_left_where_they_are",
+        on: TRIXIE,
+        run: fuse,
+    },
 ];
 
 /// The next great Sonarr, whose schema the image of today does not know.
@@ -24,6 +30,7 @@ const NEWER: (&str, &str) = (
     "/etc/systemd/system/sonarr.service.d/newer.conf",
     "[Service]\nEnvironment=STANDIN_SCHEMA=230\n",
 );
+const MINUTE: Duration = Duration::from_mins(1);
 /// What the gate writes down of an image that it has seen.
 const SEEN: &str = "/run/dagger/image/sonarr";
 
@@ -78,6 +85,30 @@ fn media(ground: &Ground) -> Result<()> {
     refused(&machine, "refused", &["the media directory /media is empty"])?;
     // With the disk as it was the same migration goes through.
     machine.ok("umount /media")?;
+    machine.ok("systemctl start dagger-migrate@sonarr.service")?;
+    ensure!(runs(&machine)? == (false, true), "{:?}", runs(&machine)?);
+    rows(&machine)?;
+    Ok(())
+}
+
+fn fuse(ground: &Ground) -> Result<()> {
+    let spec = native_with(ground, "fuse", QUICK, &["bindfs"])?.bind("/dev/fuse", "/dev/fuse");
+    let machine = boot(spec)?;
+    machine.ok(&format!(
+        "systemctl stop {NATIVE} && systemd-run -q --unit=share bindfs -f {STATE} {STATE} &&
+         timeout 20 sh -c 'until mountpoint -q {STATE}; do sleep 0.1; done' && systemctl start {NATIVE}"
+    ))?;
+    machine.wait_health("sonarr", "healthy", MINUTE)?;
+    let words = [
+        "/var/lib/nixarr/sonarr/sonarr.db lies on fuse",
+        "where SQLite's locks do not hold",
+        "to a local disk and name it as `state` in [services.sonarr]",
+    ];
+    refused(&machine, "refused", &words)?;
+    machine.ok(&format!(
+        "systemctl stop {NATIVE} share && ! mountpoint -q {STATE} && systemctl start {NATIVE}"
+    ))?;
+    machine.wait_health("sonarr", "healthy", MINUTE)?;
     machine.ok("systemctl start dagger-migrate@sonarr.service")?;
     ensure!(runs(&machine)? == (false, true), "{:?}", runs(&machine)?);
     rows(&machine)?;
