@@ -95,7 +95,7 @@ fn fuse(ground: &Ground) -> Result<()> {
     let spec = native_with(ground, "fuse", QUICK, &["bindfs"])?.bind("/dev/fuse", "/dev/fuse");
     let machine = boot(spec)?;
     machine.ok(&format!(
-        "systemctl stop {NATIVE} && systemd-run -q --unit=share bindfs -f {STATE} {STATE} &&
+        "systemctl stop {NATIVE} && mv {STATE} /srv/share && mkdir {STATE} && systemd-run -q --unit=share bindfs -f /srv/share {STATE} &&
          timeout 20 sh -c 'until mountpoint -q {STATE}; do sleep 0.1; done' && systemctl start {NATIVE}"
     ))?;
     machine.wait_health("sonarr", "healthy", MINUTE)?;
@@ -106,7 +106,7 @@ fn fuse(ground: &Ground) -> Result<()> {
     ];
     refused(&machine, "refused", &words)?;
     machine.ok(&format!(
-        "systemctl stop {NATIVE} share && ! mountpoint -q {STATE} && systemctl start {NATIVE}"
+        "systemctl stop {NATIVE} share && rmdir {STATE} && mv /srv/share {STATE} && systemctl start {NATIVE}"
     ))?;
     machine.wait_health("sonarr", "healthy", MINUTE)?;
     machine.ok("systemctl start dagger-migrate@sonarr.service")?;
