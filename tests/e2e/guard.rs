@@ -75,6 +75,7 @@ fn emptied(ground_: &Ground) -> Result<()> {
     );
     let log = machine.ok("journalctl -b -o cat -p notice -u dagger-guard.service")?;
     ensure!(log.contains("0 of 50 series are left; it goes back to "), "{log}");
+    machine.ok("! systemctl is-failed -q dagger-guard.service")?;
     Ok(())
 }
 

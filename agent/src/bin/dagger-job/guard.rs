@@ -17,7 +17,7 @@ use dagger_agent::domain::job::{Ended, Request, Task};
 use dagger_agent::domain::library::{Verdict, guard};
 use dagger_agent::domain::transaction::{Data, Progress, Step};
 use dagger_suite::model::Service;
-use dagger_suite::names::Root;
+use dagger_suite::names::{Root, ServiceName};
 
 use crate::bus::Bus;
 use crate::probation::SCANNED;
@@ -58,7 +58,7 @@ pub fn run(root: &Root) -> Result<(), Vec<String>> {
             Ok(Standing::Watched) => watched = true,
             Ok(Standing::Lost { what, snapshot }) => {
                 watched = true;
-                reasons.push(back(root, service, &what, snapshot));
+                reasons.extend(back(root, service, &what, snapshot).err());
             }
             // Said once: what cannot be read now could not be read a minute later.
             Err(error) => reasons.push(format!("the library of {} is not watched: {error}", service.name)),
@@ -149,8 +149,8 @@ fn has_been_tried(root: &Root, service: &Service) -> Result<bool, String> {
     }))
 }
 
-/// Rolls it back, to the data as it was; what there is now is kept beside. Says what happened, here and to people.
-fn back(root: &Root, service: &Service, what: &str, snapshot: String) -> String {
+/// Rolls it back, to the data as it was; what there is now is kept beside. People are told how that ended.
+fn back(root: &Root, service: &Service, what: &str, snapshot: String) -> Result<(), String> {
     let name = &service.name;
     let lost = format!("the library of {name} is not what it was before it moved: {what}");
     // The job that does it writes more, and takes a while.
@@ -165,26 +165,37 @@ fn back(root: &Root, service: &Service, what: &str, snapshot: String) -> String 
         .map_err(|error| error.to_string())
         .and_then(|()| Bus::connect())
         .and_then(|bus| bus.run(&unit).map_err(|failure| failure.to_string()));
-    let sentence = match done {
-        Ok(()) => format!(
-            "{lost}; it runs natively again, with its data as it was (nixarr-migrate snapshots {name} has the other)"
-        ),
-        Err(error) => format!("{lost}; it did not go back: {error} (nixarr-migrate status says why)"),
-    };
+    match done {
+        Ok(()) => {
+            let sentence = format!(
+                "{lost}; it runs natively again, with its data as it was (nixarr-migrate snapshots {name} has the other)"
+            );
+            lines::error(&told(root, name, sentence));
+            Ok(())
+        }
+        Err(error) => {
+            let sentence = format!("{lost}; it did not go back: {error} (nixarr-migrate status says why)");
+            Err(told(root, name, sentence))
+        }
+    }
+}
+
+/// Tells people, and what was told.
+fn told(root: &Root, name: &ServiceName, sentence: String) -> String {
     let alert = Alert {
         service: name.to_string(),
         event: Event::LibraryLost,
         health: Health::Unhealthy,
         detail: sentence.clone(),
     };
-    let told = alert::write(root, &alert)
+    let begun = alert::write(root, &alert)
         .map_err(|error| error.to_string())
         .and_then(|()| Bus::connect())
         .and_then(|bus| {
             bus.begin(&name.alert_unit())
                 .map_err(|failure| failure.to_string())
         });
-    match told {
+    match begun {
         Ok(()) => sentence,
         Err(error) => format!("{sentence}; nobody was told: {error}"),
     }
