@@ -32,7 +32,7 @@ const OFTEN: &str =
 const MINUTE: Duration = Duration::from_mins(1);
 
 /// A machine with alerts that end in a file.
-fn ground(ground: &Ground, name: &str) -> Result<Spec> {
+fn spec(ground: &Ground, name: &str) -> Result<Spec> {
     let hook = "[Service]\nDynamicUser=no\nExecStart=\nExecStart=/bin/sh -c 'echo \"$DAGGER_EVENT $DAGGER_DETAIL\" >>/run/told'\n";
     Ok(native(ground, name, TOML)?
         .file(&format!("/etc/systemd/system/{TIMER}.d/often.conf"), OFTEN)
@@ -45,8 +45,8 @@ fn moved(machine: &Machine) -> Result<()> {
     machine.wait_unit(TIMER, "active", MINUTE)
 }
 
-fn emptied(ground_: &Ground) -> Result<()> {
-    let machine = boot(ground(ground_, "guard-emptied")?)?;
+fn emptied(ground: &Ground) -> Result<()> {
+    let machine = boot(spec(ground, "guard-emptied")?)?;
     let before = rows(&machine)?;
     moved(&machine)?;
     // A restart is no scan, and a look that finds all well changes nothing.
@@ -79,8 +79,8 @@ fn emptied(ground_: &Ground) -> Result<()> {
     Ok(())
 }
 
-fn scanned(ground_: &Ground) -> Result<()> {
-    let machine = boot(ground(ground_, "guard-scanned")?)?;
+fn scanned(ground: &Ground) -> Result<()> {
+    let machine = boot(spec(ground, "guard-scanned")?)?;
     moved(&machine)?;
     machine.ok(&format!("standin scan {STATE}"))?;
     machine.wait_unit(TIMER, "inactive", MINUTE)?;
@@ -96,8 +96,8 @@ fn scanned(ground_: &Ground) -> Result<()> {
     Ok(())
 }
 
-fn damaged(ground_: &Ground) -> Result<()> {
-    let machine = boot(ground(ground_, "guard-damaged")?)?;
+fn damaged(ground: &Ground) -> Result<()> {
+    let machine = boot(spec(ground, "guard-damaged")?)?;
     moved(&machine)?;
     machine.ok("timeout 60 sh -c 'until journalctl -q -u dagger-seal.service | grep -q \"is sealed\"; do sleep 0.2; done'")?;
     machine.ok("sed -i s/Port/Qort/ /var/lib/dagger/snapshots/sonarr/*/data/*/config.xml")?;

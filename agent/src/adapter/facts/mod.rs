@@ -25,6 +25,7 @@ mod still;
 
 pub use still::port;
 
+use std::ffi::OsString;
 use std::path::Path;
 
 use dagger_suite::model::Service;
@@ -32,6 +33,7 @@ use dagger_suite::names::Root;
 
 use self::unit::Unit;
 use super::database::{self, Found};
+use super::disk;
 use super::media;
 use super::mounts::Mounts;
 use super::owner;
@@ -185,8 +187,8 @@ fn places(subject: &Subject<'_>, native: &Native, mounts: &Mounts, facts: &mut F
 /// Bazarr's `restore`, when something is in it (utilities/backup.py): at its start it takes the data's place.
 fn restore(root: &Root, kind: &str, path: &str) -> Option<String> {
     let waiting = format!("{path}/restore");
-    let dir = super::disk::open_dir(&root.join(&waiting)).ok()??;
-    let filled = family(kind) == Family::Bazarr && !super::disk::is_empty(dir).ok()?;
+    let dir = disk::open_dir(&root.join(&waiting)).ok()??;
+    let filled = family(kind) == Family::Bazarr && !disk::is_empty(dir).ok()?;
     filled.then_some(waiting)
 }
 
@@ -300,9 +302,21 @@ fn files(subject: &Subject<'_>, facts: &mut Facts) {
     }
 }
 
+/// What lies in a directory of the application's; one that is not there is empty.
+fn names(dir: &Path, most: usize, unknown: &mut Vec<String>) -> Vec<OsString> {
+    let listed = match disk::open_dir(dir) {
+        Ok(None) => return Vec::new(),
+        Ok(Some(open)) => disk::names(open, most).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    listed.unwrap_or_else(|error| {
+        unknown.push(format!("{} was not listed: {error}", dir.display()));
+        Vec::new()
+    })
+}
+
 /// Jellyfin's libraries: directories of links to media, each a file with one path (`root/default/*/*.mblink`).
 fn libraries(data: &Path, unknown: &mut Vec<String>) -> Vec<Stored> {
-    use super::disk;
     /// More entries of one directory are not looked at.
     const ENTRIES_MAX: usize = 200;
     /// A path is no longer (PATH_MAX).

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::names;
 use crate::adapter::disk;
 
 /// The task that scans all libraries, by its key (RefreshMediaLibraryTask.cs).
@@ -24,15 +25,7 @@ struct Ran {
 /// The end of the last scan, in Jellyfin's words; empty: there was none. `data` is its data directory (ProgramDataPath).
 pub fn last(data: &Path, unknown: &mut Vec<String>) -> String {
     let dir = data.join("data/ScheduledTasks");
-    let names = match disk::open_dir(&dir) {
-        Ok(None) => return String::new(),
-        Ok(Some(open)) => disk::names(open, FILES_MAX).map_err(|error| error.to_string()),
-        Err(error) => Err(error.to_string()),
-    };
-    let names = names.unwrap_or_else(|error| {
-        unknown.push(format!("when its libraries were scanned was not read: {error}"));
-        Vec::new()
-    });
+    let names = names(&dir, FILES_MAX, unknown);
     let ran = names.iter().filter_map(|name| {
         let bytes = disk::read(&dir.join(name), FILE_MAX).ok()??;
         // It may be being written this moment; the next look reads it.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::Path;
 
+use super::names;
 use super::told::said;
 use crate::adapter::disk;
 use crate::domain::plan::facts::{Stored, Use};
@@ -28,7 +29,7 @@ pub struct Torrents {
 /// Looks at its directory. `unknown` hears what could not be read.
 pub fn look(config: &Path, unknown: &mut Vec<String>) -> Torrents {
     let mut found = Torrents::default();
-    let torrents = names(&config.join("torrents"), unknown);
+    let torrents = names(&config.join("torrents"), FILES_MAX, unknown);
     let ends = |name: &OsStr, ends: &[&str]| {
         Path::new(name)
             .extension()
@@ -43,7 +44,10 @@ pub fn look(config: &Path, unknown: &mut Vec<String>) -> Torrents {
     let dir = config.join("resume");
     let mut places: BTreeMap<String, u64> = BTreeMap::new();
     let mut resumes = 0;
-    for name in names(&dir, unknown).iter().filter(|name| ends(name, &["resume"])) {
+    for name in names(&dir, FILES_MAX, unknown)
+        .iter()
+        .filter(|name| ends(name, &["resume"]))
+    {
         resumes += 1;
         let bytes = match disk::read(&dir.join(name), FILE_MAX) {
             Ok(Some(bytes)) => bytes,
@@ -71,18 +75,6 @@ pub fn look(config: &Path, unknown: &mut Vec<String>) -> Torrents {
         })
         .collect();
     found
-}
-
-fn names(dir: &Path, unknown: &mut Vec<String>) -> Vec<std::ffi::OsString> {
-    let listed = match disk::open_dir(dir) {
-        Ok(None) => return Vec::new(),
-        Ok(Some(open)) => disk::names(open, FILES_MAX).map_err(|error| error.to_string()),
-        Err(error) => Err(error.to_string()),
-    };
-    listed.unwrap_or_else(|error| {
-        unknown.push(format!("{} was not listed: {error}", dir.display()));
-        Vec::new()
-    })
 }
 
 /// The text that stands at a key of the outermost dictionary.

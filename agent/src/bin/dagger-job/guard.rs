@@ -13,7 +13,7 @@ use dagger_agent::adapter::transaction::{self, Past, past};
 use dagger_agent::adapter::{alert, facts, jobs, lines};
 use dagger_agent::domain::alert::{Alert, Event};
 use dagger_agent::domain::health::Health;
-use dagger_agent::domain::job::{Ended, Request, Task};
+use dagger_agent::domain::job::{End, Ended, Report, Request, Task};
 use dagger_agent::domain::library::{Verdict, guard};
 use dagger_agent::domain::transaction::{Data, Progress, Step};
 use dagger_suite::model::Service;
@@ -38,36 +38,48 @@ enum Standing {
     Over,
     /// All is well so far, or it could not be looked at this time.
     Watched,
-    /// It has lost some of its library: what, and the snapshot from before.
-    Lost {
-        /// In words.
-        what: String,
-        /// Its name.
-        snapshot: String,
-    },
+    /// It has lost some of its library.
+    Lost(Loss),
+}
+
+/// What was lost.
+struct Loss {
+    /// In a sentence.
+    what: String,
+    /// The name of the snapshot from before.
+    snapshot: String,
 }
 
 /// Looks at all services once.
 pub fn run(root: &Root) -> Result<(), Vec<String>> {
     let suite = dagger_suite::load(root).suite;
-    let services = suite.services.iter().filter(|_| suite.library_guard);
-    let (mut reasons, mut watched) = (Vec::new(), false);
+    let services = if suite.library_guard {
+        suite.services
+    } else {
+        Vec::new()
+    };
+    let (mut reasons, mut losses, mut watched) = (Vec::new(), Vec::new(), false);
     for service in services {
-        match look(root, service) {
+        match look(root, &service) {
             Ok(Standing::Over) => {}
             Ok(Standing::Watched) => watched = true,
-            Ok(Standing::Lost { what, snapshot }) => {
-                watched = true;
-                reasons.extend(back(root, service, &what, snapshot).err());
-            }
+            Ok(Standing::Lost(loss)) => losses.push((service.name, loss)),
             // Said once: what cannot be read now could not be read a minute later.
             Err(error) => reasons.push(format!("the library of {} is not watched: {error}", service.name)),
         }
     }
-    if !watched {
-        Bus::connect()
-            .and_then(|bus| bus.stop(TIMER).map_err(|failure| failure.to_string()))
-            .unwrap_or_else(|error| reasons.push(format!("{TIMER} goes on: {error}")));
+    if !losses.is_empty() {
+        match Bus::connect() {
+            Ok(bus) => {
+                for (name, loss) in losses {
+                    reasons.extend(back(root, &bus, &name, loss).err());
+                }
+            }
+            Err(error) => reasons.extend(losses.iter().map(|(_, loss)| not_back(&loss.what, &error))),
+        }
+    } else if !watched {
+        let stopped = Bus::connect().and_then(|bus| bus.stop(TIMER).map_err(|failure| failure.to_string()));
+        reasons.extend(stopped.err().map(|error| format!("{TIMER} goes on: {error}")));
     }
     if reasons.is_empty() { Ok(()) } else { Err(reasons) }
 }
@@ -75,29 +87,31 @@ pub fn run(root: &Root) -> Result<(), Vec<String>> {
 /// One look at a service.
 fn look(root: &Root, service: &Service) -> Result<Standing, String> {
     let name = &service.name;
-    let told = jobs::told(root, name).map_err(|error| error.to_string())?;
-    if is_open(root, name) || told.is_some_and(|job| job.end.is_none() && jobs::is_alive(job.pid)) {
+    let job = jobs::told(root, name).map_err(|error| error.to_string())?;
+    let at_work = |job: &Report| job.end.is_none() && jobs::is_alive(job.pid);
+    if is_open(root, name) || job.as_ref().is_some_and(at_work) {
         return Ok(Standing::Watched);
+    }
+    // A way back that was refused, or undone, is somebody's affair by now.
+    let failed = |end: &End| end.result != Ended::Done;
+    if job.is_some_and(|job| job.task == Task::Rollback && job.end.as_ref().is_some_and(failed)) {
+        return Ok(Standing::Over);
     }
     let Some((migration, scanned)) = watched(root, service)? else {
         return Ok(Standing::Over);
     };
     let story = Story::told(&migration)?;
-    let places = story.places.iter();
-    let places: Vec<_> = places
-        .map(|place| (place.role.clone(), place.path.clone()))
-        .collect();
-    let now = facts::holdings(root, service, &places);
+    let now = facts::holdings(root, service, &story.all_places());
     if !now.unknown.is_empty() {
         return Ok(Standing::Watched);
     }
     let id = &migration.transaction().id;
     let before = story.library.by_scan(&now.library);
     Ok(match guard(&before, &now.library) {
-        lost @ Verdict::Lost(_) => Standing::Lost {
-            what: lost.to_string(),
+        lost @ Verdict::Lost(_) => Standing::Lost(Loss {
+            what: format!("the library of {name} is not what it was before it moved: {lost}"),
             snapshot: id.clone(),
-        },
+        }),
         Verdict::Whole if now.scanned.is_some_and(|now| now != scanned) => {
             disk::write_as(&seen(root, service), id.as_bytes(), Over::Replace, 0o600)
                 .map_err(|error| error.to_string())?;
@@ -128,7 +142,7 @@ fn watched(root: &Root, service: &Service) -> Result<Option<(Progress, String)>,
     let age = Duration::from_micros(realtime_usec().saturating_sub(ended));
     let seen = disk::read(&seen(root, service), ID_MAX).map_err(said)?;
     let is_over = seen.is_some_and(|id| id == progress.transaction().id.as_bytes());
-    if is_over || age > LONGEST || has_been_tried(root, service)? {
+    if is_over || age > LONGEST {
         return Ok(None);
     }
     Ok(Some((progress, scanned)))
@@ -140,21 +154,11 @@ fn seen(root: &Root, service: &Service) -> PathBuf {
     home.join(service.name.as_str()).join("scanned")
 }
 
-/// A way back that was refused, or undone, is somebody's affair by now.
-fn has_been_tried(root: &Root, service: &Service) -> Result<bool, String> {
-    let told = jobs::told(root, &service.name).map_err(|error| error.to_string())?;
-    Ok(told.is_some_and(|report| {
-        let ended = report.end.is_some_and(|end| end.result != Ended::Done);
-        report.task == Task::Rollback && ended
-    }))
-}
-
 /// Rolls it back, to the data as it was; what there is now is kept beside. People are told how that ended.
-fn back(root: &Root, service: &Service, what: &str, snapshot: String) -> Result<(), String> {
-    let name = &service.name;
-    let lost = format!("the library of {name} is not what it was before it moved: {what}");
+fn back(root: &Root, bus: &Bus, name: &ServiceName, loss: Loss) -> Result<(), String> {
+    let Loss { what, snapshot } = loss;
     // The job that does it writes more, and takes a while.
-    lines::error(&format!("{lost}; it goes back to {snapshot}"));
+    lines::error(&format!("{what}; it goes back to {snapshot}"));
     let request = Request {
         data: Data::Restore,
         snapshot: Some(snapshot),
@@ -163,25 +167,25 @@ fn back(root: &Root, service: &Service, what: &str, snapshot: String) -> Result<
     let unit = Task::Rollback.unit(name.as_str());
     let done = jobs::ask(root, name, &request)
         .map_err(|error| error.to_string())
-        .and_then(|()| Bus::connect())
-        .and_then(|bus| bus.run(&unit).map_err(|failure| failure.to_string()));
+        .and_then(|()| bus.run(&unit).map_err(|failure| failure.to_string()));
     match done {
         Ok(()) => {
             let sentence = format!(
-                "{lost}; it runs natively again, with its data as it was (nixarr-migrate snapshots {name} has the other)"
+                "{what}; it runs natively again, with its data as it was (nixarr-migrate snapshots {name} has the other)"
             );
-            lines::error(&told(root, name, sentence));
+            lines::error(&told(root, bus, name, sentence));
             Ok(())
         }
-        Err(error) => {
-            let sentence = format!("{lost}; it did not go back: {error} (nixarr-migrate status says why)");
-            Err(told(root, name, sentence))
-        }
+        Err(error) => Err(told(root, bus, name, not_back(&what, &error))),
     }
 }
 
+fn not_back(what: &str, error: &str) -> String {
+    format!("{what}; it did not go back: {error} (nixarr-migrate status says why)")
+}
+
 /// Tells people, and what was told.
-fn told(root: &Root, name: &ServiceName, sentence: String) -> String {
+fn told(root: &Root, bus: &Bus, name: &ServiceName, sentence: String) -> String {
     let alert = Alert {
         service: name.to_string(),
         event: Event::LibraryLost,
@@ -190,8 +194,7 @@ fn told(root: &Root, name: &ServiceName, sentence: String) -> String {
     };
     let begun = alert::write(root, &alert)
         .map_err(|error| error.to_string())
-        .and_then(|()| Bus::connect())
-        .and_then(|bus| {
+        .and_then(|()| {
             bus.begin(&name.alert_unit())
                 .map_err(|failure| failure.to_string())
         });

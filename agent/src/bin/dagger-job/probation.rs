@@ -38,13 +38,10 @@ pub struct Watched {
 impl Watched {
     /// One side of the service.
     pub fn side(work: &Work<'_>, story: &Story, side: Side) -> Self {
-        let places = story.places.iter();
         Self {
             unit: story.unit(side).to_owned(),
             name: work.service.clone(),
-            places: places
-                .map(|place| (place.role.clone(), place.path.clone()))
-                .collect(),
+            places: story.all_places(),
         }
     }
 

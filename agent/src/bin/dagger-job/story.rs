@@ -107,6 +107,12 @@ impl Story {
         }
     }
 
+    /// All of its directories, by role and path.
+    pub fn all_places(&self) -> Vec<(String, String)> {
+        let place = |place: &Place| (place.role.clone(), place.path.clone());
+        self.places.iter().map(place).collect()
+    }
+
     /// The directories that a snapshot holds.
     pub fn kept(&self) -> impl Iterator<Item = &Place> {
         self.places.iter().filter(|place| place.kept)
